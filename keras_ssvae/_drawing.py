@@ -1,0 +1,114 @@
+"""Pieces that the figures of `keras_ssvae.plots` share."""
+
+import numpy as np
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.patches import Ellipse
+from matplotlib.patheffects import withStroke
+
+from keras_ssvae.priors import GaussianMixture
+
+# Petroff's ten colours for colour-blind readers (arXiv:2107.02270), ordered so that neighbouring classes differ most.
+PALETTE = (
+    "#3f90da", "#e76300", "#717581", "#ffa90e", "#832db6",
+    "#92dadd", "#bd1f01", "#94a4a2", "#a96b59", "#b9ac70",
+)  # fmt: skip
+INK = "#333333"
+
+
+def colour(k: int) -> str:
+    return PALETTE[k % len(PALETTE)]
+
+
+def plain_axes(ax: Axes, title: str = "") -> Axes:
+    ax.set_title(title, loc="left", fontsize=11, color=INK)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color("#999999")
+    ax.tick_params(colors=INK, labelsize=9)
+    ax.xaxis.label.set_color(INK)
+    ax.yaxis.label.set_color(INK)
+    return ax
+
+
+def plane(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
+    """Origin (d,), axes (d, 2) and names of the plane to draw: the latent plane itself or the principal one."""
+    if z.shape[1] == 2:
+        return np.zeros(2), np.eye(2), ("$z_1$", "$z_2$")
+    origin = z.mean(axis=0)
+    _, singular_values, directions = np.linalg.svd(z - origin, full_matrices=False)
+    share = 100 * singular_values**2 / max((singular_values**2).sum(), np.finfo(float).tiny)
+    names = tuple(f"principal axis {i + 1} of {z.shape[1]} ({share[i]:.0f} % of the variance)" for i in range(2))
+    return origin, directions[:2].T, names
+
+
+def two_sigma_ellipse(centre: np.ndarray, covariance: np.ndarray, **style) -> Ellipse:
+    variances, directions = np.linalg.eigh(covariance)
+    angle = np.degrees(np.arctan2(directions[1, 0], directions[0, 0]))
+    width, height = 2 * 2 * np.sqrt(variances)
+    return Ellipse(centre, width, height, angle=angle, fill=False, linewidth=0.9, **style)
+
+
+def is_inside(point: np.ndarray | None, centre: np.ndarray, covariance: np.ndarray) -> bool:
+    """Whether there is a point and it lies within the two-sigma ellipse."""
+    if point is None:
+        return False
+    offset = point - centre
+    return bool(offset @ np.linalg.solve(covariance, offset) < 4)
+
+
+def fix_limits(ax: Axes, centres: np.ndarray, covariances: np.ndarray, points: np.ndarray) -> None:
+    """Shows four standard deviations around all centres, in a square, and says what lies outside."""
+    reach = 4 * np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+    low, high = (centres - reach).min(axis=0), (centres + reach).max(axis=0)
+    middle, half = (low + high) / 2, (high - low).max() / 2
+    ax.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
+    outside = int((np.abs(points - middle) > half).any(axis=1).sum())
+    if outside:
+        note = f"{outside:,} of {len(points):,} points lie outside"
+        ax.text(0.99, 0.01, note, transform=ax.transAxes, ha="right", va="bottom", fontsize=8.5, color=INK)
+
+
+def label_point(ax: Axes, point: np.ndarray, name: str) -> None:
+    ax.text(
+        *point, name, color=INK, fontsize=15 if len(name) < 3 else 10, fontweight="bold", ha="center", va="center",
+        clip_on=True, path_effects=[withStroke(linewidth=3, foreground="white")],
+    )  # fmt: skip
+
+
+def draw_path(ax: Axes, z: np.ndarray, prior: GaussianMixture) -> None:
+    for k in range(prior.num_classes):
+        ax.add_patch(two_sigma_ellipse(prior.means[k], np.diag(prior.variances[k]), edgecolor=colour(k)))
+        if (np.abs(z - prior.means[k]) > np.sqrt(prior.variances[k])).any(axis=1).all():  # away from the path
+            ax.text(*prior.means[k], str(k), color=INK, fontsize=8, ha="center", va="center")
+    ax.plot(*z.T, color=INK, linewidth=0.8, marker="o", markersize=2)
+    for name, point, before in (("A", z[0], z[1]), ("B", z[-1], z[-2])):
+        step = (point - before) / max(np.linalg.norm(point - before), 1e-6)
+        ax.annotate(
+            name, point, xytext=7 * step, textcoords="offset points", fontsize=9, fontweight="bold", color=INK,
+            ha="center", va="center",
+        )  # fmt: skip
+    ax.autoscale_view()
+    ax.set(aspect="equal", xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def displayable(images: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"The decoded images have shape {images.shape}; to be shown they must be (n, height, width, 1 or 3)."
+        )
+    low, high = value_range
+    if not low < high:
+        raise ValueError(f"`value_range` is {value_range}; its first number must be below its second.")
+    return np.clip((images - low) / (high - low), 0.0, 1.0)
+
+
+def show(ax: Axes, image: np.ndarray, extent: tuple[float, float, float, float]) -> None:
+    ax.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1, extent=extent)
+
+
+def log_scale(ax: Axes) -> None:
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    ax.yaxis.set_minor_locator(ticker.NullLocator())

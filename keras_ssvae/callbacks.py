@@ -1,0 +1,296 @@
+"""Callbacks for `fit`: figures of the latent space while a model trains, and the ramp-up of a loss weight.
+
+They work with any Keras model that has the methods that each names; `keras_ssvae.models` all do.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from os import PathLike
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from keras_ssvae import plots
+
+DPI = 110
+
+
+class _FigureCallback(keras.callbacks.Callback):
+    """Draws a figure at the end of every `every`-th epoch, as a PNG file, in TensorBoard, or both."""
+
+    name: str
+    needs: str
+
+    def __init__(self, directory: str | PathLike | None, log_dir: str | PathLike | None, every: int):
+        super().__init__()
+        if directory is None and log_dir is None:
+            raise ValueError(
+                f"`{type(self).__name__}` would draw for nobody: give `directory` for PNG files, `log_dir` for "
+                "TensorBoard, or both."
+            )
+        if every < 1:
+            raise ValueError(f"`every` is {every}; it must be at least 1 epoch.")
+        self.directory = None if directory is None else Path(directory)
+        self.log_dir = None if log_dir is None else str(log_dir)
+        self.every = every
+        self._writer = None
+
+    def set_model(self, model: keras.Model) -> None:
+        if not callable(getattr(model, self.needs, None)):
+            raise ValueError(
+                f"`{type(self).__name__}` needs a model with a method `{self.needs}`, but {type(model).__name__} has "
+                "none."
+            )
+        super().set_model(model)
+
+    def draw(self) -> Figure:
+        raise NotImplementedError
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        if self.directory is not None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        if self.log_dir is not None:
+            self._writer = _summary_writer(self.log_dir)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if (epoch + 1) % self.every:
+            return
+        png = io.BytesIO()
+        self.draw().savefig(png, format="png", dpi=DPI)
+        if self.directory is not None:
+            (self.directory / f"epoch_{epoch + 1:04d}_{self.name}.png").write_bytes(png.getvalue())
+        if self._writer is not None:
+            import tensorflow as tf
+
+            with self._writer.as_default():
+                tf.summary.image(self.name, tf.io.decode_png(png.getvalue(), channels=3)[None], step=epoch)
+            self._writer.flush()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+class LatentScatter(_FigureCallback):
+    """Draws where images lie in the latent space, coloured by class, while the model trains.
+
+    The model needs `encode(x)`, which returns z of shape (B, d), d at least 2. If it has a `prior`, a
+    `GaussianMixture`, its ellipses are drawn too.
+
+    Args:
+        images: Images as the model's `encode` takes them, shape (N, ...). A thousand or two give a clear figure.
+        labels: Their classes, integers of shape (N,).
+        directory: Writes `epoch_0001_latent.png`, ..., here; epochs count from 1.
+        log_dir: Writes the image `latent` to TensorBoard here, at Keras' own steps, which count epochs from 0.
+        every: Draws after every so many epochs.
+        class_names: One name for each class; the class's number by default.
+
+    Raises:
+        ValueError: If neither `directory` nor `log_dir` is given, images and labels differ in number, or, when `fit`
+            starts, the model has no `encode`.
+
+    Example:
+
+    ```python
+    model.fit(batches, callbacks=[LatentScatter(x_test[:2000], y_test[:2000], directory="figures")])
+    ```
+    """
+
+    name = "latent"
+    needs = "encode"
+
+    def __init__(
+        self,
+        images: ArrayLike,
+        labels: ArrayLike,
+        directory: str | PathLike | None = None,
+        log_dir: str | PathLike | None = None,
+        every: int = 1,
+        class_names: Sequence[str] | None = None,
+    ):
+        super().__init__(directory, log_dir, every)
+        self.images, self.labels, self.class_names = np.asarray(images), np.asarray(labels), class_names
+        if self.images.ndim < 1 or len(self.images) == 0 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(
+                f"`images` has shape {self.images.shape} and `labels` {self.labels.shape}; there must be images, and "
+                "one label for each."
+            )
+
+    def draw(self) -> Figure:
+        batches = (self.images[start : start + 500] for start in range(0, len(self.images), 500))
+        z = [ops.convert_to_numpy(self.model.encode(ops.convert_to_tensor(batch))) for batch in batches]
+        prior = getattr(self.model, "prior", None)
+        title = "Encoded images, coloured by label"
+        return plots.scatter(np.concatenate(z), self.labels, prior=prior, class_names=self.class_names, title=title)
+
+
+class ImageGrid(_FigureCallback):
+    """Draws what the decoder makes of a square grid of the latent plane, while the model trains.
+
+    The model needs `decode(z)`, which takes z of shape (n, 2) and returns images (n, H, W, 1 or 3). If it has
+    `latent_dim`, that must be 2.
+
+    Args:
+        extent: The grid runs from -extent to extent on both axes.
+        n: Grid points on each axis.
+        directory: Writes `epoch_0001_grid.png`, ..., here; epochs count from 1.
+        log_dir: Writes the image `grid` to TensorBoard here, at Keras' own steps, which count epochs from 0.
+        every: Draws after every so many epochs.
+        value_range: Pixel values shown as black and white.
+
+    Raises:
+        ValueError: If neither `directory` nor `log_dir` is given, or, when `fit` starts, the model does not fit.
+
+    Example:
+
+    ```python
+    model.fit(batches, callbacks=[ImageGrid(extent=3.0, directory="figures", value_range=(0, 1))])
+    ```
+    """
+
+    name = "grid"
+    needs = "decode"
+
+    def __init__(
+        self,
+        extent: float = 15.0,
+        n: int = 11,
+        directory: str | PathLike | None = None,
+        log_dir: str | PathLike | None = None,
+        every: int = 1,
+        value_range: tuple[float, float] = (-1.0, 1.0),
+    ):
+        super().__init__(directory, log_dir, every)
+        self.extent, self.n, self.value_range = extent, n, value_range
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        plots.check_is_plane(model)
+
+    def draw(self) -> Figure:
+        return plots.grid(self.model, self.extent, self.n, self.value_range)
+
+
+class Interpolation(_FigureCallback):
+    """Draws what the decoder makes of the straight path between two latent points, while the model trains.
+
+    The model needs `decode(z)`, which takes z of shape (n, d) and returns images (n, H, W, 1 or 3). If it has
+    `latent_dim`, that must be d.
+
+    Args:
+        start: The latent point at the left end, shape (d,).
+        end: The latent point at the right end, shape (d,).
+        n: Images, both ends included.
+        directory: Writes `epoch_0001_interpolation.png`, ..., here; epochs count from 1.
+        log_dir: Writes the image `interpolation` to TensorBoard here, at Keras' own steps, which count epochs from 0.
+        every: Draws after every so many epochs.
+        value_range: Pixel values shown as black and white.
+
+    Raises:
+        ValueError: If neither `directory` nor `log_dir` is given, the points differ in shape, or, when `fit` starts,
+            the model does not fit.
+
+    Example:
+
+    ```python
+    centres = model.prior.means
+    model.fit(batches, callbacks=[Interpolation(centres[0], centres[1], directory="figures")])
+    ```
+    """
+
+    name = "interpolation"
+    needs = "decode"
+
+    def __init__(
+        self,
+        start: ArrayLike,
+        end: ArrayLike,
+        n: int = 10,
+        directory: str | PathLike | None = None,
+        log_dir: str | PathLike | None = None,
+        every: int = 1,
+        value_range: tuple[float, float] = (-1.0, 1.0),
+    ):
+        super().__init__(directory, log_dir, every)
+        self.start, self.end = np.asarray(start, dtype="float32"), np.asarray(end, dtype="float32")
+        self.n, self.value_range = n, value_range
+        if self.start.ndim != 1 or self.start.shape != self.end.shape:
+            raise ValueError(
+                f"`start` and `end` have shapes {self.start.shape} and {self.end.shape}; both must be (d,)."
+            )
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        latent_dim = getattr(model, "latent_dim", len(self.start))
+        if latent_dim != len(self.start):
+            raise ValueError(
+                f"`start` and `end` have {len(self.start)} dimensions, but the model's `latent_dim` is {latent_dim}."
+            )
+
+    def draw(self) -> Figure:
+        return plots.path(self.model, self.start, self.end, self.n, self.value_range)
+
+
+class RampUp(keras.callbacks.Callback):
+    """Sets the weight of a loss term at the beginning of each epoch, and logs it.
+
+    The model needs an attribute that is a `keras.Variable`, which its loss multiplies a term with. The value depends
+    on the epoch alone, so a run resumed with `initial_epoch` goes on where it was.
+
+    Args:
+        weight: The attribute's name; the logs and the history carry the value under it.
+        schedule: Maps the epoch, counted from 0, to the weight.
+
+    Raises:
+        ValueError: When `fit` starts, if the model has no such variable; later, if the schedule does not give a
+            finite number.
+
+    Example:
+
+    ```python
+    model.beta = keras.Variable(0.0, trainable=False)
+    model.fit(batches, epochs=20, callbacks=[RampUp("beta", lambda epoch: min(1.0, epoch / 10))])
+    ```
+    """
+
+    def __init__(self, weight: str, schedule: Callable[[int], float]):
+        super().__init__()
+        self.weight, self.schedule = weight, schedule
+        self._value = None
+
+    def set_model(self, model: keras.Model) -> None:
+        if not isinstance(getattr(model, self.weight, None), keras.Variable):
+            raise ValueError(
+                f"`RampUp` needs a model whose attribute `{self.weight}` is a `keras.Variable`, but "
+                f"{type(model).__name__} has none."
+            )
+        super().set_model(model)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        value = float(self.schedule(epoch))
+        if not np.isfinite(value):
+            raise ValueError(f"`schedule` gave {value} at epoch {epoch}; `{self.weight}` must be a finite number.")
+        getattr(self.model, self.weight).assign(value)
+        self._value = value
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if logs is not None:
+            logs[self.weight] = self._value
+
+
+def _summary_writer(log_dir: str):
+    import tensorflow as tf
+
+    try:
+        import tensorboard  # noqa: F401  (tf.summary needs it and does not install it)
+    except ImportError as error:
+        raise ValueError(
+            "`log_dir` was given, but writing for TensorBoard needs the package tensorboard. Install it with "
+            "`pip install tensorboard`, or leave `log_dir` out."
+        ) from error
+    return tf.summary.create_file_writer(log_dir)

@@ -1,0 +1,8 @@
+"""Image sets, semi-supervised splits, augmentation and tf.data pipelines."""
+
+from keras_ssvae.data import augment
+from keras_ssvae.data.pipeline import scale, semi_supervised
+from keras_ssvae.data.sources import DataUnavailableError, ImageData, load
+from keras_ssvae.data.splits import Split, split
+
+__all__ = ["DataUnavailableError", "ImageData", "Split", "augment", "load", "scale", "semi_supervised", "split"]

@@ -1,0 +1,207 @@
+"""Built-in image sets: MNIST and Fashion-MNIST by tensorflow_datasets, and the digits embedded in scikit-learn."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+# A download that brings no new byte for so long is given up, so that a closed network is reported within 20 seconds.
+_PATIENCE_SECONDS = 18.0
+_TFDS_VERSIONS = {"mnist": "3.0.1", "fashion_mnist": "3.0.1"}
+_FASHION_NAMES = (
+    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
+
+
+class DataUnavailableError(RuntimeError):
+    """A data set is neither prepared on this machine nor downloadable, or its files are damaged."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A labelled image set in memory.
+
+    Attributes:
+        name: The name that `load` was called with.
+        train_images: `uint8` of shape `(N, H, W, C)`, pixels 0 to 255.
+        train_labels: `int64` of shape `(N,)`, classes 0 to K - 1.
+        test_images: `uint8` of shape `(M, H, W, C)`.
+        test_labels: `int64` of shape `(M,)`.
+        class_names: The K names of the classes.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+def load(name: str, data_dir: str | os.PathLike | None = None) -> ImageData:
+    """Loads a built-in image set.
+
+    * `"digits"`: the 1,797 handwritten digits embedded in scikit-learn, scaled up smoothly from 8x8 to 20x20 pixels
+      inside a black 28x28 square. 36 images of each class, drawn once and for all, are the test set; the other 1,437
+      are for training. Needs no download.
+    * `"mnist"`, `"fashion_mnist"`: 60,000 training and 10,000 test images of 28x28 pixels, from tensorflow_datasets,
+      in the order of its files, so that an index means the same image everywhere. A set that is not prepared yet is
+      downloaded, unless the network brings nothing for 18 seconds.
+
+    Args:
+        name: `"mnist"`, `"fashion_mnist"` or `"digits"`.
+        data_dir: The directory of tensorflow_datasets. Defaults to `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
+
+    Returns:
+        An `ImageData`.
+
+    Raises:
+        DataUnavailableError: If the set is neither prepared nor downloadable, or its files are damaged.
+        ValueError: If the name is unknown.
+
+    Example:
+
+    >>> data = load("digits")
+    >>> data.train_images.shape, data.test_images.shape
+    ((1437, 28, 28, 1), (360, 28, 28, 1))
+    """
+    if name == "digits":
+        return _digits()
+    if name in _TFDS_VERSIONS:
+        root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
+        return _from_tfds(name, root)
+    names = ", ".join(f'"{each}"' for each in (*_TFDS_VERSIONS, "digits"))
+    raise ValueError(f"`name` is {name!r}. It must be one of {names}.")
+
+
+def _digits():
+    from scipy.ndimage import zoom
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    # Their 16 grey levels become 256; grid_mode keeps the picture's edges where they were.
+    large = zoom(raw.images * (255 / 16), (1, 2.5, 2.5), order=3, mode="nearest", grid_mode=True)
+    images = np.zeros((len(large), 28, 28, 1), np.uint8)
+    images[:, 4:24, 4:24, 0] = np.clip(np.rint(large), 0, 255)
+    labels = raw.target.astype(np.int64)
+    order = np.random.Generator(np.random.PCG64(0)).permutation(len(labels))
+    test = np.sort(np.concatenate([order[labels[order] == k][:36] for k in range(10)]))
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    names = tuple(str(k) for k in range(10))
+    return ImageData("digits", images[train], labels[train], images[test], labels[test], names)
+
+
+def _from_tfds(name, root):
+    folder = root / name / _TFDS_VERSIONS[name]
+    if not (folder / "dataset_info.json").is_file():
+        _prepare(name, root, folder)
+    try:
+        train_images, train_labels = _read(folder, "train", 60_000)
+        test_images, test_labels = _read(folder, "test", 10_000)
+    except Exception as error:  # whatever the reader stumbles over, the user's remedy is the same
+        # TensorFlow wraps its message in the names of its own nodes and operations.
+        detail = " ".join(re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", str(error)).split()).rstrip(" .")[:300]
+        raise DataUnavailableError(
+            f"The files of {name} in {folder} cannot be read ({type(error).__name__}: {detail}). Delete that directory "
+            f"and prepare it again: {_remedy(name)}."
+        ) from None
+    names = _FASHION_NAMES if name == "fashion_mnist" else tuple(str(k) for k in range(10))
+    return ImageData(name, train_images, train_labels, test_images, test_labels, names)
+
+
+def _read(folder, part, size):
+    import tensorflow_datasets as tfds
+
+    # The files describe themselves completely; the dataset's own builder would ask the network first.
+    builder = tfds.builder_from_directory(folder)
+    config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    dataset = builder.as_dataset(split=part, batch_size=-1, shuffle_files=False, read_config=config)
+    images, labels = dataset["image"].numpy(), dataset["label"].numpy()
+    if images.shape != (size, 28, 28, 1) or images.dtype != np.uint8 or labels.shape != (size,):
+        raise ValueError(f"the {part} images are {images.dtype} {images.shape}, not uint8 {(size, 28, 28, 1)}")
+    if not np.array_equal(np.unique(labels), np.arange(10)):
+        raise ValueError(f"the {part} labels are {np.unique(labels)}, not 0 to 9")
+    return images, labels.astype(np.int64)
+
+
+def _remedy(name):
+    return (
+        f"run `python -c \"import tensorflow_datasets as tfds; tfds.builder('{name}').download_and_prepare()\"` where "
+        "there is a network and copy ~/tensorflow_datasets here, point `data_dir` (--data-dir) at a directory that "
+        "holds it, or use the built-in `digits` (--dataset digits)"
+    )
+
+
+def _prepare(name, root, folder):
+    """Downloads into a directory of its own, and moves only a complete set to where it belongs."""
+    missing = f"{name} is not prepared in {root} and could not be downloaded"
+    created = not root.exists()
+    work = None
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{name}-download-", dir=root))
+        reason = _download(name, work)
+        made = work / name / _TFDS_VERSIONS[name]
+        if reason is None and (made / "dataset_info.json").is_file():
+            folder.parent.mkdir(exist_ok=True)
+            made.rename(folder)
+            return
+        reason = reason or "the download left no files"
+    except OSError as error:
+        reason = f"{type(error).__name__}: {error}"
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+        if created:
+            with contextlib.suppress(OSError):
+                root.rmdir()
+    raise DataUnavailableError(f"{missing} ({reason}): {_remedy(name)}.")
+
+
+def _download(name, work):
+    """Runs the download in a child process; returns None, or why it failed."""
+    code = (
+        "import sys, tensorflow_datasets as tfds; tfds.disable_progress_bar(); "
+        "tfds.builder(sys.argv[1], data_dir=sys.argv[2]).download_and_prepare()"
+    )
+    # Without these TensorFlow looks for Google's metadata server, which stalls behind a closed network.
+    environment = {**os.environ, "NO_GCE_CHECK": "true", "GCE_METADATA_IP": "127.0.0.1:1", "CUDA_VISIBLE_DEVICES": "-1"}
+    command = [sys.executable, "-c", code, f"{name}:{_TFDS_VERSIONS[name]}", str(work)]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    child = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
+    try:
+        size, since = _bytes_under(work), time.monotonic()
+        while child.poll() is None:
+            time.sleep(0.2)
+            if _bytes_under(work) != size:
+                size, since = _bytes_under(work), time.monotonic()
+            elif time.monotonic() - since > _PATIENCE_SECONDS:
+                return f"no progress for {_PATIENCE_SECONDS:.0f} seconds"
+        return None if child.returncode == 0 else "the download failed"
+    finally:
+        # The whole group: tfds starts processes of its own.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _bytes_under(folder):
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # temporary files come and go
+            total += path.stat().st_size
+    return total

@@ -1,0 +1,146 @@
+"""Which training images are labelled, unlabelled and held out for validation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_ssvae.data.checks import check_whole_number
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Index arrays (int64) into a training set.
+
+    Attributes:
+        labeled: The images whose labels are shown to the model.
+        unlabeled: Every training image, the labelled and the validation ones included (their labels stay hidden), as
+            in the experiments of the EXoN paper.
+        validation: The labelled images that are held out, disjoint from `labeled`.
+    """
+
+    labeled: np.ndarray
+    unlabeled: np.ndarray
+    validation: np.ndarray
+
+
+def split(labels, num_labeled: int | None, num_validation: int, seed: int, labeled_indices=None) -> Split:
+    """Draws the labelled and the validation images of a training set, the same number from every class.
+
+    The set is shuffled once. Of every class, the first `num_validation / K` images of that order are validation
+    images and the next `num_labeled / K` are labelled, so the validation set stays the same when the number of
+    labelled images changes. Both index arrays are in the shuffled order.
+
+    Args:
+        labels: Integer array of shape `(N,)`, the classes 0 to K - 1 of the training images; every class occurs.
+        num_labeled: How many images are labelled, a multiple of K. With `labeled_indices` either `None` or their
+            number.
+        num_validation: How many images are held out for validation, a multiple of K; may be 0.
+        seed: Seed of the shuffle, an integer of at least 0.
+        labeled_indices: Optional indices of the labelled images, at least one of every class. Their order is kept,
+            and the validation images are drawn from the rest.
+
+    Returns:
+        A `Split`.
+
+    Raises:
+        ValueError: If the numbers do not fit the data, or an index is wrong.
+
+    Example:
+
+    >>> labels = np.repeat(np.arange(10), 100)
+    >>> parts = split(labels, num_labeled=100, num_validation=50, seed=1)
+    >>> len(parts.labeled), len(parts.unlabeled), len(parts.validation)
+    (100, 1000, 50)
+
+    Reference: [An and Jeon, 2022](https://arxiv.org/abs/2105.11640), section 4.
+    """
+    labels = _check_labels(labels)
+    num_classes = int(labels.max()) + 1
+    validation_each = _per_class("num_validation", num_validation, num_classes, minimum=0)
+    check_whole_number("seed", seed, 0)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
+    if labeled_indices is None:
+        labeled_each = _per_class("num_labeled", num_labeled, num_classes, minimum=num_classes)
+        given = np.empty(0, np.int64)
+    else:
+        labeled_each = 0
+        given = _check_indices(labeled_indices, labels, num_classes)
+        if num_labeled is not None and num_labeled != len(given):
+            raise ValueError(
+                f"`num_labeled` is {num_labeled}, but `labeled_indices` holds {len(given)} indices. Make the two "
+                "agree, or pass `num_labeled=None`."
+            )
+        order = order[~np.isin(order, given)]
+    counts = np.bincount(labels[order], minlength=num_classes)
+    smallest = int(counts.argmin())
+    if validation_each + labeled_each > counts[smallest]:
+        raise ValueError(
+            f"`num_validation` = {num_validation} and `num_labeled` = {num_labeled} take {validation_each} and "
+            f"{labeled_each} images of every class, but only {counts[smallest]} images of class {smallest} are "
+            "available. Ask for fewer."
+        )
+    rank = np.empty(len(order), np.int64)
+    for k in range(num_classes):
+        rank[labels[order] == k] = np.arange(counts[k])
+    validation = order[rank < validation_each]
+    drawn = order[(rank >= validation_each) & (rank < validation_each + labeled_each)]
+    return Split(
+        labeled=drawn if labeled_indices is None else given,
+        unlabeled=np.arange(len(labels), dtype=np.int64),
+        validation=validation,
+    )
+
+
+def _per_class(name, total, num_classes, minimum):
+    check_whole_number(name, total, minimum)
+    if total % num_classes:
+        raise ValueError(
+            f"`{name}` is {total}. It must be a multiple of the number of classes, {num_classes}, because every class "
+            "gets the same share."
+        )
+    return total // num_classes
+
+
+def _check_labels(labels):
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not len(labels) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"`labels` has shape {labels.shape} and dtype {labels.dtype}. It must be a one-dimensional array of "
+            "integers, one class for each training image."
+        )
+    if labels.min() < 0:
+        raise ValueError(f"`labels` holds {labels.min()}. Classes are counted from 0.")
+    missing = np.setdiff1d(np.arange(labels.max() + 1), labels)
+    if len(missing):
+        raise ValueError(
+            f"`labels` goes up to {labels.max()}, but no image has the class {missing[0]}. Every class from 0 to the "
+            "largest must occur."
+        )
+    return labels.astype(np.int64)
+
+
+def _check_indices(indices, labels, num_classes):
+    indices = np.asarray(indices)
+    if indices.ndim != 1 or not len(indices) or not np.issubdtype(indices.dtype, np.integer):
+        raise ValueError(
+            f"`labeled_indices` has shape {indices.shape} and dtype {indices.dtype}. It must be a one-dimensional "
+            "array of integers, one index for each labelled image."
+        )
+    outside = indices[(indices < 0) | (indices >= len(labels))]
+    if len(outside):
+        raise ValueError(
+            f"`labeled_indices` holds {outside[0]}. The training set has {len(labels)} images, so indices go from 0 to "
+            f"{len(labels) - 1}."
+        )
+    values, repeats = np.unique(indices, return_counts=True)
+    if repeats.max() > 1:
+        raise ValueError(
+            f"`labeled_indices` holds {values[repeats.argmax()]} {repeats.max()} times. Name every image once."
+        )
+    missing = np.setdiff1d(np.arange(num_classes), labels[indices])
+    if len(missing):
+        raise ValueError(
+            f"`labeled_indices` names no image of class {missing[0]}. Every one of the {num_classes} classes needs at "
+            "least one labelled image."
+        )
+    return indices.astype(np.int64)

@@ -1,0 +1,146 @@
+"""Log densities, Kullback-Leibler divergences and reparameterised samples.
+
+Pure functions of tensors, in nats per example. Shapes: `B` examples, `K` mixture components, `d` latent dimensions.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+Tensor = Any
+
+# The original EXoN code clips probabilities here, inside logarithms only; the gradient is 0 below.
+PROBABILITY_FLOOR = 1e-10
+
+
+def log_probs(probs: Tensor) -> Tensor:
+    """Logarithm of probabilities, clipped to `[1e-10, 1]` as in the original EXoN code.
+
+    Args:
+        probs: Probabilities, any shape.
+
+    Returns:
+        Their logarithms (nats), at least -23.03. The gradient is 0 where a probability was clipped.
+    """
+    return ops.log(ops.clip(probs, PROBABILITY_FLOOR, 1.0))
+
+
+def gaussian_kl(mean: Tensor, logvar: Tensor, prior_mean: Tensor, prior_variance: Tensor) -> Tensor:
+    """`KL(N(mean, exp(logvar)) || N(prior_mean, prior_variance))` of diagonal Gaussians.
+
+    Args:
+        mean: Means, `(..., d)`.
+        logvar: Log-variances, `(..., d)`.
+        prior_mean: Means of the prior, broadcastable to `(..., d)`.
+        prior_variance: Variances (not logarithms) of the prior, broadcastable to `(..., d)`.
+
+    Returns:
+        The divergence (nats, not negative), summed over the last axis: `(...)`.
+
+    Example:
+        >>> gaussian_kl(ops.zeros((1, 2)), ops.zeros((1, 2)), 0.0, 1.0)  # the same distribution: 0 nats
+    """
+    squared = (ops.square(mean - prior_mean) + ops.exp(logvar)) / prior_variance
+    return 0.5 * ops.sum(squared + ops.log(prior_variance) - logvar - 1.0, axis=-1)
+
+
+def categorical_kl_from_uniform(probs: Tensor) -> Tensor:
+    """`KL(w || uniform)` of a categorical distribution over K classes: `sum_k w_k (log w_k + log K)`.
+
+    Args:
+        probs: Probabilities `w`, `(..., K)`.
+
+    Returns:
+        The divergence (nats, between 0 and log K): `(...)`.
+    """
+    num_classes = ops.cast(ops.shape(probs)[-1], probs.dtype)
+    return ops.sum(probs * (log_probs(probs) + ops.log(num_classes)), axis=-1)
+
+
+def mixture_kl(
+    probs: Tensor, mean: Tensor, logvar: Tensor, prior_mean: Tensor, prior_variance: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The two parts of the upper bound (12) on the KL-divergence of two Gaussian mixtures.
+
+    Args:
+        probs: Posterior mixture weights `w(y|x)`, `(B, K)`.
+        mean: Posterior means `mu_k(x)`, `(B, K, d)`.
+        logvar: Posterior log-variances, `(B, K, d)`.
+        prior_mean: Conceptual centres `m_k`, `(K, d)`.
+        prior_variance: Prior variances `s_k^2`, `(K, d)`.
+
+    Returns:
+        `KL(w(y|x) || p(y))` with uniform `p(y)`, `(B,)`, and `sum_k w(k|x) KL(q(z|x, k) || p(z|k))`, `(B,)`, in nats.
+
+    Reference:
+        EXoN, equation (12).
+    """
+    return (
+        categorical_kl_from_uniform(probs),
+        ops.sum(probs * gaussian_kl(mean, logvar, prior_mean, prior_variance), axis=-1),
+    )
+
+
+def sample_gaussian(mean: Tensor, logvar: Tensor, epsilon: Tensor) -> Tensor:
+    """Reparameterised sample `mean + exp(logvar / 2) * epsilon`; all of one shape."""
+    return mean + ops.exp(0.5 * logvar) * epsilon
+
+
+def straight_through_one_hot(logits: Tensor) -> Tensor:
+    """One-hot of the largest logit on the way forward; the gradient of `softmax(logits)` on the way back.
+
+    Args:
+        logits: Perturbed logits, `(..., K)`: with Gumbel noise added, the result is an exact categorical sample.
+
+    Returns:
+        One-hot vectors, `(..., K)`.
+
+    Reference:
+        Jang, Gu, Poole: Categorical reparameterization with Gumbel-softmax, at temperature 1.
+    """
+    soft = logits
+    hard = ops.one_hot(ops.argmax(logits, axis=-1), ops.shape(logits)[-1], dtype=soft.dtype)
+    return soft + ops.stop_gradient(hard - soft)
+
+
+def sample_gumbel(shape: tuple, seed: keras.random.SeedGenerator) -> Tensor:
+    """Standard Gumbel noise; the uniforms stay away from 0 and 1, so it is finite."""
+    return -ops.log(-ops.log(keras.random.uniform(shape, minval=1e-7, maxval=1.0 - 1e-7, seed=seed)))
+
+
+# An attempt fails with a probability below 5 %, so all sixteen fail once in 10^20.
+_GAMMA_ATTEMPTS = 16
+
+
+def _sample_log_gamma(concentration: float, seed: keras.random.SeedGenerator) -> Tensor:
+    """Logarithm of a Gamma(concentration) number (scalar), by Marsaglia and Tsang's method.
+
+    All attempts are drawn at once and the first that is accepted is taken: no loop, so every compiler takes it.
+    """
+    d = concentration + 1.0 - 1.0 / 3.0
+    normal = keras.random.normal((_GAMMA_ATTEMPTS,), seed=seed)
+    uniform = keras.random.uniform((_GAMMA_ATTEMPTS + 1,), minval=1e-30, seed=seed)
+    v = ops.maximum(1.0 + normal / (9.0 * d) ** 0.5, 1e-10) ** 3
+    accepted = ops.log(uniform[1:]) < 0.5 * normal**2 + d * (1.0 - v + ops.log(v))
+    log_gamma_plus_one = ops.log(d * v[ops.argmax(ops.cast(accepted, "int32"))])
+    return log_gamma_plus_one + ops.log(uniform[0]) / concentration
+
+
+def sample_beta(alpha: float, beta: float, seed: keras.random.SeedGenerator) -> Tensor:
+    """One number from Beta(alpha, beta), exact, also for concentrations far below 1.
+
+    `keras.random.beta` does not compile under XLA on CPU; this does, on every backend.
+
+    Args:
+        alpha: First concentration, positive.
+        beta: Second concentration, positive.
+        seed: A `keras.random.SeedGenerator`.
+
+    Returns:
+        A scalar in [0, 1].
+
+    Example:
+        >>> mixing_weight = sample_beta(0.1, 0.1, keras.random.SeedGenerator(1))
+    """
+    return ops.sigmoid(_sample_log_gamma(alpha, seed) - _sample_log_gamma(beta, seed))

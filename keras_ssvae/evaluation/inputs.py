@@ -1,0 +1,79 @@
+"""Checks of images and labels, and what goes through a model batch by batch."""
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike
+
+
+def image_batches(images: ArrayLike, batch_size: int = 500) -> Iterator[np.ndarray]:
+    """Checks images at once and scales them batch by batch.
+
+    Args:
+        images: Shape (N, H, W, C): uint8, or floats already scaled to [-1, 1].
+        batch_size: Images in a batch; the last batch may be smaller.
+
+    Returns:
+        An iterator over float32 arrays with pixels in [-1, 1].
+
+    Raises:
+        ValueError: If the shape, the dtype or the range is wrong.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or images.size == 0:
+        raise ValueError(f"`images` has shape {images.shape}; it must be (images, height, width, channels).")
+    if images.dtype != np.uint8:
+        if not np.issubdtype(images.dtype, np.floating):
+            raise ValueError(f"`images` has dtype {images.dtype}; it must be uint8, or floats scaled to [-1, 1].")
+        low, high = images.min(), images.max()
+        if not (low >= -1.0 and high <= 1.0):  # written so that NaN fails
+            raise ValueError(
+                f"`images` are floats from {low:g} to {high:g}; floats must be scaled to [-1, 1]. Give uint8 images, "
+                "or scale them with `keras_ssvae.data.scale`."
+            )
+    return (_scaled(images[start : start + batch_size]) for start in range(0, len(images), batch_size))
+
+
+def _scaled(images: np.ndarray) -> np.ndarray:
+    if images.dtype == np.uint8:
+        return (images.astype("float32") - 127.5) / 127.5
+    return images.astype("float32")
+
+
+def check_labels(labels: ArrayLike, num_examples: int, num_classes: int) -> np.ndarray:
+    """Returns the labels as int64 of shape (N,), or says what is wrong with them.
+
+    Raises:
+        ValueError: If they are not one integer in 0, ..., K-1 for each example.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (num_examples,) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"`labels` has shape {labels.shape} and dtype {labels.dtype}; it must be one integer for each of the "
+            f"{num_examples} examples."
+        )
+    if num_examples and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise ValueError(
+            f"`labels` run from {labels.min()} to {labels.max()}; with {num_classes} classes they must be "
+            f"0 to {num_classes - 1}."
+        )
+    return labels.astype("int64")
+
+
+def decode_batches(model: keras.Model, z: ArrayLike, batch_size: int = 500) -> np.ndarray:
+    """Decodes many latent points batch by batch with `model.decode`.
+
+    Args:
+        model: A model with `decode(z)`.
+        z: Latent points, shape (n, d).
+        batch_size: Points in a batch.
+
+    Returns:
+        The images, float32 of shape (n, H, W, C).
+    """
+    z = np.asarray(z, dtype="float32")
+    starts = range(0, len(z), batch_size)
+    images = [model.decode(ops.convert_to_tensor(z[start : start + batch_size])) for start in starts]
+    return np.concatenate([ops.convert_to_numpy(batch) for batch in images]).astype("float32")

@@ -1,0 +1,210 @@
+"""Export of a trained model as a SavedModel for TensorFlow Serving."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+__all__ = ["export_saved_model", "next_version", "write_warmup_requests"]
+
+
+def next_version(directory: str | os.PathLike) -> int:
+    """The next free version number of a served model: one more than the largest in use, 1 for a new directory.
+
+    Args:
+        directory: the model's directory, `<name>` in TF Serving's `<name>/<version>/`. It need not exist.
+    """
+    directory = Path(directory)
+    entries = os.listdir(directory) if directory.is_dir() else []
+    return 1 + max((int(name) for name in entries if name.isascii() and name.isdigit()), default=0)
+
+
+def export_saved_model(model: keras.Model, directory: str | os.PathLike) -> Path:
+    """Write a model as a SavedModel under the next free version number of a directory.
+
+    The SavedModel answers with TensorFlow alone: neither Keras nor this package is needed to load it. Images are
+    float32 of shape (B, H, W, C) with pixels in [-1, 1]; the batch size B is free.
+
+    | signature                     | inputs                                | outputs                            |
+    |-------------------------------|---------------------------------------|------------------------------------|
+    | `classify`, `serving_default` | `image`                               | `probs` (B, K), `label` int64 (B,) |
+    | `encode`                      | `image`                               | `z` (B, d)                         |
+    | `decode`                      | `z` (B, d)                            | `image`                            |
+    | `reconstruct`                 | `image`                               | `image`                            |
+    | `generate`                    | `label` int64 (B,), `seed` int64 (B,) | `image`                            |
+    | `interpolate`                 | images `a` and `b`, `n` int64 (B,)    | `images` (B, n, H, W, C)           |
+
+    All are deterministic. **Every input has the batch dimension**, `seed` and `n` included: a request by row cannot
+    hold a scalar, and a server that batches requests refuses one. So `generate` takes one seed per image, and an image
+    depends on nothing but its own label and seed: row i is `model.generate(label[i:i + 1], seed[i])`. `n`, the number
+    of points, sets the shape of the answer and so must be the same, and at least 2, for the whole batch.
+
+    The version appears by one rename when it is complete, so a server that watches the directory never loads half of
+    one, and an existing version is never touched. Where `tensorflow-serving-api` is installed (extra `serving`), the
+    version also holds warm-up requests (see `write_warmup_requests`).
+
+    Args:
+        model: a model with the verbs `classify`, `encode`, `decode`, `reconstruct`, `generate` and `interpolate`, and
+            the attributes `image_shape` (H, W, C), `latent_dim` and `num_classes`.
+        directory: where the versions lie, for example `saved_models/exon_mnist_100`; made if it does not exist. Its
+            name is the model's name in the warm-up requests.
+
+    Returns:
+        The path of the new version, `<directory>/<version>`.
+
+    Raises:
+        OSError: the directory cannot be written to.
+
+    Example:
+
+    ```python
+    path = export_saved_model(model, "saved_models/my_model")
+    served = tf.saved_model.load(path)
+    served.signatures["classify"](image=images)["label"]
+    ```
+    """
+    archive = keras.export.ExportArchive()
+    for name, (function, inputs) in _signatures(model).items():
+        archive.add_endpoint(name, function, inputs)
+
+    directory = Path(directory)
+    # Not a number, so TF Serving passes over it even if a kill leaves it behind.
+    temporary = directory / f".incomplete-{uuid.uuid4().hex}"
+    try:
+        temporary.mkdir(parents=True)
+        archive.write_out(str(temporary), verbose=False)
+        write_warmup_requests(temporary, directory.resolve().name, _warmup_inputs(model))
+        return _publish(temporary, directory)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+        raise OSError(
+            f"The SavedModel could not be written: directory={str(directory)!r} must be a directory with write "
+            f"permission and free space, but the system says: {reason}. Choose another directory; nothing in this one "
+            "was changed."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_warmup_requests(
+    version_directory: str | os.PathLike, model_name: str, inputs: dict[str, dict[str, np.ndarray]]
+) -> Path | None:
+    """Write the requests that TF Serving replays when it loads a version, so that the first user does not wait.
+
+    Args:
+        version_directory: a SavedModel, `<name>/<version>`.
+        model_name: the name the model is served under.
+        inputs: the inputs of one request for each signature: `{signature: {input: array}}`.
+
+    Returns:
+        The file, `assets.extra/tf_serving_warmup_requests`; or None, with nothing written, where
+        `tensorflow-serving-api` is not installed (extra `serving`). A server works without the file.
+    """
+    try:
+        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+    except ImportError:
+        return None
+    path = Path(version_directory) / "assets.extra" / "tf_serving_warmup_requests"
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, arrays in inputs.items():
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = model_name
+            request.model_spec.signature_name = signature
+            for name, array in arrays.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())
+    return path
+
+
+def _signatures(model: keras.Model) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
+    """The functions to export and their inputs; `serving_default` is Keras' alias of the first."""
+
+    def image(name="image"):
+        return tf.TensorSpec((None, *model.image_shape), tf.float32, name=name)
+
+    def integers(name):
+        return tf.TensorSpec((None,), tf.int64, name=name)
+
+    def classify(image):
+        probs = model.classify(image)
+        return {"probs": probs, "label": tf.argmax(probs, axis=-1, output_type=tf.int64)}
+
+    def encode(image):
+        return {"z": model.encode(image)}
+
+    def decode(z):
+        return {"image": model.decode(z)}
+
+    def reconstruct(image):
+        return {"image": model.reconstruct(image)}
+
+    def generate(label, seed):
+        checks = [
+            tf.debugging.assert_equal(
+                tf.shape(label),
+                tf.shape(seed),
+                message="`label` and `seed` must be equally long: one seed per image.",
+            ),
+            tf.debugging.assert_non_negative(label, message="`label` must not be negative."),
+            tf.debugging.assert_less(
+                label, tf.constant(model.num_classes, tf.int64), message="`label` must be below the number of classes."
+            ),
+        ]
+        with tf.control_dependencies(checks):  # otherwise a failing look-up may speak first
+            label, seed = tf.identity(label), tf.identity(seed)
+        # Row by row, since each has its own noise: an answer must not depend on what else is in the batch.
+        one = tf.TensorSpec(model.image_shape, tf.float32)
+        images = tf.map_fn(lambda row: model.generate(row[0][None], row[1])[0], (label, seed), fn_output_signature=one)
+        return {"image": images}
+
+    def interpolate(a, b, n):
+        checks = [
+            tf.debugging.assert_equal(n, n[0], message="`n` must be the same for the whole batch."),
+            tf.debugging.assert_greater(n, tf.constant(1, tf.int64), message="`n` must be at least 2."),
+        ]
+        with tf.control_dependencies(checks):
+            points = tf.identity(n[0])
+        return {"images": model.interpolate(a, b, points)}
+
+    return {
+        "classify": (classify, [image()]),
+        "encode": (encode, [image()]),
+        "decode": (decode, [tf.TensorSpec((None, model.latent_dim), tf.float32, name="z")]),
+        "reconstruct": (reconstruct, [image()]),
+        "generate": (generate, [integers("label"), integers("seed")]),
+        "interpolate": (interpolate, [image("a"), image("b"), integers("n")]),
+    }
+
+
+def _warmup_inputs(model: keras.Model) -> dict[str, dict[str, np.ndarray]]:
+    """One request of one blank image, latent point or label for each signature."""
+    image = np.zeros((1, *model.image_shape), "float32")
+    return {
+        "serving_default": {"image": image},
+        "classify": {"image": image},
+        "encode": {"image": image},
+        "decode": {"z": np.zeros((1, model.latent_dim), "float32")},
+        "reconstruct": {"image": image},
+        "generate": {"label": np.zeros(1, "int64"), "seed": np.zeros(1, "int64")},
+        "interpolate": {"a": image, "b": image, "n": np.full(1, 10, "int64")},
+    }
+
+
+def _publish(temporary: Path, directory: Path) -> Path:
+    """Rename a complete version to the next free number, counting on if another process takes it meanwhile."""
+    while True:
+        path = directory / str(next_version(directory))
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
+        else:
+            return path

@@ -1,0 +1,68 @@
+"""The named terms of the objectives: pure functions, one number per example (nats, not negative), to be minimised.
+
+Sums run over pixels and classes; what is done over the batch is left to the caller.
+"""
+
+from keras import ops
+
+from keras_ssvae.distributions import Tensor, log_probs
+
+
+def reconstruction(images: Tensor, reconstructed: Tensor) -> Tensor:
+    """Half the squared error, summed over pixels: `||x - D(z)||^2 / 2`.
+
+    This is the negative log-likelihood of `N(D(z), beta I)`, times beta and without its constant (equation (3)).
+
+    Args:
+        images: `(B, ...)`, pixels in [-1, 1].
+        reconstructed: `(B, ...)`, of the same shape.
+
+    Returns:
+        `(B,)`.
+    """
+    return 0.5 * ops.sum(ops.square(images - reconstructed), axis=tuple(range(1, len(images.shape))))
+
+
+def cross_entropy(labels: Tensor, probs: Tensor) -> Tensor:
+    """Cross entropy `H(labels, probs)` with the logarithm clipped as in `distributions.log_probs`.
+
+    Args:
+        labels: One-hot or soft labels, `(B, K)`.
+        probs: Predicted probabilities, `(B, K)`.
+
+    Returns:
+        `(B,)`.
+    """
+    return -ops.sum(labels * log_probs(probs), axis=-1)
+
+
+def mix(values: Tensor, partners: Tensor, weight: Tensor) -> Tensor:
+    """Interpolates a batch with a permutation of itself: `weight * values[partners] + (1 - weight) * values`.
+
+    Args:
+        values: `(B, ...)`.
+        partners: A permutation of `0 .. B - 1`, integers `(B,)`.
+        weight: The mixing weight rho in [0, 1], one number for the batch.
+
+    Returns:
+        `(B, ...)`.
+    """
+    return weight * ops.take(values, partners, axis=0) + (1.0 - weight) * values
+
+
+def sci(labels: Tensor, mixed_probs: Tensor, partners: Tensor, weight: Tensor) -> Tensor:
+    """Soft-label consistency interpolation: `rho H(t_partner, f(x_mixed)) + (1 - rho) H(t, f(x_mixed))`.
+
+    Args:
+        labels: True labels (one-hot) or pseudo-labels `t`, `(B, K)`.
+        mixed_probs: Class probabilities of the mixed images `mix(images, partners, weight)`, `(B, K)`.
+        partners: The permutation that mixed the images, `(B,)`.
+        weight: The mixing weight rho, one number for the batch.
+
+    Returns:
+        `(B,)`.
+
+    Reference:
+        EXoN, equation (7). The cross entropy is linear in the labels, so mixing these first is the same.
+    """
+    return cross_entropy(mix(labels, partners, weight), mixed_probs)

@@ -1,0 +1,5 @@
+"""The systems, one `keras.Model` each."""
+
+from keras_ssvae.models.exon import EXoN
+
+__all__ = ["EXoN"]

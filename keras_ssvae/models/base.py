@@ -1,0 +1,108 @@
+"""What the systems share: the training step, its noise, and its report."""
+
+import keras
+from keras import ops
+
+from keras_ssvae.distributions import Tensor
+from keras_ssvae.training import gradient_step
+
+# Random numbers are a function of (seed, step): each step owns this many counters, the first half of them for the
+# noise of the model, the rest for the networks' dropout: up to `_COUNTERS_PER_PASS` layers in each forward pass.
+_COUNTERS_PER_STEP = 1024
+_COUNTERS_PER_PASS = 32
+
+
+class SemiSupervisedVAE(keras.Model):
+    """Base of the models: a training step that is a pure function of weights, batch, noise and step.
+
+    A subclass gives `draw_noise`, `step_losses`, `evaluation_terms` and the names of the terms. `train_step` draws the
+    noise, differentiates the total and reports each term as its mean per example.
+
+    Args:
+        seed: Of all the noise that training draws. The noise depends on nothing else than the seed and the step
+            (`optimizer.iterations`), so a resumed run continues as if it had never stopped.
+        name: Model name.
+    """
+
+    training_terms: tuple[str, ...] = ()
+    test_terms: tuple[str, ...] = ()
+
+    def __init__(self, seed: int = 0, name: str | None = None):
+        super().__init__(name=name)
+        self.seed = seed
+        self.noise_seed = keras.random.SeedGenerator(seed, name="noise")
+        self._means = {
+            name: keras.metrics.Mean(name) for name in dict.fromkeys(("loss", *self.training_terms, *self.test_terms))
+        }
+
+    def draw_noise(self, batch: dict[str, Tensor], step: Tensor) -> dict[str, Tensor]:
+        """Every random number of one training step. This is the only place that draws any."""
+        raise NotImplementedError
+
+    def step_losses(self, batch: dict[str, Tensor], noise: dict[str, Tensor], step: Tensor) -> dict[str, Tensor]:
+        """The named terms, one number per example (nats), and `total`, the scalar that training minimises."""
+        raise NotImplementedError
+
+    def evaluation_terms(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The named figures of validation, one number per example, without randomness."""
+        raise NotImplementedError
+
+    def variable_groups(self) -> dict[str, list[keras.Variable]]:
+        """The trainable variables by the optimizer that they belong to, when there are several."""
+        raise NotImplementedError
+
+    @property
+    def metrics(self):
+        return list(self._means.values())
+
+    def compile(self, optimizer, **kwargs):
+        """As `keras.Model.compile`; a `GroupedOptimizer` learns this model's groups of variables."""
+        if hasattr(optimizer, "bind"):
+            optimizer.bind(self.variable_groups())
+        super().compile(optimizer, **kwargs)
+
+    def compile_from_config(self, config):
+        # Keras skips this for models with a `compile` of their own, and the optimizer's state would be lost.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def train_step(self, data):
+        images, labels = data
+        batch = {**images, "labels": labels}
+        terms = self.replay_step(batch, self.draw_noise(batch, self.optimizer.iterations))
+        num_images = ops.cast(sum(ops.shape(batch[part])[0] for part in ("labeled", "unlabeled")), "float32")
+        self._means["loss"].update_state(terms["total"] / num_images, sample_weight=num_images)
+        return self._report(terms, ("loss", *self.training_terms))
+
+    def replay_step(self, batch: dict[str, Tensor], noise: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One training step with the given noise: differentiates, applies the optimizer, returns `step_losses`."""
+        step = self.optimizer.iterations
+        return gradient_step(self, lambda: self.step_losses(batch, noise, step))
+
+    def test_step(self, data):
+        images, labels = data
+        return self._report(self.evaluation_terms(images, labels), self.test_terms)
+
+    def _report(self, terms, names):
+        for name in names:
+            if name in terms:
+                self._means[name].update_state(terms[name])
+        return {name: self._means[name].result() for name in names}
+
+    def _seed_noise(self, step: Tensor) -> Tensor:
+        """Sets the noise generator to the step's own stream; returns the first counter for dropout."""
+        first = ops.cast(step, self.noise_seed.state.dtype) * _COUNTERS_PER_STEP
+        self.noise_seed.state.assign(ops.stack([ops.full_like(first, self.seed), first]))
+        return first + _COUNTERS_PER_STEP // 2
+
+    def _seed_dropout(self, network: keras.Model, first_counter: Tensor, pass_index: int) -> None:
+        """Gives each dropout layer of `network` a stream of its own for forward pass `pass_index` of this step."""
+        states = [v for v in network.variables if v.path.endswith("seed_generator_state")]
+        if len(states) > _COUNTERS_PER_PASS:
+            raise ValueError(
+                f"`{network.name}` has {len(states)} layers that draw random numbers; "
+                f"at most {_COUNTERS_PER_PASS} are supported."
+            )
+        for i, state in enumerate(states):
+            counter = first_counter + (pass_index * _COUNTERS_PER_PASS + i)
+            state.assign(ops.stack([ops.full_like(counter, self.seed), counter]))

@@ -1,0 +1,321 @@
+"""EXoN: EXplainable encoder Network (An, Choi, Jeon)."""
+
+import keras
+from keras import ops
+
+from keras_ssvae import losses, priors
+from keras_ssvae.distributions import (
+    Tensor,
+    mixture_kl,
+    sample_beta,
+    sample_gaussian,
+    sample_gumbel,
+    straight_through_one_hot,
+)
+from keras_ssvae.models.base import SemiSupervisedVAE
+from keras_ssvae.networks import mnist
+from keras_ssvae.priors import GaussianMixture
+
+_NETWORKS = ("encoder", "decoder", "classifier")
+# Beta(a, a) of the mixing weight rho: mostly ends of [0, 1] for true labels, mostly the middle for pseudo-labels.
+_LABELED_MIXING = 0.1
+_UNLABELED_MIXING = 2.0
+
+
+@keras.saving.register_keras_serializable("keras_ssvae")
+class EXoN(SemiSupervisedVAE):
+    """Semi-supervised VAE whose latent space has a layout that you design: one Gaussian per class, where you put it.
+
+    **Generation**: `y ~ uniform`, `z | y = k ~ N(m_k, diag s_k^2)`, `x | z ~ N(D(z), beta I)`.
+
+    **Inference**: `q(z | x) = sum_k w(k | x) N(mu_k(x), diag sigma_k^2(x))`, (4). A sample takes its component by the
+    Gumbel-max trick (straight-through gradient).
+
+    **Objective** (minimised; sums over the batch; (10) times beta, with `H` the cross entropy):
+
+        reconstruction + beta (kl_categorical + kl_gaussian + cross_entropy)
+            + lambda1 (cross_entropy + sci_labeled) + lambda2 sci_unlabeled
+
+    | paper                       | code                                                                       |
+    |-----------------------------|----------------------------------------------------------------------------|
+    | `w(y given x; eta)`         | `classifier` (logits); `probs` after the softmax                             |
+    | `mu_k(x), sigma_k^2(x); xi` | `encoder`: `mean`, `logvar`, each `(B, K, d)`                                |
+    | `D(z; theta)`               | `decoder`                                                                    |
+    | `m_k, s_k^2`                | `prior.means`, `prior.variances`                                             |
+    | `-log p(x given z) beta`    | `reconstruction`: `sum (x - D(z))^2 / 2`                                     |
+    | `KL(w(y given x), p(y))`    | `kl_categorical`                                                             |
+    | second part of (12)         | `kl_gaussian`                                                                |
+    | `-log w(y given x)`         | `cross_entropy`, of augmented labelled images                                |
+    | SCI, (7)                    | `sci_labeled`, `sci_unlabeled`                                               |
+    | `rho`                       | `mix_weight_labeled ~ Beta(.1, .1)`, `mix_weight_unlabeled ~ Beta(2, 2)`     |
+    | `lambda_1`, `lambda_2(t)`   | `lambda1`, `lambda2`                                                         |
+
+    It follows the released code where this departs from the paper: the labelled cross entropy is inside the beta term
+    too; one rho for a batch; pseudo-labels come from the augmented images in training mode and leave no trace in the
+    moving statistics; probabilities are clipped to [1e-10, 1] inside logarithms.
+
+    A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled`, `unlabeled`, `labeled_augmented`,
+    `unlabeled_augmented` (see `data.semi_supervised`); `y` one-hot labels of the labelled part. The ELBO sees the
+    images as they are, cross entropy and SCI the augmented ones. Validation data is `(images, labels)`.
+
+    Args:
+        encoder: Keras model, images `(B, H, W, C)` -> `(mean, logvar)`, each `(B, K, d)`. Default: Table 4.
+        decoder: Keras model, `(B, d)` -> images. Default: Table 4.
+        classifier: Keras model, images -> logits `(B, K)`. Default: Table 5.
+        prior: `priors.GaussianMixture`. Default: `priors.circle()`, the paper's for MNIST.
+        beta: Variance of the decoder; the weight of the KL-divergence.
+        lambda1: Weight of cross entropy and SCI of the labelled images.
+        lambda2: Weight of SCI of the unlabelled images: a number (then a variable, that a callback can move) or a
+            Keras schedule of the step, as `schedules.RampUp`.
+        seed: Of the noise of training.
+        name: Model name.
+
+    Example:
+        >>> model = EXoN(beta=0.25)
+        >>> model.compile(keras.optimizers.Adam(3e-3))
+        >>> model.fit(batches, steps_per_epoch=468, epochs=20)
+        >>> model.classify(images), model.encode(images), model.generate([3, 7], seed=1)
+
+    Reference:
+        An, Choi, Jeon: EXoN: EXplainable encoder Network, 2022.
+    """
+
+    training_terms = (
+        "reconstruction",
+        "kl_categorical",
+        "kl_gaussian",
+        "cross_entropy",
+        "sci_labeled",
+        "sci_unlabeled",
+    )
+    test_terms = ("error", "reconstruction", "kl_categorical", "kl_gaussian")
+
+    def __init__(
+        self,
+        encoder: keras.Model | None = None,
+        decoder: keras.Model | None = None,
+        classifier: keras.Model | None = None,
+        prior: GaussianMixture | None = None,
+        beta: float = 0.25,
+        lambda1: float = 6000.0,
+        lambda2: float | keras.optimizers.schedules.LearningRateSchedule = 6000.0,
+        seed: int = 0,
+        name: str = "exon",
+    ):
+        super().__init__(seed=seed, name=name)
+        if not beta > 0:
+            raise ValueError(f"`beta` is {beta!r}; the variance of the decoder must be positive.")
+        self.prior = prior or priors.circle()
+        num_classes, latent_dim = self.prior.num_classes, self.prior.latent_dim
+        self.encoder = encoder or mnist.encoder(num_classes, latent_dim)
+        self.decoder = decoder or mnist.decoder(latent_dim)
+        self.classifier = classifier or mnist.classifier(num_classes)
+        self.beta, self.lambda1 = beta, lambda1
+        self.image_shape = tuple(self.encoder.input_shape[1:])
+        self._check_networks()
+        if isinstance(lambda2, keras.optimizers.schedules.LearningRateSchedule):
+            self.lambda2 = lambda2
+        else:
+            self.lambda2 = self.add_weight(
+                name="lambda2", shape=(), initializer=keras.initializers.Constant(lambda2), trainable=False
+            )
+        self.generation_seed = keras.random.SeedGenerator(seed, name="generation")
+        self.build((None, *self.image_shape))
+
+    @property
+    def num_classes(self) -> int:
+        return self.prior.num_classes
+
+    @property
+    def latent_dim(self) -> int:
+        return self.prior.latent_dim
+
+    def build(self, input_shape):
+        # The networks come built; all that is left is to say so, which lets Keras save and export the model.
+        self.built = True
+
+    def _check_networks(self):
+        components = (None, self.num_classes, self.latent_dim)
+        expected = {
+            "encoder": (self.image_shape, [components, components]),
+            "decoder": ((self.latent_dim,), (None, *self.image_shape)),
+            "classifier": (self.image_shape, (None, self.num_classes)),
+        }
+        for name, (input_shape, output_shape) in expected.items():
+            network = getattr(self, name)
+            outputs = network.output_shape
+            given = list(outputs) if isinstance(outputs, (list, tuple)) and isinstance(outputs[0], tuple) else outputs
+            if tuple(network.input_shape[1:]) != input_shape or given != output_shape:
+                raise ValueError(
+                    f"`{name}` maps {network.input_shape} to {given}; with a `prior` of {self.num_classes} classes in "
+                    f"{self.latent_dim} dimensions and images {self.image_shape} it must map {(None, *input_shape)} "
+                    f"to {output_shape}. Change the network or the prior."
+                )
+
+    def variable_groups(self):
+        """`autoencoder` (encoder and decoder) and `classifier`, which the paper trains with different optimizers."""
+        return {
+            "autoencoder": self.encoder.trainable_variables + self.decoder.trainable_variables,
+            "classifier": self.classifier.trainable_variables,
+        }
+
+    # Training
+
+    def draw_noise(self, batch, step):
+        dropout = self._seed_noise(step)
+        seed = self.noise_seed
+        num_labeled, num_unlabeled = ops.shape(batch["labeled"])[0], ops.shape(batch["unlabeled"])[0]
+        num_images = num_labeled + num_unlabeled
+        return {
+            "epsilon": keras.random.normal((num_images, self.num_classes, self.latent_dim), seed=seed),
+            "gumbel": sample_gumbel((num_images, self.num_classes), seed=seed),
+            "mix_weight_labeled": sample_beta(_LABELED_MIXING, _LABELED_MIXING, seed),
+            "mix_weight_unlabeled": sample_beta(_UNLABELED_MIXING, _UNLABELED_MIXING, seed),
+            "partners_labeled": keras.random.shuffle(ops.arange(num_labeled), seed=seed),
+            "partners_unlabeled": keras.random.shuffle(ops.arange(num_unlabeled), seed=seed),
+            "dropout": dropout,
+        }
+
+    def step_losses(self, batch, noise, step):
+        def probs(images, pass_index):
+            self._seed_dropout(self.classifier, noise["dropout"], pass_index)
+            return ops.softmax(self.classifier(images, training=True))
+
+        labels = batch["labels"]
+        with keras.StatelessScope():  # drops what the pass does to the moving statistics
+            pseudo_labels = ops.stop_gradient(probs(batch["unlabeled_augmented"], 0))
+
+        # The order of the passes is that in which the original moves the statistics.
+        images = ops.concatenate([batch["labeled"], batch["unlabeled"]])
+        weights = probs(images, 1)
+        mean, logvar = self.encoder(images, training=True)
+        component = straight_through_one_hot(ops.log(weights + 1e-8) + noise["gumbel"])
+        z = ops.sum(component[:, :, None] * sample_gaussian(mean, logvar, noise["epsilon"]), axis=1)
+        kl_categorical, kl_gaussian = mixture_kl(weights, mean, logvar, self.prior.means, self.prior.variances)
+        terms = {
+            "reconstruction": losses.reconstruction(images, self.decoder(z, training=True)),
+            "kl_categorical": kl_categorical,
+            "kl_gaussian": kl_gaussian,
+            "cross_entropy": losses.cross_entropy(labels, probs(batch["labeled_augmented"], 2)),
+        }
+        for pass_index, part, targets in ((3, "labeled", labels), (4, "unlabeled", pseudo_labels)):
+            mixing = noise[f"partners_{part}"], noise[f"mix_weight_{part}"]
+            mixed = losses.mix(batch[f"{part}_augmented"], *mixing)
+            terms[f"sci_{part}"] = losses.sci(targets, probs(mixed, pass_index), *mixing)
+
+        sums = {name: ops.sum(term) for name, term in terms.items()}
+        lambda2 = self.lambda2(step) if callable(self.lambda2) else self.lambda2
+        terms["total"] = (
+            sums["reconstruction"]
+            + self.beta * (sums["kl_categorical"] + sums["kl_gaussian"] + sums["cross_entropy"])
+            + self.lambda1 * (sums["cross_entropy"] + sums["sci_labeled"])
+            + lambda2 * sums["sci_unlabeled"]
+        )
+        return terms
+
+    def evaluation_terms(self, images, labels):
+        if len(labels.shape) == 2 and labels.shape[-1] == self.num_classes:
+            labels = ops.argmax(labels, axis=-1)
+        outputs = self(images, training=False)
+        predicted = ops.argmax(outputs["probs"], axis=-1)
+        wrong = ops.not_equal(predicted, ops.cast(ops.reshape(labels, (-1,)), predicted.dtype))
+        kl_categorical, kl_gaussian = mixture_kl(
+            outputs["probs"], outputs["mean"], outputs["logvar"], self.prior.means, self.prior.variances
+        )
+        return {
+            "error": 100.0 * ops.cast(wrong, "float32"),
+            "reconstruction": losses.reconstruction(images, outputs["reconstruction"]),
+            "kl_categorical": kl_categorical,
+            "kl_gaussian": kl_gaussian,
+        }
+
+    # Use: deterministic, tensors in, tensors out
+
+    def call(self, images, training=False):
+        """Everything that inference gives for images: `probs`, `mean`, `logvar`, `z` and `reconstruction`."""
+        mean, logvar, probs = self.posterior(images)
+        z = self._most_probable(mean, probs)
+        return {"probs": probs, "mean": mean, "logvar": logvar, "z": z, "reconstruction": self.decode(z)}
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Class probabilities `w(y | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, K)`."""
+        return ops.softmax(self.classifier(images, training=False))
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The mixture `q(z | x)`, (4): means `(B, K, d)`, log-variances `(B, K, d)` and weights `(B, K)`."""
+        mean, logvar = self.encoder(images, training=False)
+        return mean, logvar, self.classify(images)
+
+    @staticmethod
+    def _most_probable(mean, probs):
+        return ops.take_along_axis(mean, ops.argmax(probs, axis=-1)[:, None, None], axis=1)[:, 0]
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latent variables `(B, d)`: the posterior mean of each image's most probable component."""
+        mean, _, probs = self.posterior(images)
+        return self._most_probable(mean, probs)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images `(B, H, W, C)` in [-1, 1] at latent variables `(B, d)`."""
+        return self.decoder(z, training=False)
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """`decode(encode(images))`."""
+        return self.decode(self.encode(images))
+
+    def interpolate(self, a: Tensor, b: Tensor, n: int = 10) -> Tensor:
+        """Images on the straight line from `encode(a)` to `encode(b)`, both ends included.
+
+        Args:
+            a: Images `(B, H, W, C)`.
+            b: As many images.
+            n: Points on the line, at least 2.
+
+        Returns:
+            `(B, n, H, W, C)`.
+        """
+        share = ops.cast(ops.arange(n), "float32")[None, :, None] / ops.cast(n - 1, "float32")
+        z = (1.0 - share) * self.encode(a)[:, None] + share * self.encode(b)[:, None]
+        images = self.decode(ops.reshape(z, (-1, self.latent_dim)))
+        return ops.reshape(images, (-1, n, *self.image_shape))
+
+    def generate(self, labels: Tensor, seed: int | Tensor) -> Tensor:
+        """Images of the given classes, from the prior: `decode(z)`, `z ~ N(m_k, s_k^2)`.
+
+        Args:
+            labels: Class of each image, integers `(B,)`.
+            seed: An integer; the same seed gives the same images.
+
+        Returns:
+            `(B, H, W, C)`.
+        """
+        labels = ops.cast(ops.convert_to_tensor(labels), "int32")
+        state = self.generation_seed.state
+        with keras.StatelessScope():  # the seed is an argument: nothing of it stays in the model
+            state.assign(ops.stack([ops.cast(seed, state.dtype), ops.zeros((), state.dtype)]))
+            epsilon = keras.random.normal((ops.shape(labels)[0], self.latent_dim), seed=self.generation_seed)
+        mean = ops.take(self.prior.means, labels, axis=0)
+        logvar = ops.log(ops.take(self.prior.variances, labels, axis=0))
+        return self.decode(sample_gaussian(mean, logvar, epsilon))
+
+    # Serialisation
+
+    def get_config(self):
+        schedule = callable(self.lambda2)
+        return {
+            **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in (*_NETWORKS, "prior")},
+            "beta": self.beta,
+            "lambda1": self.lambda1,
+            "lambda2": keras.saving.serialize_keras_object(self.lambda2) if schedule else float(self.lambda2),
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        objects = {
+            name: keras.saving.deserialize_keras_object(value, custom_objects)
+            for name, value in config.items()
+            if isinstance(value, dict)
+        }
+        return cls(**{**config, **objects})

@@ -1,0 +1,214 @@
+"""Pre-designed latent spaces: one Gaussian for each class, placed by hand."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike
+
+PAPER_VARIANCE = 4.0
+PAPER_DISTANCE = 8.0  # four standard deviations of PAPER_VARIANCE between the centres of neighbours
+
+
+@keras.saving.register_keras_serializable(package="keras_ssvae")
+@dataclass(frozen=True, eq=False)
+class GaussianMixture:
+    """A mixture of K Gaussians with diagonal covariance and weights 1/K, in d dimensions.
+
+    It is the customised prior p(z) of Section 3.1 of the paper: class k lives around `means[k]`. The functions of
+    this module build the paper's; call the class directly for a layout of your own.
+
+    Args:
+        means: The classes' centres m_k, shape (K, d).
+        variances: The variances s_k^2, all positive: a scalar, one for each dimension (d,), or (K, d).
+
+    Attributes:
+        means: float32 array of shape (K, d), read-only.
+        variances: float32 array of shape (K, d), read-only.
+
+    Raises:
+        ValueError: If a shape does not fit, or a number is not finite or a variance not positive.
+
+    Example:
+
+    ```python
+    prior = GaussianMixture(means=[[-4, 0], [4, 0], [0, 6]], variances=1.0)
+    z, labels = prior.sample(1000, seed=0)
+    ```
+
+    Reference: An, Choi, Jeon: EXoN: EXplainable encoder Network, Section 3.1.
+    """
+
+    means: np.ndarray
+    variances: np.ndarray
+
+    def __post_init__(self) -> None:
+        means = _float32("means", self.means)
+        if means.ndim != 2 or means.size == 0:
+            raise ValueError(f"`means` has shape {means.shape}; it must be (number of classes, latent dimensions).")
+        given = _float32("variances", self.variances)
+        if given.shape not in ((), means.shape[1:], means.shape):
+            raise ValueError(
+                f"`variances` has shape {given.shape}; with means of shape {means.shape} it must be a scalar, "
+                f"{means.shape[1:]} or {means.shape}."
+            )
+        if not (given > 0).all():
+            raise ValueError(f"`variances` must all be positive, but the smallest is {given.min()}.")
+        variances = np.broadcast_to(given, means.shape).copy()
+        for name, array in (("means", means), ("variances", variances)):
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of components K."""
+        return self.means.shape[0]
+
+    @property
+    def latent_dim(self) -> int:
+        """The number of latent dimensions d."""
+        return self.means.shape[1]
+
+    def sample(self, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draws from p(z), with labels drawn uniformly.
+
+        Args:
+            n: How many.
+            seed: The same seed gives the same draws.
+
+        Returns:
+            `z`, float32 of shape (n, d), and `labels`, int64 of shape (n,).
+        """
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(self.num_classes, size=n)
+        noise = rng.standard_normal((n, self.latent_dim), dtype=np.float32)
+        return self.means[labels] + np.sqrt(self.variances[labels]) * noise, labels
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as lists, which `from_config` restores exactly."""
+        return {"means": self.means.tolist(), "variances": self.variances.tolist()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Builds the prior that `get_config` described."""
+        return cls(**config)
+
+
+def circle(num_classes: int = 10, variance: ArrayLike = PAPER_VARIANCE, radius: float | None = None) -> GaussianMixture:
+    """Places the classes counterclockwise on a circle in the plane: the paper's prior for MNIST.
+
+    Class k = 0, ..., K-1 has its centre at the angle (2k + 1) pi / K, so class 0 is just above 3 o'clock. Without
+    `radius`, neighbouring centres are 8 apart, four standard deviations of the default variance: r = 4 / sin(pi / K).
+
+    Args:
+        num_classes: K, at least 2.
+        variance: The variance of each dimension: a scalar, (2,) or (K, 2).
+        radius: The distance of the centres from the origin, positive.
+
+    Returns:
+        A `GaussianMixture` with d = 2.
+
+    Raises:
+        ValueError: If there are fewer than 2 classes, or the radius is not positive.
+
+    Example:
+
+    ```python
+    prior = circle(10)  # Figure 1 of the paper
+    ```
+
+    Reference: the paper's Appendix A.4.
+    """
+    if num_classes < 2:
+        raise ValueError(f"`num_classes` is {num_classes}; a circle needs at least 2 classes.")
+    if radius is None:
+        radius = PAPER_DISTANCE / 2 / np.sin(np.pi / num_classes)
+    elif not radius > 0:
+        raise ValueError(f"`radius` is {radius}; it must be positive.")
+    angles = (2 * np.arange(num_classes) + 1) * np.pi / num_classes
+    return GaussianMixture(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), variance)
+
+
+def line(
+    num_classes: int = 2, distance: float = PAPER_DISTANCE, variance: ArrayLike = PAPER_VARIANCE, latent_dim: int = 2
+) -> GaussianMixture:
+    """Places the classes on the first axis, from left to right, centred on the origin.
+
+    With two classes the centres are (-r, 0) and (r, 0), r = distance / 2: the paper's study of the proximity of two
+    digits, where r is 4, 8, 12 or 16.
+
+    Args:
+        num_classes: K, at least 1.
+        distance: The distance between neighbouring centres, positive.
+        variance: The variance of each dimension: a scalar, (d,) or (K, d).
+        latent_dim: d, at least 1.
+
+    Returns:
+        A `GaussianMixture`.
+
+    Raises:
+        ValueError: If a number is too small.
+
+    Example:
+
+    ```python
+    prior = line(2, distance=16.0)  # centres (-8, 0) and (8, 0)
+    ```
+
+    Reference: the paper's Appendix A.2, Figure 6.
+    """
+    if num_classes < 1 or latent_dim < 1:
+        raise ValueError(f"`num_classes` is {num_classes} and `latent_dim` is {latent_dim}; each must be at least 1.")
+    if not distance > 0:
+        raise ValueError(f"`distance` is {distance}; it must be positive.")
+    means = np.zeros((num_classes, latent_dim))
+    means[:, 0] = distance * (np.arange(num_classes) - (num_classes - 1) / 2)
+    return GaussianMixture(means, variance)
+
+
+def one_hot(
+    num_classes: int = 10, latent_dim: int = 256, label_variance: float = 0.1, rest_variance: float = 1.0
+) -> GaussianMixture:
+    """Gives each class its own coordinate: the paper's prior for CIFAR-10.
+
+    The centre of class k is the k-th unit vector. The first K coordinates have `label_variance`, all others, which
+    the classes share, `rest_variance`.
+
+    Args:
+        num_classes: K, at least 1.
+        latent_dim: d, at least K.
+        label_variance: The variance of the first K coordinates.
+        rest_variance: The variance of the other d - K.
+
+    Returns:
+        A `GaussianMixture`.
+
+    Raises:
+        ValueError: If there are more classes than dimensions.
+
+    Example:
+
+    ```python
+    prior = one_hot(10, latent_dim=256)
+    ```
+
+    Reference: the paper's Appendix A.4.
+    """
+    if not 1 <= num_classes <= latent_dim:
+        raise ValueError(
+            f"`num_classes` is {num_classes} and `latent_dim` is {latent_dim}; each class takes one dimension, so "
+            "`num_classes` must be at least 1 and at most `latent_dim`."
+        )
+    is_label = np.arange(latent_dim) < num_classes
+    return GaussianMixture(np.eye(num_classes, latent_dim), np.where(is_label, label_variance, rest_variance))
+
+
+def _float32(name: str, value: ArrayLike) -> np.ndarray:
+    try:
+        array = np.array(value, dtype="float32")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` is {value!r}; it must be an array of numbers.") from error
+    if not np.isfinite(array).all():
+        raise ValueError(f"`{name}` must hold finite numbers only, but it holds NaN or infinity.")
+    return array

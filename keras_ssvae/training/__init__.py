@@ -1,0 +1,13 @@
+"""The only code that knows a backend: one gradient step, and kernels that `keras.ops` does not have."""
+
+import keras
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        f"keras_ssvae runs on the TensorFlow backend of Keras; the backend is {keras.backend.backend()!r}. "
+        "Set the environment variable KERAS_BACKEND=tensorflow."
+    )
+
+from keras_ssvae.training.tensorflow import batch_norm_max_pool, gradient_step
+
+__all__ = ["batch_norm_max_pool", "gradient_step"]

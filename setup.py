@@ -1,0 +1,55 @@
+"""Packaging of keras_ssvae; the settings of pytest and ruff are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def version() -> str:
+    """Read `__version__` without importing the package, which would need TensorFlow at build time."""
+    source = (ROOT / "keras_ssvae" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"', source, re.MULTILINE)
+    if match is None:
+        raise RuntimeError('keras_ssvae/__init__.py must hold a line like `__version__ = "0.1.0"`.')
+    return match[1]
+
+
+readme = ROOT / "README.md"
+
+setup(
+    name="keras_ssvae",
+    version=version(),
+    description="Semi-supervised and mixture-prior variational autoencoders for Keras 3",
+    long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["keras_ssvae", "keras_ssvae.*"]),
+    python_requires=">=3.11",
+    # The lower bounds are the versions that the tests ran on. Keras and TensorFlow stay within one minor version: the
+    # golden figures and the saved state depend on their internals.
+    install_requires=[
+        "keras>=3.15,<3.16",
+        "tensorflow>=2.21,<2.22",
+        "tensorboard>=2.21,<2.22",  # TensorFlow 2.21 does not bring it, and tf.summary does not write without it
+        "tensorflow-datasets>=4.9.10,<5",
+        "importlib_resources",  # tensorflow-datasets needs it and does not say so
+        "numpy>=2.4,<3",
+        "scikit-image>=0.26,<1",
+        "scikit-learn>=1.9,<2",
+        "matplotlib>=3.11,<4",
+    ],
+    extras_require={
+        # tensorflow-probability is an oracle of the tests only; it needs tf-keras of TensorFlow's version.
+        "test": ["pytest", "hypothesis", "tensorflow-probability", "tf-keras>=2.21,<2.22", "ruff"],
+        "serving": ["tensorflow-serving-api>=2.21,<2.22"],
+    },
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,157 @@
+import csv
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_ssvae import data
+from keras_ssvae.data import sources
+
+REPOSITORY = Path(__file__).parents[2]
+LABELLED = REPOSITORY.parent / "shared" / "reference" / "official_mnist_labelled.csv"
+PREPARED = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def prepared(name):
+    folder = PREPARED / name / "3.0.1"
+    if not (folder / "dataset_info.json").is_file():
+        pytest.skip(f"{name} is not prepared in {PREPARED}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mnist():
+    prepared("mnist")
+    return data.load("mnist")
+
+
+def test_digits_are_the_embedded_ones_split_by_class_without_overlap():
+    digits = data.load("digits")
+    assert (digits.name, digits.num_classes) == ("digits", 10)
+    assert digits.train_images.shape == (1437, 28, 28, 1)
+    np.testing.assert_array_equal(np.bincount(digits.test_labels), [36] * 10)
+    together = np.concatenate([digits.train_images, digits.test_images])
+    assert together.dtype == np.uint8
+    assert len(np.unique(together.reshape(1797, -1), axis=0)) == 1797
+
+
+def test_digits_are_enlarged_inside_a_black_border():
+    from sklearn.datasets import load_digits
+
+    digits = data.load("digits")
+    images = np.concatenate([digits.train_images, digits.test_images])[..., 0].astype(float)
+    assert images[:, :4].max() == images[:, -4:].max() == images[:, :, :4].max() == images[:, :, -4:].max() == 0
+    assert images[:, 4:24, 4:24].max() == 255
+    # Averaged over areas, what was enlarged is what it was: blocks of 10 x 10 pixels come from 4 x 4 pixels.
+    blocks = images[:, 4:24, 4:24].reshape(-1, 2, 10, 2, 10).mean(axis=(2, 4))
+    original = load_digits().images.reshape(-1, 2, 4, 2, 4).mean(axis=(2, 4)) * 255 / 16
+    assert abs(blocks.mean() - original.mean()) < 2
+    np.testing.assert_allclose(np.sort(blocks.ravel()), np.sort(original.ravel()), atol=25)
+
+
+def test_digits_are_the_same_every_time():
+    first, again = data.load("digits"), data.load("digits")
+    np.testing.assert_array_equal(first.train_images, again.train_images)
+    np.testing.assert_array_equal(first.test_labels, again.test_labels)
+
+
+def test_mnist_is_in_the_order_of_its_files(mnist):
+    if not LABELLED.is_file():
+        pytest.skip(f"{LABELLED} is not there")
+    with LABELLED.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 100
+    for row in rows:
+        index = int(row["tfds_index"])
+        assert mnist.train_labels[index] == int(row["label"])
+        assert hashlib.sha1(mnist.train_images[index].tobytes()).hexdigest() == row["sha1"]
+
+
+def test_mnist_has_its_known_class_counts(mnist):
+    assert mnist.train_images.shape == (60000, 28, 28, 1)
+    assert mnist.test_images.shape == (10000, 28, 28, 1)
+    assert mnist.train_images.dtype == np.uint8
+    counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    np.testing.assert_array_equal(np.bincount(mnist.train_labels), counts)
+    np.testing.assert_array_equal(
+        np.bincount(mnist.test_labels), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    )
+
+
+def test_fashion_mnist_is_balanced_and_has_names():
+    prepared("fashion_mnist")
+    fashion = data.load("fashion_mnist")
+    np.testing.assert_array_equal(np.bincount(fashion.train_labels), [6000] * 10)
+    assert fashion.class_names[9] == "ankle boot"
+
+
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r'`name` is \'cifar\'. It must be one of "mnist", "fashion_mnist", "digits"'):
+        data.load("cifar")
+
+
+def test_a_download_that_makes_no_progress_ends_in_a_sentence_and_leaves_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(sources, "_PATIENCE_SECONDS", 0.5)
+    # A proxy that answers nothing: the test must not depend on the network, nor load it.
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    began = time.monotonic()
+    with pytest.raises(data.DataUnavailableError) as caught:
+        data.load("mnist", data_dir=tmp_path / "new")
+    assert time.monotonic() - began < 10
+    message = str(caught.value)
+    assert "mnist is not prepared in" in message
+    assert str(tmp_path / "new") in message
+    assert "download_and_prepare" in message
+    assert "--dataset digits" in message
+    assert list(tmp_path.iterdir()) == []
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_patience_is_below_the_promised_20_seconds():
+    assert sources._PATIENCE_SECONDS < 20
+
+
+def test_a_directory_that_cannot_be_written_is_data_that_is_not_available(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(data.DataUnavailableError, match=r"mnist is not prepared in .*file"):
+        data.load("mnist", data_dir=tmp_path / "file")
+
+
+def test_a_complete_download_is_moved_into_place(tmp_path, monkeypatch):
+    folder = prepared("mnist")
+
+    def download(name, work):
+        shutil.copytree(folder, work / name / "3.0.1", copy_function=os.symlink)
+
+    monkeypatch.setattr(sources, "_download", download)
+    assert len(data.load("mnist", data_dir=tmp_path).train_images) == 60000
+    assert [path.name for path in tmp_path.iterdir()] == ["mnist"]
+
+
+@pytest.mark.parametrize("damage", ["truncated record", "missing records", "missing file", "broken description"])
+def test_damaged_files_are_named_in_a_sentence(tmp_path, damage):
+    folder = shutil.copytree(prepared("mnist"), tmp_path / "mnist" / "3.0.1", copy_function=shutil.copyfile)
+    folder.chmod(0o755)
+    records = folder / "mnist-train.tfrecord-00000-of-00001"
+    if damage == "truncated record":
+        records.write_bytes(records.read_bytes()[:100_000])
+    elif damage == "missing records":
+        content = records.read_bytes()
+        length = int.from_bytes(content[:8], "little") + 16
+        records.write_bytes(content[:length])
+    elif damage == "missing file":
+        records.unlink()
+    else:
+        (folder / "dataset_info.json").write_text("{")
+    with pytest.raises(data.DataUnavailableError) as caught:
+        data.load("mnist", data_dir=tmp_path)
+    message = str(caught.value)
+    assert str(folder) in message
+    assert "Delete that directory" in message
+    assert "{{" not in message
+    assert caught.value.__suppress_context__

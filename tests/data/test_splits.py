@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from keras_ssvae import data
+
+LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(5), 40))
+
+
+def test_every_class_gets_the_same_share_and_the_parts_are_disjoint():
+    parts = data.split(LABELS, num_labeled=20, num_validation=50, seed=1)
+    np.testing.assert_array_equal(np.bincount(LABELS[parts.labeled]), [4] * 5)
+    np.testing.assert_array_equal(np.bincount(LABELS[parts.validation]), [10] * 5)
+    assert len(np.unique(np.concatenate([parts.labeled, parts.validation]))) == 70
+
+
+def test_unlabelled_are_all_training_images():
+    parts = data.split(LABELS, 20, 50, seed=1)
+    np.testing.assert_array_equal(parts.unlabeled, np.arange(200))
+    assert {parts.labeled.dtype, parts.unlabeled.dtype, parts.validation.dtype} == {np.dtype(np.int64)}
+
+
+def test_validation_comes_first_and_labelled_next_in_the_order_of_one_shuffle():
+    parts = data.split(LABELS, 20, 50, seed=7)
+    order = np.random.Generator(np.random.PCG64(7)).permutation(200)
+    for k in range(5):
+        of_class = order[LABELS[order] == k]
+        np.testing.assert_array_equal(parts.validation[LABELS[parts.validation] == k], of_class[:10])
+        np.testing.assert_array_equal(parts.labeled[LABELS[parts.labeled] == k], of_class[10:14])
+
+
+def test_the_seed_decides_and_the_number_of_labels_leaves_validation_alone():
+    first, again, other = (data.split(LABELS, 20, 50, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.labeled, again.labeled)
+    assert not np.array_equal(first.labeled, other.labeled)
+    more = data.split(LABELS, 100, 50, seed=1)
+    np.testing.assert_array_equal(first.validation, more.validation)
+    assert set(first.labeled) <= set(more.labeled)
+
+
+def test_given_indices_keep_their_order_and_stay_out_of_validation():
+    given = np.flatnonzero(LABELS >= 0)[[150, 3, 99, 20, 7, 60, 61, 62, 63, 64, 65, 66, 67, 68]]
+    parts = data.split(LABELS, None, 150, seed=1, labeled_indices=given.tolist())
+    np.testing.assert_array_equal(parts.labeled, given)
+    assert not set(given) & set(parts.validation)
+    np.testing.assert_array_equal(np.bincount(LABELS[parts.validation]), [30] * 5)
+
+
+def test_all_images_can_be_used_but_not_one_more():
+    parts = data.split(LABELS, 150, 50, seed=1)
+    assert len(set(parts.labeled) | set(parts.validation)) == 200
+    with pytest.raises(ValueError, match=r"`num_validation` = 50 and `num_labeled` = 155 .* only 40 images of class 0"):
+        data.split(LABELS, 155, 50, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"num_labeled": 21}, r"`num_labeled` is 21. It must be a multiple of the number of classes, 5"),
+        ({"num_labeled": 0}, r"`num_labeled` is 0. It must be an integer of at least 5"),
+        ({"num_labeled": 20.0}, r"`num_labeled` is 20.0"),
+        ({"num_labeled": None}, r"`num_labeled` is None. It must be an integer"),
+        ({"num_validation": 51}, r"`num_validation` is 51. It must be a multiple"),
+        ({"num_validation": -5}, r"`num_validation` is -5"),
+        ({"seed": -1}, r"`seed` is -1"),
+        ({"labels": LABELS.astype(float)}, r"`labels` has shape \(200,\) and dtype float64"),
+        ({"labels": np.eye(5, dtype=int)[LABELS]}, r"`labels` has shape \(200, 5\)"),
+        ({"labels": LABELS - 1}, r"`labels` holds -1"),
+        ({"labels": LABELS[LABELS != 2]}, r"no image has the class 2"),
+        ({"labels": []}, r"`labels` has shape \(0,\)"),
+        ({"labeled_indices": np.arange(20) + 190}, r"`labeled_indices` holds 200. The training set has 200 images"),
+        ({"labeled_indices": [-1]}, r"`labeled_indices` holds -1"),
+        ({"labeled_indices": [5, 6, 5]}, r"`labeled_indices` holds 5 2 times"),
+        ({"labeled_indices": np.flatnonzero(LABELS != 3)[:20]}, r"`labeled_indices` names no image of class 3"),
+        ({"labeled_indices": np.arange(21)}, r"`num_labeled` is 20, but `labeled_indices` holds 21"),
+        ({"labeled_indices": [0.0]}, r"`labeled_indices` has shape \(1,\) and dtype float64"),
+    ],
+)
+def test_a_wrong_argument_is_named_in_a_sentence(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        data.split(**({"labels": LABELS, "num_labeled": 20, "num_validation": 50, "seed": 1} | arguments))

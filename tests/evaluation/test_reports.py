@@ -1,0 +1,95 @@
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_ssvae.evaluation import classification_error, kl_divergence, negative_ssim, report
+from keras_ssvae.priors import GaussianMixture, circle, one_hot
+
+
+class Fake(keras.Model):
+    """Every pixel of an image is the same number, which is all that the model sees."""
+
+    def __init__(self, prior):
+        super().__init__()
+        self.prior = prior
+
+    def call(self, x):
+        level = x[:, 0, 0, 0]
+        shape = (-1, *self.prior.means.shape)
+        mean = ops.broadcast_to(level[:, None, None], (ops.shape(x)[0], *shape[1:]))
+        probs = ops.softmax(level[:, None] * ops.arange(self.prior.num_classes, dtype="float32"))
+        return {"probs": probs, "mean": mean, "logvar": -mean, "reconstruction": x / 2.0}
+
+    def decode(self, z):
+        waves = ops.sin(z[:, :1] * ops.arange(12, dtype="float32")) * ops.cos(z[:, 1:2])
+        return ops.broadcast_to(waves[:, None, :, None], (ops.shape(z)[0], 12, 12, 1))
+
+
+def flat_images(levels, size=12):
+    return np.broadcast_to(np.asarray(levels, "float32")[:, None, None, None], (len(levels), size, size, 1)).copy()
+
+
+def test_the_report_is_the_figures_of_the_models_outputs():
+    model = Fake(circle(3))
+    images, labels = flat_images([0.5, -0.5, 1.0, -1.0, 0.25]), np.array([2, 2, 2, 0, 1])
+    figures = report(model, images, labels, batch_size=2)
+    outputs = model.predict(images, verbose=0)
+    assert figures["error_percent"] == classification_error(outputs["probs"], labels) == 40.0
+    assert figures["error_percent_per_class"] == pytest.approx([0.0, 100.0, 100 / 3])
+    kl = kl_divergence(outputs["mean"], outputs["logvar"], outputs["probs"], model.prior)
+    assert figures["kl_divergence"] == pytest.approx(kl, rel=1e-6)
+    assert figures["kl_categorical"] + figures["kl_gaussian"] == pytest.approx(kl, rel=1e-6)
+    weights = np.bincount(labels) / len(labels)
+    assert np.dot(weights, figures["kl_gaussian_per_class"]) == pytest.approx(figures["kl_gaussian"], rel=1e-6)
+    levels = images[:, 0, 0, 0]
+    assert figures["reconstruction"] == pytest.approx(np.mean(144 * (levels / 2) ** 2 / 2), rel=1e-6)
+
+
+def test_the_diversity_is_that_of_the_decoded_31_by_31_grid():
+    model = Fake(circle(3))
+    ticks = np.arange(-15, 16, dtype="float32")
+    points = np.array([(x, y) for x in ticks for y in ticks], "float32")
+    expected = negative_ssim(ops.convert_to_numpy(model.decode(points)))
+    figures = report(model, flat_images([0.0]), np.array([0]))
+    assert figures["negative_ssim"] == pytest.approx(expected, abs=1e-5)
+    assert 0.1 < expected < 0.9
+
+
+def test_bytes_and_scaled_floats_give_the_same_report():
+    model = Fake(circle(3))
+    levels, labels = np.array([0, 100, 255, 37]), np.array([0, 1, 2, 2])
+    from_bytes = report(model, flat_images(levels).astype("uint8"), labels)
+    from_floats = report(model, flat_images((levels - 127.5) / 127.5), labels)
+    assert from_bytes.keys() == from_floats.keys()
+    for name, value in from_bytes.items():
+        assert value == pytest.approx(from_floats[name], rel=1e-5), name
+
+
+def test_what_cannot_be_computed_is_none_and_the_report_is_json():
+    figures = report(Fake(one_hot(3, 5)), flat_images([0.5]), np.array([1]))
+    assert figures["negative_ssim"] is None
+    assert figures["error_percent_per_class"] == [None, 100.0, None]
+    assert json.loads(json.dumps(figures)) == figures
+    assert (
+        report(Fake(GaussianMixture([[0, 0], [1, 1]], 1)), flat_images([0], 8), np.array([0]))["negative_ssim"] is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((2, 12, 12), "uint8"), [0, 0], "`images` has shape (2, 12, 12)"),
+        (np.zeros((2, 12, 12, 1), "int64"), [0, 0], "`images` has dtype int64; it must be uint8, or floats scaled"),
+        (np.full((2, 12, 12, 1), 255.0), [0, 0], "`images` are floats from 255 to 255"),
+        (np.full((2, 12, 12, 1), np.nan), [0, 0], "`images` are floats from nan to nan"),
+        (np.zeros((2, 12, 12, 1)), [0, 3], "`labels` run from 0 to 3"),
+        (np.zeros((2, 12, 12, 1)), [0], "one integer for each of the 2 examples"),
+    ],
+)
+def test_wrong_images_or_labels_are_refused_in_a_sentence(images, labels, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        report(Fake(circle(3)), images, np.array(labels))

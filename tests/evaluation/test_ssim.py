@@ -1,0 +1,83 @@
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_ssvae.evaluation import negative_ssim
+
+GOLDEN = Path(os.environ.get("KERAS_SSVAE_GOLDEN", Path(__file__).parents[2] / "../shared/golden"))
+
+
+def images(n, size=16, channels=1, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (n, size, size, channels)).astype("float32")
+
+
+def ssim_of_one_pair(a, b):
+    """SSIM of two (H, W) images, window position by window position, in float64 and as its definition reads."""
+    offsets = np.arange(-5, 6)
+    window = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+    values = []
+    for i in range(a.shape[0] - 10):
+        for j in range(a.shape[1] - 10):
+            p, q = a[i : i + 11, j : j + 11].astype("float64"), b[i : i + 11, j : j + 11].astype("float64")
+            mp, mq = (window * p).sum(), (window * q).sum()
+            vp, vq = (window * (p - mp) ** 2).sum(), (window * (q - mq) ** 2).sum()
+            covariance = (window * (p - mp) * (q - mq)).sum()
+            luminance = (2 * mp * mq + 1e-4) / (mp**2 + mq**2 + 1e-4)
+            values.append(luminance * (2 * covariance + 9e-4) / (vp + vq + 9e-4))
+    return np.mean(values)
+
+
+def test_it_is_the_mean_over_all_ordered_pairs_self_pairs_included():
+    x = images(5, size=13)
+    pairs = [[ssim_of_one_pair(a[..., 0], b[..., 0]) for a in x] for b in x]
+    assert negative_ssim(x) == pytest.approx((1 - np.mean(pairs)) / 2, abs=1e-6)
+
+
+def test_channels_are_averaged():
+    x = images(4, channels=3)
+    expected = np.mean([negative_ssim(x[..., c : c + 1]) for c in range(3)])
+    assert negative_ssim(x) == pytest.approx(expected, abs=1e-6)
+
+
+def test_equal_images_have_no_diversity():
+    assert negative_ssim(np.repeat(images(1), 7, axis=0)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_two_constant_images_of_opposite_sign_have_the_closed_form():
+    # Without variance SSIM is the luminance term: 1 for the self pairs, (-2 + c1) / (2 + c1) for the others.
+    x = np.stack([np.ones((12, 12, 1)), -np.ones((12, 12, 1))])
+    assert negative_ssim(x) == pytest.approx((1 - (1 + (-2 + 1e-4) / (2 + 1e-4)) / 2) / 2, abs=1e-6)
+
+
+def test_the_blocks_of_the_pair_matrix_add_up(monkeypatch):
+    x = images(10)
+    whole = negative_ssim(x)
+    monkeypatch.setattr("keras_ssvae.evaluation.ssim.BAND", 4)
+    assert negative_ssim(x) == pytest.approx(whole, abs=1e-6)
+
+
+def test_the_originals_figure_is_met():
+    files = sorted(GOLDEN.glob("exon_mnist_*.npz"))
+    if not files:
+        pytest.skip(f"no exon_mnist_*.npz in {GOLDEN}; set KERAS_SSVAE_GOLDEN to the folder of golden files")
+    for file in files:
+        with np.load(file) as golden:
+            assert negative_ssim(golden["eval/decoded"]) == pytest.approx(float(golden["eval/negative_ssim"]), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((3, 16, 16)), "`images` has shape (3, 16, 16)"),
+        (np.zeros((0, 16, 16, 1)), "`images` has shape (0, 16, 16, 1)"),
+        (np.zeros((3, 10, 16, 1)), "at least 11, the size of the SSIM window"),
+        (np.full((2, 16, 16, 1), np.nan), "finite numbers only"),
+    ],
+)
+def test_wrong_images_are_refused_in_a_sentence(x, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        negative_ssim(x)

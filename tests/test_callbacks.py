@@ -1,0 +1,212 @@
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_ssvae.callbacks import ImageGrid, Interpolation, LatentScatter, RampUp
+from keras_ssvae.priors import circle
+
+
+@keras.saving.register_keras_serializable(package="test_callbacks")
+class AutoEncoder(keras.Model):
+    """A plain Keras model, which knows nothing of this package."""
+
+    latent_dim = 2
+
+    def __init__(self):
+        super().__init__()
+        self.to_z = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])
+        self.to_x = keras.Sequential([keras.layers.Dense(64), keras.layers.Reshape((8, 8, 1))])
+        self.weight = keras.Variable(7.0, trainable=False)
+
+    def call(self, x):
+        z = self.to_z(x)
+        self.add_loss(self.weight * ops.mean(ops.square(z)))
+        return self.to_x(z)
+
+    def encode(self, x):
+        return self.to_z(x)
+
+    def decode(self, z):
+        return self.to_x(z)
+
+
+@pytest.fixture
+def data():
+    x = np.random.default_rng(0).uniform(0, 1, (24, 8, 8, 1)).astype("float32")
+    return x, np.arange(24) % 3
+
+
+def fit(callbacks, data, epochs=2, model=None, **kwargs):
+    model = model or AutoEncoder()
+    model.compile("sgd", "mse")
+    return model.fit(data[0], data[0], epochs=epochs, batch_size=8, verbose=0, callbacks=callbacks, **kwargs)
+
+
+def figure_callbacks(data, **where):
+    return [
+        LatentScatter(*data, **where),
+        ImageGrid(extent=2.0, n=3, value_range=(0, 1), **where),
+        Interpolation([-1.0, 0.0], [1.0, 0.0], n=3, value_range=(0, 1), **where),
+    ]
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_figures_are_written_each_epoch_in_a_plain_fit(data, tmp_path):
+    directory = tmp_path / "new" / "figures"
+    fit(figure_callbacks(data, directory=directory), data)
+    kinds = ("grid", "interpolation", "latent")
+    assert names(directory) == sorted(f"epoch_{epoch:04d}_{kind}.png" for epoch in (1, 2) for kind in kinds)
+    for path in directory.iterdir():
+        assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_every_skips_epochs_and_a_resumed_fit_goes_on_counting(data, tmp_path):
+    fit([LatentScatter(*data, directory=tmp_path, every=2)], data, epochs=5, initial_epoch=1)
+    assert names(tmp_path) == ["epoch_0002_latent.png", "epoch_0004_latent.png"]
+
+
+def test_the_figure_follows_the_training(data, tmp_path):
+    callback = ImageGrid(extent=2.0, n=3, directory=tmp_path)
+    fit([callback], data)
+    first, second = (path.read_bytes() for path in sorted(tmp_path.iterdir()))
+    assert first != second
+
+
+def test_the_scatter_shows_the_models_own_encodes_of_all_images(data, tmp_path):
+    images = np.concatenate([data[0]] * 30)  # more than one batch
+    callback = LatentScatter(images, np.tile(data[1], 30), directory=tmp_path)
+    model = AutoEncoder()
+    fit([callback], data, model=model, epochs=1)
+    points = np.asarray(callback.draw().axes[0].collections[0].get_offsets())
+    z = ops.convert_to_numpy(model.encode(images))
+    np.testing.assert_allclose(np.sort(points, axis=0), np.sort(z, axis=0), atol=1e-5)
+
+
+def test_the_scatter_draws_the_prior_of_a_model_that_has_one(data, tmp_path):
+    model = AutoEncoder()
+    model.prior = circle(3)
+    callback = LatentScatter(*data, directory=tmp_path)
+    fit([callback], data, model=model, epochs=1)
+    assert len(callback.draw().axes[0].patches) == 3
+
+
+def test_drawing_does_not_change_what_is_trained(data, tmp_path):
+    weights = []
+    for callbacks in ([], figure_callbacks(data, directory=tmp_path)):
+        keras.utils.set_random_seed(3)
+        model = AutoEncoder()
+        fit(callbacks, data, model=model)
+        weights.append(model.get_weights())
+    for plain, drawn in zip(*weights, strict=True):
+        np.testing.assert_array_equal(plain, drawn)
+
+
+def test_images_reach_tensorboard_at_keras_own_steps(data, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    pytest.importorskip("tensorboard")
+    from tensorflow.core.util import event_pb2
+
+    fit(figure_callbacks(data, log_dir=tmp_path), data)
+    steps = {}
+    for path in tmp_path.iterdir():
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = event_pb2.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                steps.setdefault(value.tag, []).append(event.step)
+                assert value.metadata.plugin_data.plugin_name == "images"
+                image = tf.io.decode_png(value.tensor.string_val[2])
+                assert image.shape[-1] == 3
+                assert image.numpy().std() > 1.0
+    assert steps == {"latent": [0, 1], "grid": [0, 1], "interpolation": [0, 1]}
+
+
+def test_without_tensorboard_log_dir_is_refused_in_a_sentence(data, tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow")
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ValueError, match="pip install tensorboard"):
+        fit([LatentScatter(*data, log_dir=tmp_path)], data)
+
+
+def test_the_weight_follows_the_schedule_and_is_logged(data):
+    model = AutoEncoder()
+    seen = []
+    spy = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(float(model.weight.value)))
+    history = fit([RampUp("weight", lambda epoch: epoch / 4), spy], data, epochs=4, model=model, initial_epoch=1)
+    assert seen == [0.25, 0.5, 0.75]
+    assert history.history["weight"] == [0.25, 0.5, 0.75]
+
+
+def test_the_compiled_step_uses_the_new_weight(data):
+    zero, large = (
+        fit(
+            [RampUp("weight", lambda epoch, w=w: 0.0 if epoch == 0 else w)], data, model=with_a_frozen_encoder()
+        ).history["loss"]
+        for w in (0.0, 100.0)
+    )
+    assert large[0] == pytest.approx(zero[0], rel=1e-5)
+    assert large[1] > 2 * zero[1]
+
+
+def with_a_frozen_encoder():
+    keras.utils.set_random_seed(0)
+    model = AutoEncoder()
+    model.to_z.trainable = False
+    return model
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda data: LatentScatter(*data), "give `directory` for PNG files, `log_dir` for TensorBoard, or both"),
+        (lambda data: ImageGrid(directory="x", every=0), "`every` is 0; it must be at least 1 epoch"),
+        (lambda data: LatentScatter(data[0], data[1][:5], directory="x"), "one label for each"),
+        (lambda data: Interpolation([0.0], [0.0, 1.0], directory="x"), r"`start` and `end` have shapes \(1,\)"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_a_sentence(data, build, message):
+    with pytest.raises(ValueError, match=message):
+        build(data)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda data: LatentScatter(*data, directory="x"), "needs a model with a method `encode`, but Functional has"),
+        (lambda data: ImageGrid(directory="x"), "needs a model with a method `decode`, but Functional has none"),
+        (lambda data: Interpolation([0, 0], [1, 1], directory="x"), "needs a model with a method `decode`"),
+        (lambda data: RampUp("beta", float), "attribute `beta` is a `keras.Variable`, but Functional has none"),
+    ],
+)
+def test_a_model_without_what_a_callback_needs_is_refused_before_training(data, build, message):
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        fit([build(data)], data, model=model)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: ImageGrid(directory="x"), "`latent_dim` is 3; an image grid needs a latent plane"),
+        (lambda: Interpolation([0, 0], [1, 1], directory="x"), "2 dimensions, but the model's `latent_dim` is 3"),
+    ],
+)
+def test_a_latent_space_of_another_size_is_refused_before_training(data, build, message):
+    model = AutoEncoder()
+    model.latent_dim = 3
+    with pytest.raises(ValueError, match=message):
+        fit([build()], data, model=model)
+
+
+def test_a_schedule_that_gives_no_finite_number_is_refused(data):
+    with pytest.raises(ValueError, match="`schedule` gave nan at epoch 0"):
+        fit([RampUp("weight", lambda epoch: float("nan"))], data)

@@ -1,0 +1,266 @@
+"""The exported SavedModel: TensorFlow alone answers as the model does, and nothing half-written is ever visible."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from keras_ssvae import export, priors
+from keras_ssvae.models import EXoN
+
+IMAGE_SHAPE = (6, 5, 1)
+SIGNATURES = {"classify", "serving_default", "encode", "decode", "reconstruct", "generate", "interpolate"}
+
+# `import tensorflow` imports Keras wherever it is installed. None in `sys.modules` hides a package from it and from
+# everything after it, as on a machine that does not have it.
+ANSWER_WITH_TENSORFLOW_ALONE = """
+import json, sys
+for package in ("keras", "tf_keras", "keras_ssvae"):
+    sys.modules[package] = None
+import numpy as np
+import tensorflow as tf
+served = tf.saved_model.load(sys.argv[1])
+requests = np.load("requests.npz")
+answers = {}
+for key in requests.files:
+    signature, name = key.split("/")
+    answers.setdefault(signature, {})[name] = tf.constant(requests[key])
+answers = {s: served.signatures[s](**inputs) for s, inputs in answers.items()}
+np.savez("answers.npz", **{f"{s}/{name}": value for s, outputs in answers.items() for name, value in outputs.items()})
+loaded = [m for m, v in sys.modules.items() if v and m.split(".")[0] in ("keras", "tf_keras", "keras_ssvae")]
+print(json.dumps({"loaded": loaded, "signatures": sorted(served.signatures)}))
+"""
+
+
+def small_exon():
+    """EXoN on images of its own, untrained; dropout's seed state is what `tf.saved_model.save(model)` fails on."""
+    image, z = keras.Input(IMAGE_SHAPE), keras.Input((3,))
+    flat = keras.layers.Flatten()(image)
+    heads = [keras.layers.Reshape((4, 3))(keras.layers.Dense(12)(flat)) for _ in range(2)]
+    decoded = keras.layers.Reshape(IMAGE_SHAPE)(keras.layers.Dense(30, "tanh")(z))
+    features = keras.layers.Dropout(0.5)(keras.layers.BatchNormalization()(flat))
+    return EXoN(
+        encoder=keras.Model(image, heads),
+        decoder=keras.Model(z, decoded),
+        classifier=keras.Model(image, keras.layers.Dense(4)(features)),
+        prior=priors.line(num_classes=4, latent_dim=3),
+    )
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(1)
+    return small_exon()
+
+
+@pytest.fixture(scope="module")
+def version(model, tmp_path_factory):
+    return export.export_saved_model(model, tmp_path_factory.mktemp("served") / "small")
+
+
+@pytest.fixture(scope="module")
+def signatures(version):
+    served = tf.saved_model.load(version)
+    # A signature is gone once the object it was loaded with is.
+    return {"keep": served, **served.signatures}
+
+
+def images(n, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (n, *IMAGE_SHAPE)).astype("float32")
+
+
+def int64(*values):
+    return tf.constant(values, tf.int64)
+
+
+def generate(signatures, labels, seeds):
+    return signatures["generate"](label=int64(*labels), seed=int64(*seeds))["image"].numpy()
+
+
+def test_tensorflow_alone_gives_the_models_own_answers(model, version, tmp_path):
+    x, other, z, labels = images(5), images(5, seed=1), np.full((2, 3), 0.3, "float32"), np.array([3, 0, 1])
+    requests = {
+        "serving_default/image": x,
+        "classify/image": x,
+        "encode/image": x,
+        "decode/z": z,
+        "reconstruct/image": x,
+        "generate/label": labels,
+        "generate/seed": np.array([7, 7, 11]),
+        "interpolate/a": x,
+        "interpolate/b": other,
+        "interpolate/n": np.full(5, 4),
+    }
+    np.savez(tmp_path / "requests.npz", **requests)
+    command = [sys.executable, "-c", ANSWER_WITH_TENSORFLOW_ALONE, str(version)]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    report = json.loads(run.stdout.splitlines()[-1])
+    answers = np.load(tmp_path / "answers.npz")
+
+    assert report["loaded"] == []
+    assert set(report["signatures"]) == SIGNATURES
+    probs = ops.convert_to_numpy(model.classify(x))
+    expected = {
+        "serving_default/probs": probs,
+        "serving_default/label": probs.argmax(-1),
+        "classify/probs": probs,
+        "classify/label": probs.argmax(-1),
+        "encode/z": model.encode(x),
+        "decode/image": model.decode(z),
+        "reconstruct/image": model.reconstruct(x),
+        "generate/image": np.concatenate(
+            [model.generate(labels[i : i + 1], seed) for i, seed in enumerate((7, 7, 11))]
+        ),
+        "interpolate/images": model.interpolate(x, other, 4),
+    }
+    assert set(answers.files) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(answers[name], value, atol=1e-6, err_msg=name)
+    assert answers["interpolate/images"].shape == (5, 4, *IMAGE_SHAPE)
+    assert answers["classify/label"].dtype == np.int64
+    assert all(answers[name].dtype == np.float32 for name in expected if not name.endswith("label"))
+
+
+@pytest.mark.parametrize("batch", [0, 1, 7])
+def test_the_batch_dimension_of_every_signature_is_free(signatures, batch):
+    x = tf.constant(images(batch))
+    assert signatures["classify"](image=x)["probs"].shape == (batch, 4)
+    assert signatures["encode"](image=x)["z"].shape == (batch, 3)
+    assert signatures["decode"](z=tf.zeros((batch, 3)))["image"].shape == (batch, *IMAGE_SHAPE)
+    assert signatures["reconstruct"](image=x)["image"].shape == (batch, *IMAGE_SHAPE)
+    assert generate(signatures, [1] * batch, range(batch)).shape == (batch, *IMAGE_SHAPE)
+    if batch:  # `n` of an empty batch says nothing
+        points = signatures["interpolate"](a=x, b=x, n=int64(*[3] * batch))["images"]
+        assert points.shape == (batch, 3, *IMAGE_SHAPE)
+
+
+def test_a_generated_image_depends_on_its_own_label_and_seed_only(signatures):
+    alone = generate(signatures, [2], [5])
+    np.testing.assert_array_equal(alone, generate(signatures, [2], [5]))
+    among_others = generate(signatures, [0, 2, 2, 2], [5, 5, 6, 5])
+    np.testing.assert_allclose(among_others[[1, 3]], np.repeat(alone, 2, axis=0), atol=1e-6)
+    assert np.abs(among_others[2] - alone[0]).max() > 1e-3  # another seed
+    assert np.abs(among_others[0] - alone[0]).max() > 1e-3  # another label
+
+
+@pytest.mark.parametrize(
+    ("labels", "seeds", "message"),
+    [([4], [0], "below the number of classes"), ([-1], [0], "negative"), ([1, 2], [0], "one seed per image")],
+)
+def test_generate_refuses_what_it_cannot_answer(signatures, labels, seeds, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        generate(signatures, labels, seeds)
+
+
+@pytest.mark.parametrize(("n", "message"), [((1, 1), "at least 2"), ((3, 4), "the same for the whole batch")])
+def test_interpolate_refuses_a_number_of_points_it_cannot_answer(signatures, n, message):
+    x = tf.constant(images(2))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        signatures["interpolate"](a=x, b=x, n=int64(*n))
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [([], 1), (["1", "2"], 3), (["9", "10"], 11), (["7", "README.md", ".incomplete-8", "x9"], 8), (["0003"], 4)],
+)
+def test_the_next_version_follows_the_largest_number_present(tmp_path, present, expected):
+    for name in present:
+        (tmp_path / name).mkdir()
+    assert export.next_version(tmp_path) == expected
+
+
+def test_the_next_version_of_a_directory_that_does_not_exist_is_1(tmp_path):
+    assert export.next_version(tmp_path / "new") == 1
+
+
+def test_versions_count_up_and_leave_the_earlier_ones_alone(model, tmp_path):
+    directory = tmp_path / "deep" / "small"
+    first = export.export_saved_model(model, directory)
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+    second = export.export_saved_model(model, str(directory))
+    assert (first, second) == (directory / "1", directory / "2")
+    assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == before
+    assert sorted(path.name for path in directory.iterdir()) == ["1", "2"]
+
+
+def test_a_version_taken_meanwhile_by_another_process_is_not_overwritten(model, tmp_path, monkeypatch):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "theirs").touch()
+    answers = iter([1, 2])
+    monkeypatch.setattr(export, "next_version", lambda directory: next(answers))
+    assert export.export_saved_model(model, tmp_path) == tmp_path / "2"
+    assert [path.name for path in (tmp_path / "1").iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError])
+def test_a_failure_at_the_last_moment_leaves_nothing_behind(model, tmp_path, monkeypatch, failure):
+    seen = []
+
+    def fail(temporary, *_):
+        seen.extend(path.name for path in Path(temporary).iterdir())
+        raise failure
+
+    monkeypatch.setattr(export, "write_warmup_requests", fail)
+    with pytest.raises(failure):
+        export.export_saved_model(model, tmp_path)
+    assert "saved_model.pb" in seen  # it was there, complete, under a name no server looks at
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_written_is_named_in_the_error(model, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"directory='.*file/served' must be a directory with write permission"):
+        export.export_saved_model(model, tmp_path / "file" / "served")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_is_an_error_in_words_and_leaves_nothing_behind(model, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(OSError, match="free space, but the system says: No space left on device"):
+        export.export_saved_model(model, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_version_can_be_read_by_the_servers_user(version):
+    assert version.stat().st_mode & 0o777 == 0o777 & ~current_umask()
+
+
+def current_umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_every_warm_up_request_is_one_that_its_signature_answers(version, signatures):
+    prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    requests = [
+        prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        for record in tf.data.TFRecordDataset(str(path))
+    ]
+    assert {request.model_spec.signature_name for request in requests} == SIGNATURES
+    assert len(requests) == len(SIGNATURES)
+    for request in requests:
+        assert request.model_spec.name == "small"
+        inputs = {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()}
+        answer = signatures[request.model_spec.signature_name](**inputs)
+        assert all(np.isfinite(value).all() for value in answer.values())
+
+
+def test_without_tensorflow_serving_api_no_warm_up_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving", None)
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    assert export.write_warmup_requests(tmp_path, "small", {"decode": {"z": np.zeros((1, 3), "float32")}}) is None
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,210 @@
+import re
+
+import matplotlib
+import numpy as np
+import pytest
+from keras import ops
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
+
+from keras_ssvae import plots, priors
+from keras_ssvae.priors import GaussianMixture
+
+
+class Fake:
+    """A model whose images show their own latent point: the left half z_1, the right half z_2."""
+
+    latent_dim = 2
+
+    def __init__(self, prior=None):
+        self.prior = priors.circle(4) if prior is None else prior
+
+    def decode(self, z):
+        z = ops.convert_to_numpy(z)[:, :2] / 20.0
+        return ops.convert_to_tensor(np.repeat(z[:, None, :, None], 4, axis=1).repeat(2, axis=2))
+
+    def posterior(self, x):
+        # Image k is of class k for sure, and its posterior a point beside the prior's centre.
+        k = np.round((ops.convert_to_numpy(x)[:, 0, 0, 0] + 1.0) * 127.5).astype(int)
+        shape = (len(k), *self.prior.means.shape)
+        mean = np.broadcast_to(self.prior.means + 1.0, shape)
+        probs = np.eye(self.prior.num_classes)[k]
+        return tuple(ops.convert_to_tensor(a.astype("float32")) for a in (mean, np.full(shape, -20.0), probs))
+
+
+def images_of(labels):
+    return np.broadcast_to(np.asarray(labels, "uint8")[:, None, None, None], (len(labels), 4, 4, 1)).copy()
+
+
+def drawn_points(figure):
+    return np.asarray(figure.axes[0].collections[0].get_offsets())
+
+
+def ellipses(ax):
+    return [patch for patch in ax.patches if isinstance(patch, Ellipse)]
+
+
+def drawn_image(ax):
+    return np.asarray(ax.images[0].get_array())
+
+
+def test_the_prior_figure_shows_the_samples_the_ellipses_and_the_names():
+    prior = priors.circle(3, variance=[1.0, 4.0])
+    figure = plots.prior(prior, n=200, seed=5, class_names=["cat", "dog", "hen"])
+    z, _ = prior.sample(200, seed=5)
+    np.testing.assert_allclose(np.sort(drawn_points(figure), axis=0), np.sort(z, axis=0), rtol=1e-6)
+    shapes = ellipses(figure.axes[0])
+    np.testing.assert_allclose([shape.center for shape in shapes], prior.means)
+    for shape in shapes:  # the paper's sigma: 1 and 2, so the full axes at two sigma are 4 and 8
+        assert sorted((shape.width, shape.height)) == pytest.approx([4.0, 8.0])
+        corners = shape.get_extents().transformed(figure.axes[0].transData.inverted())
+        assert corners.height > corners.width
+    assert [text.get_text() for text in figure.axes[0].texts] == ["cat", "dog", "hen"]
+
+
+def test_latent_samples_come_from_each_images_own_component():
+    model, labels = Fake(), np.array([0, 3, 3, 1, 2, 0])
+    figure = plots.latent(model, images_of(labels), labels, batch_size=4)
+    expected = model.prior.means[labels] + 1.0
+    np.testing.assert_allclose(np.sort(drawn_points(figure), axis=0), np.sort(expected, axis=0), atol=1e-3)
+    assert len(ellipses(figure.axes[0])) == 4
+
+
+def test_the_latent_samples_depend_on_the_seed_alone():
+    model, labels = Fake(), np.array([0, 1, 2, 3])
+    model.posterior = lambda x: (np.zeros((4, 4, 2), "f4"), np.zeros((4, 4, 2), "f4"), np.full((4, 4), 0.25, "f4"))
+    one, same, other = (drawn_points(plots.latent(model, images_of(labels), labels, seed=s)) for s in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert not np.allclose(one, other)
+
+
+def test_latent_samples_visit_the_classes_as_often_as_their_probabilities_say():
+    model, probs = Fake(), np.array([0.1, 0.2, 0.3, 0.4], "float32")
+    shape = (4000, 4, 2)
+    logvar = np.full(shape, np.log(0.25), "float32")
+    model.posterior = lambda x: (np.broadcast_to(model.prior.means, shape), logvar, np.tile(probs, (4000, 1)))
+    points = drawn_points(plots.latent(model, images_of([0] * 4000), np.zeros(4000, int), batch_size=4000))
+    nearest = np.linalg.norm(points[:, None] - model.prior.means, axis=-1).argmin(axis=1)
+    np.testing.assert_allclose(np.bincount(nearest, minlength=4) / 4000, probs, atol=0.03)
+    assert (points - model.prior.means[nearest]).std() == pytest.approx(0.5, rel=0.05)
+
+
+def test_an_ellipse_that_its_class_has_left_keeps_a_small_name():
+    prior = priors.circle(4)
+    z = prior.means[[0, 1, 2]] + [[0.0, 0.0], [3.9, 0.0], [4.1, 0.0]]
+    texts = plots.scatter(z, [0, 1, 2], prior=prior, class_names="abcd").axes[0].texts
+    assert [(text.get_text(), text.get_position()) for text in texts if text.get_fontsize() < 10] == [
+        ("c", pytest.approx(prior.means[2])),
+        ("d", pytest.approx(prior.means[3])),
+    ]
+    assert [text.get_text() for text in texts if text.get_fontsize() > 10] == ["a", "b", "c"]
+
+
+def test_prior_and_latent_figures_of_one_prior_have_the_same_axes_and_count_what_lies_outside():
+    model, labels = Fake(), np.array([0, 1, 2, 3])
+    first = plots.prior(model.prior, n=50).axes[0]
+    z = model.prior.means[labels] * [[1.0], [1.0], [1.0], [50.0]]
+    second = plots.scatter(z, labels, prior=model.prior).axes[0]
+    assert (first.get_xlim(), first.get_ylim()) == (second.get_xlim(), second.get_ylim())
+    assert "1 of 4 points lie outside" in [text.get_text() for text in second.texts]
+
+
+def test_more_than_two_dimensions_are_shown_on_their_principal_axes():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(500, 6)) * [0.1, 5.0, 0.1, 0.1, 2.0, 0.1]
+    prior = GaussianMixture(np.zeros((1, 6)), [0.1, 25.0, 0.1, 0.1, 4.0, 0.1])
+    ax = plots.scatter(z, np.zeros(500, int), prior=prior).axes[0]
+    assert np.asarray(ax.collections[0].get_offsets()).std(axis=0) == pytest.approx([5.0, 2.0], rel=0.1)
+    assert ax.get_xlabel().startswith("principal axis 1 of 6 (8")
+    (ellipse,) = ellipses(ax)
+    assert sorted((ellipse.width, ellipse.height)) == pytest.approx([8.0, 20.0], rel=0.01)
+
+
+def test_the_grid_shows_each_image_at_its_own_latent_point():
+    figure = plots.grid(Fake(), extent=15, n=11, value_range=(-1, 1))
+    ax = figure.axes[0]
+    image = drawn_image(ax)
+    assert image.shape == (44, 44)
+    left, right, bottom, top = ax.images[0].get_extent()
+    assert ax.images[0].origin == "upper"
+    for z1, z2 in [(-15, -15), (15, -15), (-12, 9), (0, 3)]:
+        column, row = int((z1 - left) / (right - left) * 44), int((top - z2) / (top - bottom) * 44)
+        tile = image[row // 4 * 4 : row // 4 * 4 + 4, column // 4 * 4 : column // 4 * 4 + 4]
+        np.testing.assert_allclose(tile[:, :2], (z1 / 20 + 1) / 2, atol=1e-6)
+        np.testing.assert_allclose(tile[:, 2:], (z2 / 20 + 1) / 2, atol=1e-6)
+    np.testing.assert_allclose(ax.get_xticks(), np.arange(-15, 16, 3))
+
+
+def test_the_interpolation_runs_from_centre_to_centre():
+    model = Fake()
+    figure = plots.interpolation(model, labels=(0, 2), n=5)
+    strip = drawn_image(figure.axes[1])
+    expected = np.linspace(model.prior.means[0], model.prior.means[2], 5)
+    np.testing.assert_allclose(strip[0, ::4], (expected[:, 0] / 20 + 1) / 2, atol=1e-6)
+    np.testing.assert_allclose(strip[0, 3::4], (expected[:, 1] / 20 + 1) / 2, atol=1e-6)
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_xydata(), expected, atol=1e-6)
+
+
+def test_beyond_the_plane_the_interpolation_is_the_strip_alone():
+    figure = plots.interpolation(Fake(priors.one_hot(3, 5)), labels=(0, 1), n=4)
+    assert len(figure.axes) == 1
+    assert drawn_image(figure.axes[0]).shape == (4, 16)
+
+
+def test_curves_show_training_and_validation_by_epoch():
+    history = {
+        "reconstruction": [9.0, 8.0],
+        "val_reconstruction": [9.5, 8.5],
+        "kl_categorical": [1.0, 2.0],
+        "kl_gaussian": [3.0, 4.0],
+        "val_error": [50.0, 5.0],
+        "learning_rate": [0.1, 0.1],
+    }
+    error, reconstruction, kl = plots.curves(history).axes
+    assert [line.get_label() for line in reconstruction.lines] == ["training", "validation"]
+    np.testing.assert_array_equal(reconstruction.lines[1].get_xydata(), [[1, 9.5], [2, 8.5]])
+    assert [line.get_label() for line in error.lines] == ["validation"]
+    np.testing.assert_array_equal(kl.lines[0].get_ydata(), [4.0, 6.0])
+
+
+def test_curves_draw_an_error_of_zero():
+    (ax,) = plots.curves({"val_error": [1.0, 0.0]}).axes
+    assert ax.get_yscale() == "linear"
+    assert ax.get_ylim()[0] <= 0.0
+
+
+def test_figures_are_saved_without_pyplot_and_leave_the_settings_alone(tmp_path):
+    before = dict(matplotlib.rcParams)
+    for name, figure in {"prior": plots.prior(priors.circle()), "grid": plots.grid(Fake())}.items():
+        assert isinstance(figure, Figure)
+        figure.savefig(tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert dict(matplotlib.rcParams) == before
+
+
+class Solid:
+    latent_dim = 3
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plots.grid(Solid()), "`latent_dim` is 3; an image grid needs a latent plane"),
+        (lambda: plots.grid(Fake(), n=1), "`n` is 1"),
+        (lambda: plots.grid(Fake(), value_range=(1, 1)), "`value_range` is (1, 1)"),
+        (lambda: plots.interpolation(Fake(), labels=(0, 4)), "`labels` run from 0 to 4; with 4 classes"),
+        (lambda: plots.interpolation(Fake(), n=1), "`n` is 1; a path needs at least its 2 ends"),
+        (lambda: plots.path(Fake(), [0, 0], [1, 1, 1]), "`start` and `end` have shapes (2,) and (3,)"),
+        (lambda: plots.scatter(np.zeros((5, 1)), np.zeros(5, int)), "`z` has shape (5, 1)"),
+        (lambda: plots.scatter(np.full((5, 2), np.nan), np.zeros(5, int)), "has training diverged?"),
+        (lambda: plots.scatter(np.zeros((5, 3)), np.zeros(5, int), priors.circle()), "`z` has 3 dimensions, but"),
+        (lambda: plots.scatter(np.zeros((5, 2)), np.zeros(4, int)), "one integer for each of the 5 examples"),
+        (lambda: plots.scatter(np.zeros((5, 2)), np.full(5, 7), class_names="ab"), "`labels` run from 7 to 7"),
+        (lambda: plots.prior(priors.circle(3), class_names="ab"), "`class_names` has 2 names; there are 3 classes"),
+        (lambda: plots.latent(Fake(), images_of([0, 1]), np.array([0, 4])), "`labels` run from 0 to 4"),
+        (lambda: plots.curves({"loss": [1.0]}), "`history` has the keys ['loss']"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_a_sentence(draw, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        draw()
