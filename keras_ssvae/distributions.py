@@ -88,20 +88,19 @@ def sample_gaussian(mean: Tensor, logvar: Tensor, epsilon: Tensor) -> Tensor:
 
 
 def straight_through_one_hot(logits: Tensor) -> Tensor:
-    """One-hot of the largest logit on the way forward; the gradient of `softmax(logits)` on the way back.
+    """One-hot of the largest logit on the way forward; the gradient passes unchanged to the logits.
+
+    With Gumbel noise in the logits the result is an exact categorical sample (the Gumbel-max trick). The gradient is
+    that of the logits themselves, not of their softmax: so the original EXoN code has it.
 
     Args:
-        logits: Perturbed logits, `(..., K)`: with Gumbel noise added, the result is an exact categorical sample.
+        logits: Perturbed logits, `(..., K)`.
 
     Returns:
         One-hot vectors, `(..., K)`.
-
-    Reference:
-        Jang, Gu, Poole: Categorical reparameterization with Gumbel-softmax, at temperature 1.
     """
-    soft = logits
-    hard = ops.one_hot(ops.argmax(logits, axis=-1), ops.shape(logits)[-1], dtype=soft.dtype)
-    return soft + ops.stop_gradient(hard - soft)
+    hard = ops.one_hot(ops.argmax(logits, axis=-1), ops.shape(logits)[-1], dtype=logits.dtype)
+    return logits + ops.stop_gradient(hard - logits)
 
 
 def sample_gumbel(shape: tuple, seed: keras.random.SeedGenerator) -> Tensor:

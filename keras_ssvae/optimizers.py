@@ -57,7 +57,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
     def __init__(self, optimizers: Mapping[str, keras.optimizers.Optimizer], name: str = "grouped_optimizer"):
         super().__init__(learning_rate=1.0, name=name)
-        self.optimizers = dict(optimizers)
+        self.members = dict(optimizers)
         self._groups = None
 
     def bind(self, groups: Mapping[str, Sequence[keras.Variable]]) -> None:
@@ -66,9 +66,9 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         Args:
             groups: Group name -> trainable variables; the names are those of `optimizers`.
         """
-        if set(groups) != set(self.optimizers):
+        if set(groups) != set(self.members):
             raise ValueError(
-                f"`optimizers` has the groups {sorted(self.optimizers)}, but the model's variables come in the groups "
+                f"`optimizers` has the groups {sorted(self.members)}, but the model's variables come in the groups "
                 f"{sorted(groups)}. Give each of these an optimizer."
             )
         # Names only: a list of variables in an attribute would be tracked, and saved, as the optimizer's own.
@@ -84,7 +84,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
             )
         if not self.built:
             super().build(variables)
-            for name, optimizer in self.optimizers.items():
+            for name, optimizer in self.members.items():
                 optimizer.build(self._of_group(name, variables, variables))
 
     def _of_group(self, name, variables, values):
@@ -94,7 +94,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         if trainable_variables is None:
             trainable_variables = self._trainable_variables
         self.build(trainable_variables)
-        for name, optimizer in self.optimizers.items():
+        for name, optimizer in self.members.items():
             optimizer.apply(
                 self._of_group(name, trainable_variables, grads),
                 self._of_group(name, trainable_variables, trainable_variables),
@@ -103,10 +103,10 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
     @property
     def variables(self):
-        return super().variables + [v for optimizer in self.optimizers.values() for v in optimizer.variables]
+        return super().variables + [v for optimizer in self.members.values() for v in optimizer.variables]
 
     def save_own_variables(self, store):
-        # Keras saves the optimizers in `optimizers` by itself.
+        # Keras saves the optimizers in `members` by itself.
         store["iterations"] = self.iterations.numpy()
 
     def load_own_variables(self, store):
@@ -115,10 +115,10 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
     @property
     def learning_rate(self):
         """The rate of the first group, which is what loggers show."""
-        return next(iter(self.optimizers.values())).learning_rate
+        return next(iter(self.members.values())).learning_rate
 
     def get_config(self):
-        optimizers = {k: keras.saving.serialize_keras_object(v) for k, v in self.optimizers.items()}
+        optimizers = {k: keras.saving.serialize_keras_object(v) for k, v in self.members.items()}
         return {"optimizers": optimizers, "name": self.name}
 
     @classmethod

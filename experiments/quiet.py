@@ -1,0 +1,21 @@
+"""Import this first: TensorFlow's libraries greet on stderr while they load, whatever the log level is."""
+
+import os
+import sys
+import tempfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+_stderr = os.dup(2)
+with tempfile.TemporaryFile() as _greetings:
+    os.dup2(_greetings.fileno(), 2)
+    try:
+        import tensorflow  # noqa: F401
+    except BaseException:
+        _greetings.seek(0)
+        os.write(_stderr, _greetings.read())
+        raise
+    finally:
+        sys.stderr.flush()
+        os.dup2(_stderr, 2)
+        os.close(_stderr)

@@ -1,0 +1,16 @@
+"""Callbacks for `fit`, of this library's models and of any Keras model that has the methods that each names."""
+
+from keras_ssvae.callbacks.checkpoint import Checkpoint, CheckpointError
+from keras_ssvae.callbacks.figures import ImageGrid, Interpolation, LatentScatter
+from keras_ssvae.callbacks.progress import ProgressBar
+from keras_ssvae.callbacks.ramp_up import RampUp
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "ImageGrid",
+    "Interpolation",
+    "LatentScatter",
+    "ProgressBar",
+    "RampUp",
+]

@@ -1,0 +1,90 @@
+"""A checkpoint that a killed run continues from, as if it had never stopped."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read or belongs to another model; the message says what to do."""
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes, after each epoch, one file with everything that training goes on from.
+
+    That is the weights, the optimizer's state and the history of the logs. The file is replaced as a whole, so a run
+    that is killed at any moment leaves the last complete one. With noise that depends on (seed, step) only, as in the
+    models of this library, and batches that do (`data.semi_supervised(..., start_step=...)`), the resumed run ends with
+    the very weights of an uninterrupted one.
+
+    Args:
+        path: The file, `.npz`.
+
+    Attributes:
+        history: The logs of the epochs so far: a list with a dictionary for each.
+
+    Example:
+        >>> checkpoint = Checkpoint("run/checkpoint.npz")
+        >>> checkpoint.set_model(model)
+        >>> done = checkpoint.restore() if checkpoint.path.exists() else 0
+        >>> model.fit(batches, initial_epoch=done, epochs=100, steps_per_epoch=468, callbacks=[checkpoint])
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        super().__init__()
+        self.path = Path(path)
+        self.history: list[dict[str, float]] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.history.append({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
+        arrays = {name: variable.numpy() for name, variable in self._state().items()}
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        with open(temporary, "wb") as file:
+            np.savez(file, history=json.dumps(self.history), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
+
+    def restore(self) -> int:
+        """Loads the file into the model, and returns how many epochs are done.
+
+        The model must be compiled, and of the same architecture and optimizer as the one that wrote the file.
+
+        Raises:
+            CheckpointError: When the file is damaged, or was written by another model.
+        """
+        try:
+            with np.load(self.path) as file:
+                arrays = {name: file[name] for name in file.files}
+            history = json.loads(str(arrays.pop("history")))
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise CheckpointError(
+                f"The checkpoint {self.path} cannot be read ({error}): it is truncated or damaged. Put a copy in its "
+                "place, or delete it to start the run again."
+            ) from error
+        state = self._state()
+        if {name: value.shape for name, value in arrays.items()} != {n: tuple(v.shape) for n, v in state.items()}:
+            raise CheckpointError(
+                f"The checkpoint {self.path} was written by a model with other variables. Resume with the settings "
+                "that started the run."
+            )
+        for name, variable in state.items():
+            variable.assign(arrays[name])
+        self.history = history
+        return len(history)
+
+    def _state(self):
+        optimizer = self.model.optimizer
+        if not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        # The metrics' own variables start every epoch at 0.
+        metrics = {id(variable) for metric in self.model.metrics for variable in metric.variables}
+        model = [variable for variable in self.model.variables if id(variable) not in metrics]
+        return {
+            **{f"model/{i}/{variable.path}": variable for i, variable in enumerate(model)},
+            **{f"optimizer/{i}": variable for i, variable in enumerate(optimizer.variables)},
+        }
