@@ -238,10 +238,11 @@ def draw_figures(experiment: Experiment, test_images, history: dict[str, list[fl
 def summarise(experiment: Experiment, metrics: dict[str, Any]) -> None:
     """Prints what came out and where it is."""
     settings = " ".join(f"{name}={value}" for name, value in experiment.settings.items())
+    error, validation = metrics["test_error_percent"], metrics["validation_error_percent"]
     print(
         f"\n{experiment.title}\n"
         f"  settings     {settings}\n"
-        f"  test error   {metrics['test_error_percent']:.2f} %, validation {metrics['validation_error_percent']:.2f} %\n"
+        f"  test error   {error:.2f} %, validation {validation:.2f} %\n"
         f"  KL           {metrics['kl_divergence']:.2f} nats  (categorical {metrics['kl_categorical']:.2f}, "
         f"Gaussian {metrics['kl_gaussian']:.2f})\n"
         f"  time         {metrics['seconds']:.0f} s, {metrics['step_milliseconds']:.0f} ms a step\n"

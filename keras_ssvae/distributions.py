@@ -100,7 +100,7 @@ def straight_through_one_hot(logits: Tensor) -> Tensor:
         One-hot vectors, `(..., K)`.
     """
     hard = ops.one_hot(ops.argmax(logits, axis=-1), ops.shape(logits)[-1], dtype=logits.dtype)
-    return logits + ops.stop_gradient(hard - logits)
+    return hard + (logits - ops.stop_gradient(logits))
 
 
 def sample_gumbel(shape: tuple, seed: keras.random.SeedGenerator) -> Tensor:

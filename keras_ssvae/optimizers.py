@@ -1,18 +1,22 @@
 """Adam to the last digit, and several optimizers over disjoint groups of variables behind one Keras optimizer."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import keras
-from keras import ops
+
+from keras_ssvae.training import apply_adam
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class Adam(keras.optimizers.Adam):
-    """Adam with an exact bias correction, and decoupled weight decay where `weight_decay` is given.
+    """Adam by the backend's fused kernel, with decoupled weight decay where `weight_decay` is given.
 
-    Keras computes `1 - beta_2^t` in float32 by subtraction, which makes the first steps 6e-6 too short: enough to
-    leave the original codes' numbers behind. All arguments are those of `keras.optimizers.Adam`.
+    Keras computes `1 - beta_2^t` by subtraction and `1 - beta_2` exactly, so its first steps are 6e-6 too short:
+    enough to leave the original codes' numbers behind. All arguments are those of `keras.optimizers.Adam`; `amsgrad`
+    is not supported.
+
+    Raises:
+        ValueError: For `amsgrad=True`.
 
     Example:
         >>> optimizer = Adam(3e-3, weight_decay=5e-4)
@@ -21,17 +25,24 @@ class Adam(keras.optimizers.Adam):
         Kingma, Ba: Adam. Loshchilov, Hutter: Decoupled weight decay regularization.
     """
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.amsgrad:
+            raise ValueError("`amsgrad` is True; this Adam has no such variant. Use `keras.optimizers.Adam`.")
+
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        momentum, velocity = self._momentums[index], self._velocities[index]
-        step = ops.cast(self.iterations + 1, variable.dtype)
-        # 1 - beta^t, without the cancellation
-        correction_1 = -ops.expm1(step * math.log(self.beta_1))
-        correction_2 = -ops.expm1(step * math.log(self.beta_2))
-        rate = ops.cast(learning_rate, variable.dtype) * ops.sqrt(correction_2) / correction_1
-        self.assign_add(momentum, (gradient - momentum) * (1.0 - self.beta_1))
-        self.assign_add(velocity, (ops.square(gradient) - velocity) * (1.0 - self.beta_2))
-        self.assign_sub(variable, momentum * rate / (ops.sqrt(velocity) + self.epsilon))
+        apply_adam(
+            variable,
+            self._momentums[index],
+            self._velocities[index],
+            gradient,
+            learning_rate,
+            self.iterations + 1,
+            self.beta_1,
+            self.beta_2,
+            self.epsilon,
+        )
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
@@ -52,7 +63,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         >>> optimizer = GroupedOptimizer(
         ...     {"autoencoder": Adam(3e-3), "classifier": Adam(3e-3, weight_decay=5e-4)}
         ... )
-        >>> model.compile(optimizer)  # a model of this library binds its groups; elsewhere call `optimizer.bind`
+        >>> model.compile(optimizer)  # a model of this library binds its groups; elsewhere call `bind`
     """
 
     def __init__(self, optimizers: Mapping[str, keras.optimizers.Optimizer], name: str = "grouped_optimizer"):
@@ -71,6 +82,8 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
                 f"`optimizers` has the groups {sorted(self.members)}, but the model's variables come in the groups "
                 f"{sorted(groups)}. Give each of these an optimizer."
             )
+        if len({id(v) for variables in groups.values() for v in variables}) < sum(map(len, groups.values())):
+            raise ValueError("A variable is in several groups; each must be in exactly one group.")
         # Names only: a list of variables in an attribute would be tracked, and saved, as the optimizer's own.
         self._groups = {id(variable): name for name, variables in groups.items() for variable in variables}
 
@@ -114,8 +127,13 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
     @property
     def learning_rate(self):
-        """The rate of the first group, which is what loggers show."""
+        """The rate of the first group, which is what loggers show; set, it is that of all groups."""
         return next(iter(self.members.values())).learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        for optimizer in self.members.values():
+            optimizer.learning_rate = value
 
     def get_config(self):
         optimizers = {k: keras.saving.serialize_keras_object(v) for k, v in self.members.items()}

@@ -26,7 +26,7 @@ class _EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, **config):
         for name, value in config.items():
-            if not value > 0:
+            if not (value > 0 or (name == "start" and value == 0)):
                 raise ValueError(f"`{name}` is {value!r}; it must be positive.")
         self._config = config
         self._steps_per_epoch = config["steps_per_epoch"]

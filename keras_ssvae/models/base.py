@@ -43,6 +43,10 @@ class SemiSupervisedVAE(keras.Model):
         """The named terms, one number per example (nats), and `total`, the scalar that training minimises."""
         raise NotImplementedError
 
+    def check_batch(self, images: dict[str, Tensor], labels: Tensor) -> None:
+        """Raises ValueError for a batch that does not fit; runs once, when the step is traced."""
+        raise NotImplementedError
+
     def evaluation_terms(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The named figures of validation, one number per example, without randomness."""
         raise NotImplementedError
@@ -68,6 +72,7 @@ class SemiSupervisedVAE(keras.Model):
 
     def train_step(self, data):
         images, labels = data
+        self.check_batch(images, labels)
         batch = {**images, "labels": labels}
         terms = self.replay_step(batch, self.draw_noise(batch, self.optimizer.iterations))
         num_images = ops.cast(sum(ops.shape(batch[part])[0] for part in ("labeled", "unlabeled")), "float32")

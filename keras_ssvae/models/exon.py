@@ -16,6 +16,7 @@ from keras_ssvae.models.base import SemiSupervisedVAE
 from keras_ssvae.networks import mnist
 from keras_ssvae.priors import GaussianMixture
 
+_PARTS = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
 _NETWORKS = ("encoder", "decoder", "classifier")
 # Beta(a, a) of the mixing weight rho: mostly ends of [0, 1] for true labels, mostly the middle for pseudo-labels.
 _LABELED_MIXING = 0.1
@@ -105,7 +106,11 @@ class EXoN(SemiSupervisedVAE):
         super().__init__(seed=seed, name=name)
         if not beta > 0:
             raise ValueError(f"`beta` is {beta!r}; the variance of the decoder must be positive.")
-        self.prior = prior or priors.circle()
+        if not lambda1 >= 0:
+            raise ValueError(f"`lambda1` is {lambda1!r}; the weight of a loss term must not be negative.")
+        self.prior = priors.circle() if prior is None else prior
+        if not isinstance(self.prior, GaussianMixture):
+            raise ValueError(f"`prior` is {prior!r}; it must be a `GaussianMixture`, as `priors.circle()` gives.")
         num_classes, latent_dim = self.prior.num_classes, self.prior.latent_dim
         self.encoder = encoder or mnist.encoder(num_classes, latent_dim)
         self.decoder = decoder or mnist.decoder(latent_dim)
@@ -161,6 +166,30 @@ class EXoN(SemiSupervisedVAE):
 
     # Training
 
+    def check_batch(self, images, labels):
+        if not isinstance(images, dict) or not set(_PARTS) <= set(images):
+            given = sorted(images) if isinstance(images, dict) else type(images).__name__
+            raise ValueError(
+                f"`x` of a training batch is {given}; it must be a dictionary of {_PARTS}. "
+                "`data.semi_supervised` makes such batches."
+            )
+        for part in _PARTS:
+            dtype, shape = keras.backend.standardize_dtype(images[part].dtype), tuple(images[part].shape)
+            if "float" not in dtype or shape[1:] != self.image_shape:
+                raise ValueError(
+                    f"`x[{part!r}]` is {dtype} of shape {shape}; it must be float images in [-1, 1] of shape "
+                    f"{(None, *self.image_shape)}. `data.scale` converts uint8."
+                )
+        dtype, shape = keras.backend.standardize_dtype(labels.dtype), tuple(labels.shape)
+        if "float" not in dtype or len(shape) != 2 or shape[1] != self.num_classes:
+            raise ValueError(
+                f"`y` of a training batch is {dtype} of shape {shape}; it must be one-hot float labels of the labelled "
+                f"images, (None, {self.num_classes})."
+            )
+        rows = images["labeled"].shape[0]
+        if None not in (rows, shape[0]) and rows != shape[0]:
+            raise ValueError(f"`y` has {shape[0]} rows for {rows} labelled images; there must be one for each.")
+
     def draw_noise(self, batch, step):
         dropout = self._seed_noise(step)
         seed = self.noise_seed
@@ -182,6 +211,8 @@ class EXoN(SemiSupervisedVAE):
             return ops.softmax(self.classifier(images, training=True))
 
         labels = batch["labels"]
+        for pass_index, network in ((5, self.encoder), (6, self.decoder)):
+            self._seed_dropout(network, noise["dropout"], pass_index)
         with keras.StatelessScope():  # drops what the pass does to the moving statistics
             pseudo_labels = ops.stop_gradient(probs(batch["unlabeled_augmented"], 0))
 
@@ -274,6 +305,8 @@ class EXoN(SemiSupervisedVAE):
         Returns:
             `(B, n, H, W, C)`.
         """
+        if isinstance(n, int) and n < 2:
+            raise ValueError(f"`n` is {n}; a line has two ends, so it must be at least 2.")
         share = ops.cast(ops.arange(n), "float32")[None, :, None] / ops.cast(n - 1, "float32")
         z = (1.0 - share) * self.encode(a)[:, None] + share * self.encode(b)[:, None]
         images = self.decode(ops.reshape(z, (-1, self.latent_dim)))
@@ -289,6 +322,8 @@ class EXoN(SemiSupervisedVAE):
         Returns:
             `(B, H, W, C)`.
         """
+        if not ops.is_tensor(labels) and not all(0 <= k < self.num_classes for k in labels):
+            raise ValueError(f"`labels` is {labels!r}; classes go from 0 to {self.num_classes - 1}.")
         labels = ops.cast(ops.convert_to_tensor(labels), "int32")
         state = self.generation_seed.state
         with keras.StatelessScope():  # the seed is an argument: nothing of it stays in the model

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from keras_ssvae.networks.layers import BatchNormMaxPool, mixture_heads
+from keras_ssvae.networks.layers import ConvBlock, mixture_heads
 
 IMAGE_SHAPE = (28, 28, 1)
 
@@ -44,11 +44,9 @@ def classifier(num_classes: int = 10, dropout: float = 0.5) -> keras.Model:
     images = keras.Input(IMAGE_SHAPE, name="image")
     x = images
     for i, (filters, kernel_size) in enumerate([(32, 5), (64, 3), (128, 3)]):
-        x = layers.Conv2D(filters, kernel_size, padding="same", name=f"conv_{i}")(x)
-        x = BatchNormMaxPool(negative_slope=0.1, name=f"bn_{i}")(x)
-        x = layers.SpatialDropout2D(dropout, name=f"dropout_{i}")(x)
+        x = ConvBlock(filters, kernel_size, dropout, name=f"block_{i}")(x)
     x = layers.GlobalAveragePooling2D(name="average")(x)
     x = layers.Dense(64, name="dense_0")(x)
-    x = layers.BatchNormalization(name="bn_3")(x)
+    x = layers.BatchNormalization(name="bn")(x)
     x = layers.ReLU(name="relu")(x)
     return keras.Model(images, layers.Dense(num_classes, name="dense_1")(x), name="classifier")

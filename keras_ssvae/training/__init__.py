@@ -8,6 +8,6 @@ if keras.backend.backend() != "tensorflow":
         "Set the environment variable KERAS_BACKEND=tensorflow."
     )
 
-from keras_ssvae.training.tensorflow import batch_norm_max_pool, gradient_step
+from keras_ssvae.training.tensorflow import add_bias, apply_adam, gradient_step, normalize_pool_activate
 
-__all__ = ["batch_norm_max_pool", "gradient_step"]
+__all__ = ["add_bias", "apply_adam", "gradient_step", "normalize_pool_activate"]

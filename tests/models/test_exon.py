@@ -1,0 +1,342 @@
+"""EXoN in use: its verbs, its Keras life (fit, evaluate, predict, save, load), and its errors."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_ssvae import priors
+from keras_ssvae.models import EXoN
+from keras_ssvae.optimizers import Adam, GroupedOptimizer
+from keras_ssvae.schedules import LateExponentialDecay, RampUp
+
+
+def softmax(logits):
+    return np.asarray(keras.ops.softmax(logits))
+
+
+@pytest.fixture
+def model(make_model):
+    return make_model()
+
+
+@pytest.fixture
+def fitted(make_model, batch):
+    """A model with a schedule, two optimizers, a decay, and two steps behind it."""
+    model = make_model(dropout=0.5, lambda2=RampUp(7.0, ramp_epochs=2, steps_per_epoch=1))
+    rate = LateExponentialDecay(1e-2, start=1, epochs=3, steps_per_epoch=1)
+    model.compile(GroupedOptimizer({"autoencoder": Adam(1e-2), "classifier": Adam(rate, weight_decay=1e-2)}))
+    fit(model, batch, 2)
+    return model
+
+
+def fit(model, batch, steps):
+    x = {name: part for name, part in batch.items() if name != "labels"}
+    model.fit(tf.data.Dataset.from_tensors((x, batch["labels"])).repeat(steps), verbose=0)
+
+
+# Verbs
+
+
+def test_classify_is_the_softmax_of_the_classifier_in_inference(model, images):
+    probs = model.classify(images)
+    np.testing.assert_allclose(probs, softmax(model.classifier(images, training=False)), rtol=1e-6)
+    np.testing.assert_allclose(np.sum(probs, axis=-1), 1.0, rtol=1e-6)
+
+
+def test_posterior_is_what_encoder_and_classifier_say(model, images):
+    mean, logvar, probs = model.posterior(images)
+    expected_mean, expected_logvar = model.encoder(images)
+    np.testing.assert_array_equal(mean, expected_mean)
+    np.testing.assert_array_equal(logvar, expected_logvar)
+    np.testing.assert_array_equal(probs, model.classify(images))
+
+
+def test_encode_is_the_mean_of_the_most_probable_component(model, images):
+    mean, _, probs = (np.asarray(x) for x in model.posterior(images))
+    most_probable = probs.argmax(axis=-1)
+    assert len(set(most_probable)) > 1
+    np.testing.assert_array_equal(model.encode(images), [mean[i, k] for i, k in enumerate(most_probable)])
+
+
+def test_reconstruct_decodes_what_encode_gives(model, images):
+    z = model.encode(images)
+    np.testing.assert_array_equal(model.decode(z), model.decoder(z))
+    np.testing.assert_array_equal(model.reconstruct(images), model.decode(z))
+
+
+def test_calling_the_model_gives_all_of_it(model, images):
+    outputs = model(images)
+    mean, logvar, probs = model.posterior(images)
+    expected = {
+        "probs": probs,
+        "mean": mean,
+        "logvar": logvar,
+        "z": model.encode(images),
+        "reconstruction": model.reconstruct(images),
+    }
+    assert set(outputs) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(outputs[name], value, err_msg=name)
+
+
+def test_verbs_are_deterministic_and_move_nothing(make_model, images):
+    model = make_model(dropout=0.5)
+    before = [weight.numpy() for weight in model.weights]
+    for verb in (model.classify, model.encode, model.reconstruct, lambda x: model.generate([0, 1, 2], seed=3)):
+        np.testing.assert_array_equal(verb(images), verb(images))
+    for variable, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value, err_msg=variable.path)
+
+
+def test_interpolate_goes_straight_from_one_image_to_the_other(model, images):
+    a, b = images[:3], images[3:6]
+    path = model.interpolate(a, b, n=5)
+    assert path.shape == (3, 5, 8, 8, 3)
+    np.testing.assert_allclose(path[:, 0], model.reconstruct(a), atol=1e-6)
+    np.testing.assert_allclose(path[:, 4], model.reconstruct(b), atol=1e-6)
+    z = 0.75 * np.asarray(model.encode(a)) + 0.25 * np.asarray(model.encode(b))
+    np.testing.assert_allclose(path[:, 1], model.decode(z), atol=1e-5)
+
+
+def test_generate_decodes_draws_from_the_labels_component(make_model, monkeypatch):
+    model = make_model()
+    seen = {}
+    monkeypatch.setattr(model, "decode", lambda z: seen.setdefault("z", np.asarray(z)))
+    labels = np.repeat([0, 1, 2], 3000)
+    model.generate(labels, seed=1)
+    for k in range(3):
+        z, variance = seen["z"][labels == k], model.prior.variances[k]
+        np.testing.assert_allclose(z.mean(axis=0), model.prior.means[k], atol=4 * np.sqrt(variance.max() / 3000))
+        np.testing.assert_allclose(z.var(axis=0), variance, rtol=0.12)  # 4 standard errors
+    assert np.abs(np.corrcoef(seen["z"][labels == 0].T)[0, 1]) < 0.08
+
+
+def test_generate_is_a_function_of_the_seed(model, batch):
+    labels = [0, 1, 2, 2]
+    first = np.asarray(model.generate(labels, seed=1))
+    model.draw_noise(batch, 5)
+    np.testing.assert_array_equal(model.generate(labels, seed=1), first)
+    np.testing.assert_array_equal(model.generate(np.array(labels), seed=tf.constant(1)), first)
+    assert not np.allclose(model.generate(labels, seed=2), first, atol=1e-2)
+    assert not np.allclose(first[2], first[3], atol=1e-2)  # two images of one class
+
+
+def test_verbs_compile_into_graphs_with_the_same_outputs(model, images):
+    for verb, arguments in [
+        (model.classify, (images,)),
+        (model.encode, (images,)),
+        (model.reconstruct, (images,)),
+        (model.interpolate, (images[:2], images[2:4])),
+        (model.generate, (np.array([0, 2]), 3)),
+    ]:
+        in_graph = tf.function(verb)(*(tf.constant(argument) for argument in arguments))
+        np.testing.assert_allclose(in_graph, verb(*arguments), atol=1e-5)
+
+
+# Evaluation
+
+
+def test_evaluation_terms_equal_their_definitions(model, images):
+    probs, mean, logvar = (np.asarray(model(images)[name], "float64") for name in ("probs", "mean", "logvar"))
+    labels = probs.argmax(axis=-1)
+    labels[:2] = (labels[:2] + 1) % 3
+    terms = model.evaluation_terms(images, labels)
+    m, s2 = model.prior.means, model.prior.variances
+    kl = 0.5 * np.sum(((mean - m) ** 2 + np.exp(logvar)) / s2 + np.log(s2) - logvar - 1, axis=-1)
+    expected = {
+        "error": [100, 100, 0, 0, 0, 0, 0],  # per cent
+        "reconstruction": np.sum((images - np.asarray(model.reconstruct(images))) ** 2, axis=(1, 2, 3)) / 2,
+        "kl_categorical": np.sum(probs * (np.log(probs) + np.log(3)), axis=-1),
+        "kl_gaussian": np.sum(probs * kl, axis=-1),
+    }
+    assert set(terms) == set(expected) == set(model.test_terms)
+    for name, value in expected.items():
+        np.testing.assert_allclose(terms[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda labels: labels.astype("int32"),
+        lambda labels: labels.astype("uint8"),
+        lambda labels: labels[:, None],
+        lambda labels: np.eye(3, dtype="float32")[labels],
+    ],
+    ids=["int32", "uint8", "column", "one-hot"],
+)
+def test_evaluation_takes_integer_and_one_hot_labels(model, images, form):
+    labels = np.array([0, 1, 2, 0, 1, 2, 0])
+    expected = model.evaluation_terms(images, labels)["error"]
+    assert 0 < np.mean(expected) < 100
+    np.testing.assert_array_equal(model.evaluation_terms(images, form(labels))["error"], expected)
+
+
+def test_evaluate_gives_the_means_over_all_images(model, images):
+    labels = np.array([0, 1, 2, 0, 1, 2, 0])
+    model.compile(Adam())
+    logs = model.evaluate(images, labels, batch_size=4, verbose=0, return_dict=True)
+    terms = model.evaluation_terms(images, labels)
+    assert set(logs) == set(terms)
+    for name, value in terms.items():
+        assert logs[name] == pytest.approx(np.mean(value), rel=1e-5)
+
+
+def test_predict_gives_what_calling_gives_batch_by_batch(model, images):
+    outputs = model.predict(images, batch_size=3, verbose=0)
+    for name, value in model(images).items():
+        np.testing.assert_allclose(outputs[name], value, atol=1e-5, err_msg=name)
+
+
+def test_fit_validates_on_images_and_labels(make_model, batch, images):
+    model = make_model()
+    model.compile(Adam())  # one optimizer for everything will do
+    x = {name: part for name, part in batch.items() if name != "labels"}
+    labels = np.array([0, 1, 2, 0, 1, 2, 0])
+    data = tf.data.Dataset.from_tensors((x, batch["labels"]))
+    logs = model.fit(data, validation_data=(images, labels), verbose=0).history
+    assert set(logs) == {"loss", *model.training_terms, *(f"val_{name}" for name in model.test_terms)}
+    assert logs["val_error"] == [pytest.approx(np.mean(model.evaluation_terms(images, labels)["error"]))]
+
+
+# Groups, configuration, files
+
+
+def test_each_trainable_variable_is_in_one_group(model):
+    groups = model.variable_groups()
+    assert {id(v) for v in groups["classifier"]} == {id(v) for v in model.classifier.trainable_variables}
+    grouped = [id(v) for group in groups.values() for v in group]
+    assert sorted(grouped) == sorted(map(id, model.trainable_variables))
+
+
+@pytest.mark.parametrize("lambda2", [7.5, RampUp(7.5, 10, 468)])
+def test_config_round_trip_keeps_every_argument(make_model, lambda2):
+    model = make_model(lambda2=lambda2, seed=9, name="mine")
+    restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
+    assert type(restored) is EXoN
+    np.testing.assert_array_equal(restored.prior.means, model.prior.means)
+    np.testing.assert_array_equal(restored.prior.variances, model.prior.variances)
+    assert (restored.beta, restored.lambda1, restored.seed, restored.name) == (0.3, 5.0, 9, "mine")
+    assert restored.get_config() == model.get_config()
+
+
+IN_ANOTHER_PROCESS = """
+import sys
+import keras, numpy as np, tensorflow as tf
+import keras_ssvae.models, keras_ssvae.optimizers, keras_ssvae.schedules
+
+folder = sys.argv[1]
+model = keras.saving.load_model(f"{folder}/model.keras")
+given = dict(np.load(f"{folder}/given.npz"))
+outputs = model.predict(given.pop("images"), verbose=0)
+optimizer = {f"optimizer_{i}": v.numpy() for i, v in enumerate(model.optimizer.variables)}
+labels = given.pop("labels")
+model.fit(tf.data.Dataset.from_tensors((given, labels)), verbose=0)
+after = {f"after_{i}": w.numpy() for i, w in enumerate(model.trainable_weights)}
+np.savez(f"{folder}/result.npz", generated=model.generate([0, 1], seed=4), **outputs, **optimizer, **after)
+"""
+
+
+def test_a_saved_model_is_the_same_in_a_fresh_process_and_trains_on(fitted, batch, images, tmp_path):
+    fitted.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "given.npz", images=images, **batch)
+    expected = fitted.predict(images, verbose=0)
+    expected |= {f"optimizer_{i}": v.numpy() for i, v in enumerate(fitted.optimizer.variables)}
+    fit(fitted, batch, 1)
+    expected |= {f"after_{i}": w.numpy() for i, w in enumerate(fitted.trainable_weights)}
+    expected["generated"] = None  # depends on the decoder after the last step
+
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [sys.executable, "-c", IN_ANOTHER_PROCESS, tmp_path],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        check=True,
+    )
+    result = np.load(tmp_path / "result.npz")
+    expected["generated"] = np.asarray(fitted.generate([0, 1], seed=4))
+    assert set(result.files) == set(expected)
+    assert sum(name.startswith("optimizer") for name in expected) > 20
+    for name, value in expected.items():
+        np.testing.assert_allclose(result[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_importing_the_models_registers_all_that_a_saved_model_may_hold():
+    code = (
+        "import keras, keras_ssvae.models\n"
+        "names = ('EXoN', 'GaussianMixture', 'Adam', 'GroupedOptimizer', 'RampUp', 'LateExponentialDecay')\n"
+        "missing = [n for n in names if keras.saving.get_registered_object(f'keras_ssvae>{n}') is None]\n"
+        "assert not missing, missing"
+    )
+    root = str(Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root}, check=True)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("prior", "network"),
+    [(priors.circle(4), "encoder"), (priors.line(3, latent_dim=5), "encoder")],
+    ids=["K", "d"],
+)
+def test_a_prior_that_does_not_fit_the_networks_is_refused(make_model, prior, network):
+    sentence = rf"`{network}` maps .*a `prior` of {prior.num_classes} classes in {prior.latent_dim} dimensions.*Change"
+    with pytest.raises(ValueError, match=sentence):
+        make_model(prior=prior)
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments"),
+    [
+        ("encoder", {"num_classes": 4}),
+        ("encoder", {"latent_dim": 3}),
+        ("decoder", {"latent_dim": 3}),
+        ("decoder", {"image_shape": (8, 8, 1)}),
+        ("classifier", {"num_classes": 2}),
+    ],
+)
+def test_a_network_of_the_wrong_shape_is_refused_by_name(make_model, networks, network, arguments):
+    with pytest.raises(ValueError, match=rf"`{network}` maps .*it must map .*Change the network or the prior"):
+        make_model(**{network: networks[network](**arguments)})
+
+
+def test_an_encoder_with_one_output_is_refused(make_model, networks):
+    encoder = networks["encoder"]()
+    with pytest.raises(ValueError, match="`encoder` maps"):
+        make_model(encoder=keras.Model(encoder.input, encoder.outputs[0]))
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, float("nan")])
+def test_beta_must_be_positive(make_model, beta):
+    with pytest.raises(ValueError, match=f"`beta` is {beta}"):
+        make_model(beta=beta)
+
+
+def test_groups_of_the_optimizer_must_be_the_models(model):
+    with pytest.raises(ValueError, match=r"\['encoder'\].*\['autoencoder', 'classifier'\]"):
+        model.compile(GroupedOptimizer({"encoder": Adam()}))
+
+
+def test_integer_labels_in_training_are_refused(model, batch):
+    model.compile(Adam())
+    three = {name: part[:3] if name.startswith("labeled") else part for name, part in batch.items()}
+    with pytest.raises(ValueError, match="one-hot"):
+        fit(model, {**three, "labels": np.float32([0, 2, 1])}, 1)
+
+
+def test_interpolation_needs_two_points(model, images):
+    with pytest.raises(ValueError, match="`n` is 1"):
+        model.interpolate(images[:1], images[1:2], n=1)
+
+
+def test_the_default_networks_are_the_papers():
+    model = EXoN()
+    assert [n.name for n in (model.encoder, model.decoder, model.classifier)] == ["encoder", "decoder", "classifier"]
+    assert (model.num_classes, model.latent_dim, model.image_shape) == (10, 2, (28, 28, 1))
+    assert (model.beta, model.lambda1, float(model.lambda2)) == (0.25, 6000.0, 6000.0)
+    np.testing.assert_array_equal(model.prior.means, priors.circle().means)

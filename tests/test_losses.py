@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_ssvae.losses import cross_entropy, mix, reconstruction, sci
+
+B, K = 5, 3
+PARTNERS = np.array([3, 0, 4, 2, 1])
+
+
+def probabilities(rng):
+    return scipy.special.softmax(rng.normal(size=(B, K)), axis=-1).astype("float32")
+
+
+def sci_formula(labels, probs, partners, weight):
+    """Equation (7), written as it stands: two cross entropies, in float64."""
+    log_probs = np.log(probs.astype("float64"))
+    own = -np.sum(labels * log_probs, axis=-1)
+    partner = -np.sum(labels[partners] * log_probs, axis=-1)
+    return weight * partner + (1 - weight) * own
+
+
+def test_reconstruction_is_half_the_squared_error_summed_over_all_pixels():
+    images = np.zeros((2, 3, 2, 1), "float32")
+    reconstructed = images.copy()
+    reconstructed[0] = 0.5
+    reconstructed[1, 2, 1, 0] = -2.0
+    np.testing.assert_allclose(reconstruction(images, reconstructed), [6 * 0.125, 2.0])
+
+
+def test_reconstruction_is_beta_times_the_gaussian_log_likelihood_without_its_constant():
+    rng = np.random.default_rng(0)
+    a, b, mean = rng.uniform(-1, 1, (3, 1, 4, 4, 2)).astype("float32")
+    beta = 0.25
+
+    def negative_log_likelihood(x):
+        return -scipy.stats.norm.logpdf(x, mean, np.sqrt(beta)).sum()
+
+    difference = reconstruction(a, mean)[0] - reconstruction(b, mean)[0]
+    np.testing.assert_allclose(difference, beta * (negative_log_likelihood(a) - negative_log_likelihood(b)), rtol=1e-5)
+
+
+def test_cross_entropy_of_one_hot_and_soft_labels():
+    probs = np.float32([[0.5, 0.25, 0.25]] * 2)
+    labels = np.float32([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])
+    np.testing.assert_allclose(cross_entropy(labels, probs), [np.log(4.0), 1.5 * np.log(2.0)], rtol=1e-6)
+
+
+def test_cross_entropy_of_an_impossible_label_is_finite():
+    value = cross_entropy(np.float32([[0.0, 1.0]]), np.float32([[1.0, 0.0]]))
+    np.testing.assert_allclose(value, [-np.log(1e-10)], rtol=1e-6)
+
+
+def test_mix_takes_the_weight_of_the_partner():
+    images = np.arange(B, dtype="float32")[:, None, None, None] * np.ones((1, 2, 2, 1), "float32")
+    np.testing.assert_allclose(
+        mix(images, PARTNERS, 0.25)[:, 1, 1, 0], 0.25 * PARTNERS + 0.75 * np.arange(B), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(("weight", "partners"), [(0.0, PARTNERS), (0.3, np.arange(B))])
+def test_mix_with_weight_0_or_with_themselves_leaves_the_values(weight, partners):
+    values = np.random.default_rng(0).normal(size=(B, 4)).astype("float32")
+    np.testing.assert_allclose(mix(values, partners, weight), values, rtol=1e-6)
+
+
+def test_mix_with_weight_1_permutes():
+    values = np.random.default_rng(0).normal(size=(B, 4)).astype("float32")
+    np.testing.assert_array_equal(mix(values, PARTNERS, 1.0), values[PARTNERS])
+
+
+@given(st.floats(0.0, 1.0, width=32), st.permutations(range(B)), st.integers(0, 2**16))
+def test_sci_equals_the_two_cross_entropies_of_equation_7(weight, partners, seed):
+    rng = np.random.default_rng(seed)
+    labels, probs, partners = probabilities(rng), probabilities(rng), np.array(partners)
+    np.testing.assert_allclose(
+        sci(labels, probs, partners, weight), sci_formula(labels, probs, partners, weight), rtol=1e-5
+    )
+
+
+@given(st.floats(0.0, 1.0, width=32), st.floats(0.0, 1.0, width=32), st.integers(0, 2**16))
+def test_sci_is_linear_in_the_labels(weight, share, seed):
+    rng = np.random.default_rng(seed)
+    a, b, probs = (probabilities(rng) for _ in range(3))
+    share = np.float32(share)
+    together = sci(share * a + (1 - share) * b, probs, PARTNERS, weight)
+    apart = share * sci(a, probs, PARTNERS, weight) + (1 - share) * sci(b, probs, PARTNERS, weight)
+    np.testing.assert_allclose(together, apart, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("weight", "labels_of"), [(0.0, np.arange(B)), (1.0, PARTNERS)])
+def test_sci_with_weight_0_or_1_is_one_cross_entropy(weight, labels_of):
+    rng = np.random.default_rng(0)
+    labels, probs = probabilities(rng), probabilities(rng)
+    np.testing.assert_allclose(sci(labels, probs, PARTNERS, weight), cross_entropy(labels[labels_of], probs), rtol=1e-6)
+
+
+def test_sci_of_images_mixed_with_themselves_is_the_cross_entropy():
+    rng = np.random.default_rng(0)
+    labels, probs = probabilities(rng), probabilities(rng)
+    np.testing.assert_allclose(sci(labels, probs, np.arange(B), 0.7), cross_entropy(labels, probs), rtol=1e-6)

@@ -1,0 +1,241 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from keras_ssvae.optimizers import Adam, GroupedOptimizer
+from keras_ssvae.schedules import RampUp
+
+
+def reference_adam(gradients, learning_rate, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
+    """The updates of Keras' form of Adam (epsilon beside the uncorrected root), in float64."""
+    m = v = 0.0
+    for t, gradient in enumerate(np.asarray(gradients, "float64"), start=1):
+        m = beta_1 * m + (1 - beta_1) * gradient
+        v = beta_2 * v + (1 - beta_2) * gradient**2
+        yield -learning_rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (np.sqrt(v) + epsilon)
+
+
+def run(optimizer, weights, gradients):
+    """The weights after each step, from one list of gradients per step."""
+    history = []
+    for step in gradients:
+        optimizer.apply([tf.constant(gradient) for gradient in step], weights)
+        history.append([weight.numpy() for weight in weights])
+    return history
+
+
+def random_gradients(steps, shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [[rng.normal(size=shape).astype("float32") for shape in shapes] for _ in range(steps)]
+
+
+# Adam
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_adam_takes_the_steps_of_a_float64_reference(scale):
+    # Of one sign, so that no momentum cancels; from 0, so that float32 keeps the update to its last digit.
+    gradients = scale * np.random.default_rng(0).uniform(0.5, 2.0, (5, 20)).astype("float32")
+    weights = keras.Variable(np.zeros(20, "float32"))
+    positions = [position for (position,) in run(Adam(1e-3), [weights], gradients[:, None])]
+    updates = np.diff(positions, axis=0, prepend=np.zeros((1, 20)))
+    # The fused kernel rounds `beta_2^t` to float32, which costs a few units of 1e-6 in the first steps.
+    np.testing.assert_allclose(updates, list(reference_adam(gradients, 1e-3)), rtol=1e-5)
+
+
+def test_adam_equals_the_optimizer_of_the_original_codes_to_the_last_digit():
+    start, gradients = np.random.default_rng(0).normal(size=(2, 5, 20)).astype("float32")
+    weights, original = keras.Variable(start[0]), tf.Variable(start[0])
+    optimizer = tf_keras.optimizers.legacy.Adam(3e-3)
+    for (position,), gradient in zip(run(Adam(3e-3), [weights], gradients[:, None]), gradients, strict=True):
+        optimizer.apply_gradients([(tf.constant(gradient), original)])
+        np.testing.assert_array_equal(position, original.numpy())
+
+
+def test_adam_uses_its_betas_and_epsilon():
+    gradients = np.random.default_rng(0).uniform(0.5, 2.0, (4, 6)).astype("float32")
+    weights = keras.Variable(np.zeros(6, "float32"))
+    optimizer = Adam(1e-2, beta_1=0.5, beta_2=0.9, epsilon=0.1)
+    history = run(optimizer, [weights], gradients[:, None])
+    expected = sum(reference_adam(gradients, 1e-2, beta_1=0.5, beta_2=0.9, epsilon=0.1))
+    np.testing.assert_allclose(history[-1][0], expected, rtol=1e-6)
+
+
+def test_adam_follows_a_schedule():
+    gradients = np.ones((4, 1, 3), "float32")
+    weights = keras.Variable(np.zeros(3, "float32"))
+    history = run(Adam(RampUp(1e-2, ramp_epochs=1, steps_per_epoch=2)), [weights], gradients)
+    updates = np.diff([w[0][0] for w in history], prepend=0.0)
+    # A constant gradient makes every step as long as the rate.
+    np.testing.assert_allclose(updates, [-1e-2 * np.exp(-5)] * 2 + [-1e-2] * 2, rtol=1e-5)
+
+
+def test_weight_decay_is_decoupled_and_acts_on_the_weights_of_the_start_of_the_step():
+    rate, decay, start = 0.1, 0.5, np.float32([1.0, -2.0, 4.0])
+    gradients = np.float32([[1.0, 3.0, -0.5]])
+    weights = keras.Variable(start)
+    ((after,),) = run(Adam(rate, weight_decay=decay), [weights], [gradients])
+    (update,) = reference_adam(gradients, rate)
+    np.testing.assert_allclose(after, start - rate * decay * start + update, rtol=1e-6)
+    # Decay after the update would be 0.005 away, decay through the gradient would not show in a first step at all.
+    assert np.abs(after - (start + update) * (1 - rate * decay)).min() > 1e-3
+
+
+def test_weight_decay_follows_the_rate_of_the_step():
+    rate = RampUp(0.1, ramp_epochs=1, steps_per_epoch=1)
+    weights = keras.Variable([1.0])
+    history = run(Adam(rate, weight_decay=0.5), [weights], np.zeros((2, 1, 1), "float32"))
+    first = 1 - 0.05 * np.exp(-5)
+    np.testing.assert_allclose(np.ravel(history), [first, first * 0.95], rtol=1e-6)
+
+
+def test_amsgrad_is_refused():
+    with pytest.raises(ValueError, match="amsgrad"):
+        Adam(amsgrad=True)
+
+
+# GroupedOptimizer
+
+
+def two_groups():
+    """Two optimizers, and the variables of both, which take turns in the model's order."""
+    rng = np.random.default_rng(1)
+    variables = [keras.Variable(rng.normal(size=shape).astype("float32")) for shape in [(2, 3), (4,), (3,), (2, 2)]]
+    groups = {"first": variables[0::2], "second": variables[1::2]}
+    optimizer = GroupedOptimizer({"first": Adam(1e-2), "second": Adam(1e-3, weight_decay=0.1)})
+    return optimizer, groups, variables
+
+
+def test_each_group_moves_as_its_own_optimizer_alone_would():
+    optimizer, groups, variables = two_groups()
+    alone = {name: [keras.Variable(v.numpy()) for v in group] for name, group in groups.items()}
+    gradients = random_gradients(3, [v.shape for v in variables])
+    optimizer.bind(groups)
+    run(optimizer, variables, gradients)
+    run(Adam(1e-2), alone["first"], [step[0::2] for step in gradients])
+    run(Adam(1e-3, weight_decay=0.1), alone["second"], [step[1::2] for step in gradients])
+    for name, group in groups.items():
+        for variable, expected in zip(group, alone[name], strict=True):
+            np.testing.assert_array_equal(variable.numpy(), expected.numpy())
+    assert int(optimizer.iterations) == 3
+
+
+def test_weight_decay_stays_in_its_group():
+    optimizer, groups, variables = two_groups()
+    before = [v.numpy() for v in variables]
+    optimizer.bind(groups)
+    run(optimizer, variables, [[np.zeros(v.shape, "float32") for v in variables]])
+    for i, (variable, start) in enumerate(zip(variables, before, strict=True)):
+        np.testing.assert_allclose(variable.numpy(), start * (1 - 1e-4 if i % 2 else 1), rtol=2e-7)
+        assert np.array_equal(variable.numpy(), start) == (i % 2 == 0)
+
+
+def test_a_gradient_may_be_missing():
+    optimizer, groups, variables = two_groups()
+    before = [v.numpy() for v in variables]
+    optimizer.bind(groups)
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        optimizer.apply([None, *(tf.ones(v.shape) for v in variables[1:])], variables)
+    np.testing.assert_array_equal(variables[0].numpy(), before[0])
+    assert not np.array_equal(variables[2].numpy(), before[2])
+
+
+def test_the_learning_rate_is_that_of_the_first_group():
+    optimizer, *_ = two_groups()
+    assert float(optimizer.learning_rate) == pytest.approx(1e-2)
+
+
+def test_the_learning_rate_can_be_set_as_keras_callbacks_do():
+    optimizer, *_ = two_groups()
+    optimizer.learning_rate = 0.5
+    assert float(optimizer.learning_rate) == 0.5
+
+
+def test_an_unbound_optimizer_says_what_to_call():
+    optimizer, _, variables = two_groups()
+    with pytest.raises(ValueError, match="call `bind` before `build`"):
+        optimizer.build(variables)
+
+
+@pytest.mark.parametrize("names", [["first"], ["first", "third"], ["first", "second", "third"]])
+def test_groups_without_an_optimizer_of_that_name_are_refused_by_name(names):
+    optimizer, *_ = two_groups()
+    with pytest.raises(ValueError, match=r"the groups \['first', 'second'\].*come in the groups") as error:
+        optimizer.bind({name: [] for name in names})
+    assert str(sorted(names)) in str(error.value)
+
+
+@pytest.mark.parametrize("change", [lambda v: v[:-1], lambda v: [*v, keras.Variable(0.0)]])
+def test_variables_missing_from_the_groups_or_from_the_model_are_refused(change):
+    optimizer, groups, variables = two_groups()
+    optimizer.bind(groups)
+    with pytest.raises(ValueError, match="must be in exactly one group"):
+        optimizer.build(change(variables))
+
+
+def test_a_variable_in_two_groups_is_refused():
+    optimizer, _, variables = two_groups()
+    with pytest.raises(ValueError, match="exactly one group"):
+        optimizer.bind({"first": variables, "second": variables[1::2]})
+
+
+def test_config_round_trip_keeps_groups_rates_and_decay():
+    optimizer, *_ = two_groups()
+    restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert list(restored.members) == ["first", "second"]
+    assert all(type(member) is Adam for member in restored.members.values())
+    assert restored.members["second"].weight_decay == 0.1
+    assert restored.get_config() == optimizer.get_config()
+
+
+@keras.saving.register_keras_serializable("test_optimizers")
+class TwoLayers(keras.Model):
+    """A small model with two groups, which binds them as the models of this library do."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden, self.head = keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(1)
+
+    def build(self, input_shape):
+        self.hidden.build(input_shape)
+        self.head.build((None, 4))
+
+    def call(self, x):
+        return self.head(self.hidden(x))
+
+    def compile(self, optimizer, **kwargs):
+        optimizer.bind({"first": self.hidden.trainable_variables, "second": self.head.trainable_variables})
+        super().compile(optimizer, **kwargs)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+
+def test_a_saved_model_keeps_iterations_and_slots_and_trains_on_as_if_never_saved(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = TwoLayers()
+    model.build((None, 3))
+    model.compile(two_groups()[0], loss="mse")
+    x, y = np.random.default_rng(0).normal(size=(2, 12, 3)).astype("float32")
+
+    def train(model):
+        model.fit(x, y[:, :1], batch_size=4, epochs=1, shuffle=False, verbose=0)
+
+    train(model)
+    model.save(tmp_path / "model.keras")
+    restored = keras.saving.load_model(tmp_path / "model.keras")
+
+    assert int(restored.optimizer.iterations) == 3
+    assert [int(member.iterations) for member in restored.optimizer.members.values()] == [3, 3]
+    slots = [v for v in restored.optimizer.variables if v.path.endswith(("momentum", "velocity"))]
+    assert len(slots) == 8
+    assert all(np.any(v.numpy()) for v in slots)
+    for value, expected in zip(restored.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(value.numpy(), expected.numpy())
+    train(model)
+    train(restored)
+    for value, expected in zip(restored.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(value.numpy(), expected.numpy())
