@@ -29,18 +29,17 @@ setup(
     license_files=["LICENSE"],
     packages=find_packages(include=["keras_ssvae", "keras_ssvae.*"]),
     python_requires=">=3.11",
-    # The lower bounds are the versions that the tests ran on. Keras and TensorFlow stay within one minor version: the
-    # golden figures and the saved state depend on their internals.
+    # The ranges that the tests ran on. What lies beyond may work: nobody has tried.
     install_requires=[
         "keras>=3.15,<3.16",
         "tensorflow>=2.21,<2.22",
         "tensorboard>=2.21,<2.22",  # TensorFlow 2.21 does not bring it, and tf.summary does not write without it
-        "tensorflow-datasets>=4.9.10,<5",
+        "tensorflow-datasets>=4.9.10,<4.10",
         "importlib_resources",  # tensorflow-datasets needs it and does not say so
-        "numpy>=2.4,<3",
-        "scikit-image>=0.26,<1",
-        "scikit-learn>=1.9,<2",
-        "matplotlib>=3.11,<4",
+        "numpy>=2.4,<2.5",
+        "scikit-image>=0.26,<0.27",
+        "scikit-learn>=1.9,<1.10",
+        "matplotlib>=3.11,<3.12",
     ],
     extras_require={
         # tensorflow-probability is an oracle of the tests only; it needs tf-keras of TensorFlow's version.
