@@ -7,6 +7,8 @@ proportion to the run (lambda2 over its first half).
 """
 
 import argparse
+import math
+import zlib
 from pathlib import Path
 
 import quiet  # noqa: F401
@@ -46,11 +48,22 @@ def arguments() -> argparse.Namespace:
         "--dataset",
         choices=["auto", *SETTINGS],
         default="auto",
-        help="auto: MNIST, or the digits without it (%(default)s)",
+        help="auto: MNIST, or the digits where it cannot be had (default %(default)s)",
     )
     add("--labels", type=int, help="labelled images, a multiple of the 10 classes (default 100)")
-    add("--labeled-indices", type=Path, metavar="FILE", help="their indices in the training set, one a line")
-    add("--beta", type=float, default=0.25, help="variance of the decoder, weight of the KL (default %(default)s)")
+    add(
+        "--labeled-indices",
+        type=Path,
+        metavar="FILE",
+        help="their indices in the training set, one a line, counted from 0 (default: drawn by --seed, the same number "
+        "from each class)",
+    )
+    add(
+        "--beta",
+        type=float,
+        default=0.25,
+        help="variance of the decoder, for pixels in [-1, 1], and so the weight of the KL (default %(default)s)",
+    )
     add(
         "--epochs",
         type=int,
@@ -60,25 +73,45 @@ def arguments() -> argparse.Namespace:
     add("--steps-per-epoch", type=int, help=f"training steps in an epoch {default('steps_per_epoch')}")
     add("--batch-size", type=int, help=f"images in a batch, labelled and unlabelled {default('batch_size')}")
     add("--labeled-batch-size", type=int, help=f"labelled images in it {default('labeled_batch_size')}")
-    add("--seed", type=int, default=1, help="of the weights, the split, the order and the noise (default %(default)s)")
-    add("--data-dir", help="where tensorflow_datasets keeps its data (default ~/tensorflow_datasets)")
-    add("--output-dir", type=Path, help="default runs/exon_<dataset>_<labels>_beta<beta>_seed<seed>")
-    add("--export-dir", type=Path, help="default saved_models/exon_<dataset>_<labels>")
-    add("--resume", action="store_true", help="go on with the unfinished run in --output-dir")
-    add("--augment-on", choices=["host", "device"], default="host", help="where images are augmented (%(default)s)")
-    add("--jit-compile", action="store_true", help="compile the step with XLA: faster on a GPU, slower on a CPU")
+    add("--seed", type=int, default=1, help="of weights, split, order and noise (default %(default)s)")
+    add("--data-dir", help="where tensorflow_datasets keeps its data (default $TFDS_DATA_DIR or ~/tensorflow_datasets)")
+    add(
+        "--output-dir",
+        type=Path,
+        help="where the run's files go (default runs/exon_<dataset>_<labels>_beta<beta>_seed<seed>)",
+    )
+    add(
+        "--export-dir",
+        type=Path,
+        help="where the SavedModel goes, under the next free version number (default saved_models/"
+        "exon_<dataset>_<labels>)",
+    )
+    add("--resume", action="store_true", help="go on with the unfinished run in --output-dir (default: off)")
+    add(
+        "--augment-on",
+        choices=["host", "device"],
+        default="host",
+        help="where images are augmented, on the CPU or the accelerator; the images are the same (default %(default)s)",
+    )
+    add(
+        "--jit-compile",
+        action="store_true",
+        help="compile the step with XLA: faster on a GPU, slower on a CPU (default: off)",
+    )
     return parser.parse_args()
 
 
 def read_indices(file: Path) -> np.ndarray:
     try:
-        return np.loadtxt(file, dtype=np.int64, ndmin=1)
-    except (OSError, ValueError) as error:
+        return np.array(file.read_text().strip().splitlines(), dtype=np.int64)
+    except (OSError, ValueError, OverflowError) as error:
         raise UserError(f"--labeled-indices {file} cannot be read as one index a line: {error}.") from error
 
 
-def settings_of(args: argparse.Namespace, dataset: str, labels: int) -> dict:
+def settings_of(args: argparse.Namespace, dataset: str, labels: int, indices: np.ndarray | None) -> dict:
     """All that the result depends on, with the data set's defaults filled in."""
+    if not math.isfinite(args.beta):
+        raise UserError(f"--beta is {args.beta}; it must be a positive number.")
     settings = {"dataset": dataset, "labels": labels, "beta": args.beta, "seed": args.seed, **SETTINGS[dataset]}
     for name in ("epochs", "steps_per_epoch", "batch_size", "labeled_batch_size"):
         given = getattr(args, name)
@@ -96,7 +129,8 @@ def settings_of(args: argparse.Namespace, dataset: str, labels: int) -> dict:
         schedule = {"schedule_epochs": epochs, "decay_start": max(1, epochs // 10), "ramp_epochs": max(1, epochs // 2)}
     else:
         schedule = {"schedule_epochs": max(PAPER_EPOCHS, epochs), "decay_start": 10, "ramp_epochs": 10}
-    file = None if args.labeled_indices is None else str(args.labeled_indices)
+    # By content, not by path: a resumed run must see the same images.
+    file = None if indices is None else f"{args.labeled_indices.name} (CRC-32 {zlib.crc32(indices.tobytes()):08x})"
     return {**settings, **schedule, "labeled_indices": file}
 
 
@@ -123,8 +157,10 @@ def run() -> None:
     args = arguments()
     indices = None if args.labeled_indices is None else read_indices(args.labeled_indices)
     images = load_data(args.dataset, args.data_dir)
-    labels = args.labels or (100 if indices is None else len(indices))
-    settings = settings_of(args, images.name, labels)
+    labels = args.labels
+    if labels is None:
+        labels = 100 if indices is None else len(indices)
+    settings = settings_of(args, images.name, labels, indices)
     split = usage_errors(data.split, images.train_labels, labels, settings["validation"], args.seed, indices)
     model = usage_errors(build_model, settings, args.jit_compile)
 

@@ -1,6 +1,7 @@
 """Import this first: TensorFlow's libraries greet on stderr while they load, whatever the log level is."""
 
 import os
+import signal
 import sys
 import tempfile
 
@@ -9,6 +10,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", str((os.cpu_count() or 1) + 1))
 
 _stderr = os.dup(2)
+
+
+def _interrupted(signum, frame):
+    # No exception: one that is raised in the middle of an import is swallowed or turned into others.
+    os.write(_stderr, b"\nInterrupted before anything was read or written.\n")
+    os._exit(130)
+
+
+_handler = signal.signal(signal.SIGINT, _interrupted)
 with tempfile.TemporaryFile() as _greetings:
     os.dup2(_greetings.fileno(), 2)
     try:
@@ -20,4 +30,5 @@ with tempfile.TemporaryFile() as _greetings:
     finally:
         sys.stderr.flush()
         os.dup2(_stderr, 2)
+        signal.signal(signal.SIGINT, _handler)
         os.close(_stderr)

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shlex
+import signal
 import statistics
 import sys
 import time
@@ -18,6 +19,8 @@ import keras
 
 from keras_ssvae import __version__, callbacks, data, evaluation, plots
 from keras_ssvae.export import export_saved_model
+
+_FLAGS = {"num_labeled": "--labels", "labeled_indices": "--labeled-indices", "seed": "--seed", "beta": "--beta"}
 
 
 class UserError(Exception):
@@ -42,23 +45,27 @@ class Experiment:
 
 
 def main(run: Callable[[], None]) -> None:
-    """Runs an experiment; a user's mistake or Ctrl-C ends in one sentence, without a traceback."""
+    """Runs an experiment; a user's mistake, a full disk or Ctrl-C ends in one sentence, without a traceback."""
     try:
         run()
-    except (UserError, data.DataUnavailableError, callbacks.CheckpointError) as error:
+    except (UserError, data.DataUnavailableError, callbacks.CheckpointError, OSError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only add a traceback to what is over
         resume = " ".join(["python", *map(shlex.quote, sys.argv)]) + ("" if "--resume" in sys.argv else " --resume")
         print(f"\nInterrupted. To go on after the last complete epoch: {resume}", file=sys.stderr)
         sys.exit(130)
 
 
 def usage_errors(function: Callable, *args, **kwargs) -> Any:
-    """Calls what checks a user's input, and turns its ValueErrors into `UserError`s."""
+    """Calls what checks a user's input, and turns its ValueErrors into `UserError`s that name the flags."""
     try:
         return function(*args, **kwargs)
     except ValueError as error:
-        raise UserError(error) from error
+        message = str(error)
+        for argument, flag in _FLAGS.items():
+            message = message.replace(f"`{argument}`", flag)
+        raise UserError(message) from error
 
 
 def load_data(name: str, data_dir: str | None) -> data.ImageData:
@@ -81,23 +88,30 @@ def claim_output_dir(output_dir: Path, settings: dict[str, Any], resume: bool) -
     """
     config = output_dir / "config.json"
     if (output_dir / "metrics.json").exists():
-        error = json.loads((output_dir / "metrics.json").read_text())["test_error_percent"]
         raise UserError(
-            f"{output_dir} holds a finished run (test error {error:.2f} %). Choose another --output-dir, or delete it."
+            f"{output_dir} holds a finished run, see its metrics.json. Choose another --output-dir, or delete it."
         )
     if config.exists():
         if not resume:
             raise UserError(
                 f"{output_dir} holds an unfinished run. Add --resume to go on with it, or choose another --output-dir."
             )
-        started = json.loads(config.read_text())
+        try:
+            started = dict(json.loads(config.read_text()))
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{config}, which holds the settings of the run, is damaged ({error}). Put a copy in its place, or "
+                "choose another --output-dir."
+            ) from error
         differing = sorted(name for name in {*started, *settings} if started.get(name) != settings.get(name))
         if differing:
             changes = ", ".join(f"{n} was {started.get(n)!r} and is {settings.get(n)!r}" for n in differing)
             raise UserError(f"{output_dir} was started with other settings: {changes}. Resume with the same settings.")
+        check_writable(output_dir, "--output-dir")
         return
     try:
-        if output_dir.exists() and any(output_dir.iterdir()):
+        # A kill can leave the first file half written.
+        if output_dir.exists() and any(path.name != "config.json.tmp" for path in output_dir.iterdir()):
             raise UserError(f"{output_dir} is not empty and holds no run. Choose another --output-dir.")
         output_dir.mkdir(parents=True, exist_ok=True)
         write_json(config, settings)
@@ -121,7 +135,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 class _EpochLog(keras.callbacks.Callback):
-    """Adds to each epoch's logs its training time and the figures of the test set; keeps `history.csv`."""
+    """Adds to each epoch's logs its training time and the figures of the test set."""
 
     def __init__(self, images, labels):
         super().__init__()
@@ -139,18 +153,13 @@ class _EpochLog(keras.callbacks.Callback):
         logs.update({f"test_{name}": value for name, value in test.items()})
 
 
-class _HistoryCsv(keras.callbacks.Callback):
-    """Writes the checkpoint's history as a table after each epoch."""
-
-    def __init__(self, path, checkpoint):
-        super().__init__()
-        self.path, self.checkpoint = path, checkpoint
-
-    def on_epoch_end(self, epoch, logs=None):
-        with open(self.path, "w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self.checkpoint.history[-1]))
-            writer.writeheader()
-            writer.writerows(self.checkpoint.history)
+def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[-1]))
+        writer.writeheader()
+        writer.writerows(history)
+    os.replace(temporary, path)
 
 
 def train(experiment: Experiment) -> dict[str, Any]:
@@ -185,9 +194,13 @@ def train(experiment: Experiment) -> dict[str, Any]:
                 callbacks.LatentScatter(test_images, images.test_labels, log_dir=logs, every=every),
                 callbacks.ImageGrid(log_dir=logs, every=every),
                 checkpoint,
-                _HistoryCsv(output / "history.csv", checkpoint),
+                keras.callbacks.LambdaCallback(
+                    on_epoch_end=lambda epoch, logs: write_history(output / "history.csv", checkpoint.history)
+                ),
             ],
         )
+    # Again, since a kill may have come between a checkpoint and its table.
+    write_history(output / "history.csv", checkpoint.history)
     history = {name: [row[name] for row in checkpoint.history] for name in checkpoint.history[-1]}
     if done < experiment.epochs:
         print(f"Trained in {time.monotonic() - seconds_before:.0f} s; evaluating and drawing.")

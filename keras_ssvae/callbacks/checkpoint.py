@@ -2,7 +2,6 @@
 
 import json
 import os
-import zipfile
 from pathlib import Path
 
 import keras
@@ -22,7 +21,7 @@ class Checkpoint(keras.callbacks.Callback):
     the very weights of an uninterrupted one.
 
     Args:
-        path: The file, `.npz`.
+        path: The file, `.npz`; its folder is made when training begins.
 
     Attributes:
         history: The logs of the epochs so far: a list with a dictionary for each.
@@ -38,6 +37,9 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.path = Path(path)
         self.history: list[dict[str, float]] = []
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.history.append({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
@@ -61,13 +63,14 @@ class Checkpoint(keras.callbacks.Callback):
             with np.load(self.path) as file:
                 arrays = {name: file[name] for name in file.files}
             history = json.loads(str(arrays.pop("history")))
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except Exception as error:  # whatever the reader stumbles over, the user's remedy is the same
             raise CheckpointError(
                 f"The checkpoint {self.path} cannot be read ({error}): it is truncated or damaged. Put a copy in its "
                 "place, or delete it to start the run again."
             ) from error
         state = self._state()
-        if {name: value.shape for name, value in arrays.items()} != {n: tuple(v.shape) for n, v in state.items()}:
+        expected = {name: (tuple(v.shape), keras.backend.standardize_dtype(v.dtype)) for name, v in state.items()}
+        if {name: (value.shape, value.dtype.name) for name, value in arrays.items()} != expected:
             raise CheckpointError(
                 f"The checkpoint {self.path} was written by a model with other variables. Resume with the settings "
                 "that started the run."
@@ -84,7 +87,8 @@ class Checkpoint(keras.callbacks.Callback):
         # The metrics' own variables start every epoch at 0.
         metrics = {id(variable) for metric in self.model.metrics for variable in metric.variables}
         model = [variable for variable in self.model.variables if id(variable) not in metrics]
+        # Without the layers' names: Keras numbers some of them anew for each model that a process makes.
         return {
-            **{f"model/{i}/{variable.path}": variable for i, variable in enumerate(model)},
+            **{f"model/{i}/{variable.name}": variable for i, variable in enumerate(model)},
             **{f"optimizer/{i}": variable for i, variable in enumerate(optimizer.variables)},
         }

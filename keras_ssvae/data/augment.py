@@ -25,7 +25,7 @@ def mnist(images, seed):
     Returns:
         Images of the same shape.
 
-    Reference: [An and Jeon, 2022](https://arxiv.org/abs/2105.11640).
+    Reference: [An, Choi, Jeon, 2022](https://arxiv.org/abs/2105.10867), Appendix A.4.
     """
     seeds = tf.random.split(seed, 2)
     return random_crop(random_rotation(images, seeds[0]), seeds[1])

@@ -52,7 +52,7 @@ def split(labels, num_labeled: int | None, num_validation: int, seed: int, label
     >>> len(parts.labeled), len(parts.unlabeled), len(parts.validation)
     (100, 1000, 50)
 
-    Reference: [An and Jeon, 2022](https://arxiv.org/abs/2105.11640), section 4.
+    Reference: [An, Choi, Jeon, 2022](https://arxiv.org/abs/2105.10867), Section 4.
     """
     labels = _check_labels(labels)
     num_classes = int(labels.max()) + 1

@@ -78,7 +78,7 @@ class EXoN(SemiSupervisedVAE):
         >>> model.classify(images), model.encode(images), model.generate([3, 7], seed=1)
 
     Reference:
-        An, Choi, Jeon: EXoN: EXplainable encoder Network, 2022.
+        [An, Choi, Jeon: EXoN: EXplainable encoder Network, 2022](https://arxiv.org/abs/2105.10867).
     """
 
     training_terms = (

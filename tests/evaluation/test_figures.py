@@ -1,14 +1,10 @@
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras_ssvae.evaluation import classification_error, kl_divergence
 from keras_ssvae.priors import GaussianMixture, circle
-
-GOLDEN = Path(os.environ.get("KERAS_SSVAE_GOLDEN", Path(__file__).parents[2] / "../shared/golden"))
 
 
 def test_classification_error_is_the_share_of_wrong_labels_in_percent():
@@ -41,11 +37,8 @@ def test_the_classes_gaussians_are_weighted_by_their_probabilities():
     assert kl == pytest.approx(entropy_part + 0.25 * 2.0 + 0.75 * 8.0, rel=1e-6)
 
 
-def test_the_originals_figure_is_met():
-    files = sorted(GOLDEN.glob("exon_mnist_*.npz"))
-    if not files:
-        pytest.skip(f"no exon_mnist_*.npz in {GOLDEN}; set KERAS_SSVAE_GOLDEN to the folder of golden files")
-    for file in files:
+def test_the_originals_figure_is_met(exon_mnist_golden_files):
+    for file in exon_mnist_golden_files:
         with np.load(file) as golden:
             means = golden["prior_means"].reshape(golden["eval/mean"].shape[1:])
             prior = GaussianMixture(means, golden["prior_variance"])

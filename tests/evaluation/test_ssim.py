@@ -1,13 +1,9 @@
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras_ssvae.evaluation import negative_ssim
-
-GOLDEN = Path(os.environ.get("KERAS_SSVAE_GOLDEN", Path(__file__).parents[2] / "../shared/golden"))
 
 
 def images(n, size=16, channels=1, seed=0):
@@ -60,11 +56,8 @@ def test_the_blocks_of_the_pair_matrix_add_up(monkeypatch):
     assert negative_ssim(x) == pytest.approx(whole, abs=1e-6)
 
 
-def test_the_originals_figure_is_met():
-    files = sorted(GOLDEN.glob("exon_mnist_*.npz"))
-    if not files:
-        pytest.skip(f"no exon_mnist_*.npz in {GOLDEN}; set KERAS_SSVAE_GOLDEN to the folder of golden files")
-    for file in files:
+def test_the_originals_figure_is_met(exon_mnist_golden_files):
+    for file in exon_mnist_golden_files:
         with np.load(file) as golden:
             assert negative_ssim(golden["eval/decoded"]) == pytest.approx(float(golden["eval/negative_ssim"]), abs=1e-4)
 

@@ -1,0 +1,15 @@
+import os
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(os.environ.get("KERAS_SSVAE_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
+
+
+@pytest.fixture
+def exon_mnist_golden_files():
+    """The figures of the original EXoN code; the test skips where they are not at hand."""
+    files = sorted(GOLDEN.glob("exon_mnist_*.npz"))
+    if not files:
+        pytest.skip(f"no exon_mnist_*.npz in {GOLDEN}; set KERAS_SSVAE_GOLDEN to the folder of golden files")
+    return files

@@ -1,0 +1,29 @@
+"""The README's Python is run as it stands, but for the number of steps."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_the_library_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, shortened = re.subn(r"steps_per_epoch=75, epochs=20", "steps_per_epoch=2, epochs=1", BLOCKS[0])
+    code = code.replace("every=5", "every=1")
+    assert shortened == 1
+    names = {}
+    exec(code, names)
+    assert names["probs"].shape == (5, 10)
+    assert names["z"].shape == (5, 2)
+    assert names["new"].shape == (2, 28, 28, 1)
+    assert (tmp_path / "model.keras").exists()
+    assert (tmp_path / "figures" / "epoch_0001_latent.png").exists()
+
+
+def test_the_serving_example_runs(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = {}
+    exec(BLOCKS[1], names)
+    assert names["images"].shape == (2, 28, 28, 1)
+    assert {name: value.shape for name, value in names["answer"].items()} == {"probs": (2, 10), "label": (2,)}
