@@ -37,7 +37,7 @@ setup(
         "tensorflow-datasets>=4.9.10,<4.10",
         "importlib_resources",  # tensorflow-datasets needs it and does not say so
         "numpy>=2.4,<2.5",
-        "scikit-image>=0.26,<0.27",
+        "scipy>=1.17,<1.18",
         "scikit-learn>=1.9,<1.10",
         "matplotlib>=3.11,<3.12",
     ],

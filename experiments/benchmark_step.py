@@ -58,7 +58,7 @@ def main() -> None:
     args = parser.parse_args()
 
     settings = {**PAPER, "beta": 0.25, "seed": 1, "ramp_epochs": 10, "decay_start": 10, "schedule_epochs": 100}
-    model = build_model(settings, jit_compile=False)
+    model = build_model({**settings, "jit_compile": False})
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (60_000, 28, 28, 1), dtype=np.uint8)
     labels = np.arange(96) % 10  # a multiple of the batch: every step has the full 32 labelled images

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import os
 import platform
@@ -74,6 +75,8 @@ def load_data(name: str, data_dir: str | None) -> data.ImageData:
         return data.load(name, data_dir)
     try:
         return data.load("mnist", data_dir)
+    except data.DataDamagedError:
+        raise
     except data.DataUnavailableError as error:
         print(f"WARNING: {error}\nWARNING: training on the embedded digits instead of MNIST.\n", file=sys.stderr)
         return data.load("digits")
@@ -128,10 +131,15 @@ def check_writable(directory: Path, flag: str) -> None:
         raise UserError(f"{flag} {directory} cannot be written: {existing} is not a writable directory.")
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file as a whole, so that a kill leaves the old one or the new one."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.write_text(text, newline="")
     os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 class _EpochLog(keras.callbacks.Callback):
@@ -154,12 +162,11 @@ class _EpochLog(keras.callbacks.Callback):
 
 
 def write_history(path: Path, history: list[dict[str, float]]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[-1]))
-        writer.writeheader()
-        writer.writerows(history)
-    os.replace(temporary, path)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(history[-1]))
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, table.getvalue())
 
 
 def train(experiment: Experiment) -> dict[str, Any]:

@@ -1,3 +1,7 @@
 """Semi-supervised and mixture-prior variational autoencoders for Keras 3."""
 
 __version__ = "0.1.0"
+
+from keras_ssvae import callbacks, data, evaluation, export, models, plots, priors
+
+__all__ = ["callbacks", "data", "evaluation", "export", "models", "plots", "priors"]

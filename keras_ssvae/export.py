@@ -13,6 +13,10 @@ import tensorflow as tf
 __all__ = ["export_saved_model", "next_version", "write_warmup_requests"]
 
 
+# Of an interpolation: one request must not take the server's memory.
+_MAX_POINTS = 1000
+
+
 def next_version(directory: str | os.PathLike) -> int:
     """The next free version number of a served model: one more than the largest in use, 1 for a new directory.
 
@@ -168,6 +172,10 @@ def _signatures(model: keras.Model) -> dict[str, tuple[Callable, list[tf.TensorS
         checks = [
             tf.debugging.assert_equal(n, n[0], message="`n` must be the same for the whole batch."),
             tf.debugging.assert_greater(n, tf.constant(1, tf.int64), message="`n` must be at least 2."),
+            tf.debugging.assert_less_equal(
+                n, tf.constant(_MAX_POINTS, tf.int64), message=f"`n` must be at most {_MAX_POINTS}."
+            ),
+            tf.debugging.assert_equal(tf.shape(a)[0], tf.shape(b)[0], message="`a` and `b` must be equally many."),
         ]
         with tf.control_dependencies(checks):
             points = tf.identity(n[0])

@@ -107,8 +107,7 @@ def scatter(
         z: Latent variables, shape (n, d), n and d at least 2. With d > 2 they are shown on their two principal axes.
         labels: Classes, integers of shape (n,).
         prior: Draws its ellipses at two standard deviations, with a small name in those that their class has left. In
-            the plane it also decides the axes, so that figures
-            of one prior can be compared.
+            the plane it also decides the axes, so that figures of one prior can be compared.
         class_names: One name for each class; the class's number by default.
         title: The figure's title.
 

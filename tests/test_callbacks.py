@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ssvae.callbacks import ImageGrid, Interpolation, LatentScatter, RampUp
+from keras_ssvae.callbacks import ImageGrid, Interpolation, LatentScatter, LossWeightSchedule
 from keras_ssvae.priors import circle
 
 
@@ -137,7 +137,9 @@ def test_the_weight_follows_the_schedule_and_is_logged(data):
     model = AutoEncoder()
     seen = []
     spy = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(float(model.weight.value)))
-    history = fit([RampUp("weight", lambda epoch: epoch / 4), spy], data, epochs=4, model=model, initial_epoch=1)
+    history = fit(
+        [LossWeightSchedule("weight", lambda epoch: epoch / 4), spy], data, epochs=4, model=model, initial_epoch=1
+    )
     assert seen == [0.25, 0.5, 0.75]
     assert history.history["weight"] == [0.25, 0.5, 0.75]
 
@@ -145,7 +147,9 @@ def test_the_weight_follows_the_schedule_and_is_logged(data):
 def test_the_compiled_step_uses_the_new_weight(data):
     zero, large = (
         fit(
-            [RampUp("weight", lambda epoch, w=w: 0.0 if epoch == 0 else w)], data, model=with_a_frozen_encoder()
+            [LossWeightSchedule("weight", lambda epoch, w=w: 0.0 if epoch == 0 else w)],
+            data,
+            model=with_a_frozen_encoder(),
         ).history["loss"]
         for w in (0.0, 100.0)
     )
@@ -180,7 +184,10 @@ def test_wrong_arguments_are_refused_in_a_sentence(data, build, message):
         (lambda data: LatentScatter(*data, directory="x"), "needs a model with a method `encode`, but Functional has"),
         (lambda data: ImageGrid(directory="x"), "needs a model with a method `decode`, but Functional has none"),
         (lambda data: Interpolation([0, 0], [1, 1], directory="x"), "needs a model with a method `decode`"),
-        (lambda data: RampUp("beta", float), "attribute `beta` is a `keras.Variable`, but Functional has none"),
+        (
+            lambda data: LossWeightSchedule("beta", float),
+            "attribute `beta` is a `keras.Variable`, but Functional has none",
+        ),
     ],
 )
 def test_a_model_without_what_a_callback_needs_is_refused_before_training(data, build, message):
@@ -209,4 +216,4 @@ def test_a_latent_space_of_another_size_is_refused_before_training(data, build, 
 
 def test_a_schedule_that_gives_no_finite_number_is_refused(data):
     with pytest.raises(ValueError, match="`schedule` gave nan at epoch 0"):
-        fit([RampUp("weight", lambda epoch: float("nan"))], data)
+        fit([LossWeightSchedule("weight", lambda epoch: float("nan"))], data)

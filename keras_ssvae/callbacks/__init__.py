@@ -2,8 +2,8 @@
 
 from keras_ssvae.callbacks.checkpoint import Checkpoint, CheckpointError
 from keras_ssvae.callbacks.figures import ImageGrid, Interpolation, LatentScatter
+from keras_ssvae.callbacks.loss_weight import LossWeightSchedule
 from keras_ssvae.callbacks.progress import ProgressBar
-from keras_ssvae.callbacks.ramp_up import RampUp
 
 __all__ = [
     "Checkpoint",
@@ -11,6 +11,6 @@ __all__ = [
     "ImageGrid",
     "Interpolation",
     "LatentScatter",
+    "LossWeightSchedule",
     "ProgressBar",
-    "RampUp",
 ]

@@ -51,6 +51,7 @@ class _FigureCallback(keras.callbacks.Callback):
         raise NotImplementedError
 
     def on_train_begin(self, logs: dict | None = None) -> None:
+        self.draw()  # says now, not after an epoch, what does not fit
         if self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
         if self.log_dir is not None:

@@ -2,7 +2,17 @@
 
 from keras_ssvae.data import augment
 from keras_ssvae.data.pipeline import scale, semi_supervised
-from keras_ssvae.data.sources import DataUnavailableError, ImageData, load
+from keras_ssvae.data.sources import DataDamagedError, DataUnavailableError, ImageData, load
 from keras_ssvae.data.splits import Split, split
 
-__all__ = ["DataUnavailableError", "ImageData", "Split", "augment", "load", "scale", "semi_supervised", "split"]
+__all__ = [
+    "DataDamagedError",
+    "DataUnavailableError",
+    "ImageData",
+    "Split",
+    "augment",
+    "load",
+    "scale",
+    "semi_supervised",
+    "split",
+]

@@ -24,7 +24,11 @@ _FASHION_NAMES = (
 
 
 class DataUnavailableError(RuntimeError):
-    """A data set is neither prepared on this machine nor downloadable, or its files are damaged."""
+    """A data set is neither prepared on this machine nor downloadable."""
+
+
+class DataDamagedError(DataUnavailableError):
+    """A data set is prepared on this machine, but its files cannot be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +119,7 @@ def _from_tfds(name, root):
     except Exception as error:  # whatever the reader stumbles over, the user's remedy is the same
         # TensorFlow wraps its message in the names of its own nodes and operations.
         detail = " ".join(re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", str(error)).split()).rstrip(" .")[:300]
-        raise DataUnavailableError(
+        raise DataDamagedError(
             f"The files of {name} in {folder} cannot be read ({type(error).__name__}: {detail}). Delete that directory "
             f"and prepare it again: {_remedy(name)}."
         ) from None

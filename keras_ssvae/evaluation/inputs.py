@@ -7,6 +7,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from keras_ssvae.data import scale
+
 
 def image_batches(images: ArrayLike, batch_size: int = 500) -> Iterator[np.ndarray]:
     """Checks images at once and scales them batch by batch.
@@ -33,13 +35,8 @@ def image_batches(images: ArrayLike, batch_size: int = 500) -> Iterator[np.ndarr
                 f"`images` are floats from {low:g} to {high:g}; floats must be scaled to [-1, 1]. Give uint8 images, "
                 "or scale them with `keras_ssvae.data.scale`."
             )
-    return (_scaled(images[start : start + batch_size]) for start in range(0, len(images), batch_size))
-
-
-def _scaled(images: np.ndarray) -> np.ndarray:
-    if images.dtype == np.uint8:
-        return (images.astype("float32") - 127.5) / 127.5
-    return images.astype("float32")
+    convert = scale if images.dtype == np.uint8 else np.float32
+    return (convert(images[start : start + batch_size]) for start in range(0, len(images), batch_size))
 
 
 def check_labels(labels: ArrayLike, num_examples: int, num_classes: int) -> np.ndarray:

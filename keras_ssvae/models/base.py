@@ -60,7 +60,19 @@ class SemiSupervisedVAE(keras.Model):
         return list(self._means.values())
 
     def compile(self, optimizer, **kwargs):
-        """As `keras.Model.compile`; a `GroupedOptimizer` learns this model's groups of variables."""
+        """As `keras.Model.compile`; a `GroupedOptimizer` learns this model's groups of variables.
+
+        Raises:
+            ValueError: For a loss or metrics, which the model has of its own, and for networks with regularisers,
+                which the objective does not hold.
+        """
+        ignored = [name for name in ("loss", "metrics", "weighted_metrics") if kwargs.get(name) is not None]
+        if ignored:
+            raise ValueError(f"`compile` was given {ignored}; this model has its own loss and metrics. Leave them out.")
+        if self.losses:
+            raise ValueError(
+                "A network has a regulariser, which the objective does not hold. Give its optimizer a `weight_decay`."
+            )
         if hasattr(optimizer, "bind"):
             optimizer.bind(self.variable_groups())
         super().compile(optimizer, **kwargs)
@@ -71,7 +83,7 @@ class SemiSupervisedVAE(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def train_step(self, data):
-        images, labels = data
+        images, labels = _unpack(data)
         self.check_batch(images, labels)
         batch = {**images, "labels": labels}
         terms = self.replay_step(batch, self.draw_noise(batch, self.optimizer.iterations))
@@ -85,7 +97,7 @@ class SemiSupervisedVAE(keras.Model):
         return gradient_step(self, lambda: self.step_losses(batch, noise, step))
 
     def test_step(self, data):
-        images, labels = data
+        images, labels = _unpack(data)
         return self._report(self.evaluation_terms(images, labels), self.test_terms)
 
     def _report(self, terms, names):
@@ -111,3 +123,13 @@ class SemiSupervisedVAE(keras.Model):
         for i, state in enumerate(states):
             counter = first_counter + (pass_index * _COUNTERS_PER_PASS + i)
             state.assign(ops.stack([ops.full_like(counter, self.seed), counter]))
+
+
+def _unpack(data):
+    images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if labels is None or weights is not None:
+        raise ValueError(
+            f"A batch holds {'sample weights' if weights is not None else 'no labels'}; it must be `(x, y)`, images "
+            "and labels, and nothing else."
+        )
+    return images, labels

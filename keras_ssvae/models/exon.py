@@ -1,6 +1,10 @@
 """EXoN: EXplainable encoder Network (An, Choi, Jeon)."""
 
+import math
+import numbers
+
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ssvae import losses, priors
@@ -57,7 +61,8 @@ class EXoN(SemiSupervisedVAE):
 
     A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled`, `unlabeled`, `labeled_augmented`,
     `unlabeled_augmented` (see `data.semi_supervised`); `y` one-hot labels of the labelled part. The ELBO sees the
-    images as they are, cross entropy and SCI the augmented ones. Validation data is `(images, labels)`.
+    images as they are, cross entropy and SCI the augmented ones. Validation data is `(images, labels)`; callbacks
+    monitor `val_error` (percent), for validation has no loss.
 
     Args:
         encoder: Keras model, images `(B, H, W, C)` -> `(mean, logvar)`, each `(B, K, d)`. Default: Table 4.
@@ -68,7 +73,7 @@ class EXoN(SemiSupervisedVAE):
         lambda1: Weight of cross entropy and SCI of the labelled images.
         lambda2: Weight of SCI of the unlabelled images: a number (then a variable, that a callback can move) or a
             Keras schedule of the step, as `schedules.RampUp`.
-        seed: Of the noise of training.
+        seed: Of the noise of training. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
 
     Example:
@@ -104,10 +109,15 @@ class EXoN(SemiSupervisedVAE):
         name: str = "exon",
     ):
         super().__init__(seed=seed, name=name)
-        if not beta > 0:
-            raise ValueError(f"`beta` is {beta!r}; the variance of the decoder must be positive.")
-        if not lambda1 >= 0:
-            raise ValueError(f"`lambda1` is {lambda1!r}; the weight of a loss term must not be negative.")
+        scheduled = isinstance(lambda2, keras.optimizers.schedules.LearningRateSchedule)
+        weights = {"beta": beta, "lambda1": lambda1} | ({} if scheduled else {"lambda2": lambda2})
+        for name, value in weights.items():
+            lowest_is_fine = name != "beta"
+            if not isinstance(value, numbers.Real) or not (0 < value < math.inf or (value == 0 and lowest_is_fine)):
+                raise ValueError(
+                    f"`{name}` is {value!r}; it must be a finite number, "
+                    + ("0 or more." if lowest_is_fine else "above 0: it is the variance of the decoder.")
+                )
         self.prior = priors.circle() if prior is None else prior
         if not isinstance(self.prior, GaussianMixture):
             raise ValueError(f"`prior` is {prior!r}; it must be a `GaussianMixture`, as `priors.circle()` gives.")
@@ -116,9 +126,16 @@ class EXoN(SemiSupervisedVAE):
         self.decoder = decoder or mnist.decoder(latent_dim)
         self.classifier = classifier or mnist.classifier(num_classes)
         self.beta, self.lambda1 = beta, lambda1
+        for name in _NETWORKS:
+            shape = getattr(getattr(self, name), "input_shape", None)
+            if not (isinstance(shape, tuple) and shape and all(isinstance(size, int) for size in shape[1:])):
+                raise ValueError(
+                    f"`{name}` takes {shape}; it must be a built functional or Sequential Keras model with one input, "
+                    "whose shape is known but for the batch."
+                )
         self.image_shape = tuple(self.encoder.input_shape[1:])
         self._check_networks()
-        if isinstance(lambda2, keras.optimizers.schedules.LearningRateSchedule):
+        if scheduled:
             self.lambda2 = lambda2
         else:
             self.lambda2 = self.add_weight(
@@ -174,21 +191,24 @@ class EXoN(SemiSupervisedVAE):
                 "`data.semi_supervised` makes such batches."
             )
         for part in _PARTS:
-            dtype, shape = keras.backend.standardize_dtype(images[part].dtype), tuple(images[part].shape)
-            if "float" not in dtype or shape[1:] != self.image_shape:
-                raise ValueError(
-                    f"`x[{part!r}]` is {dtype} of shape {shape}; it must be float images in [-1, 1] of shape "
-                    f"{(None, *self.image_shape)}. `data.scale` converts uint8."
-                )
+            self._check_images(f"x[{part!r}]", images[part])
         dtype, shape = keras.backend.standardize_dtype(labels.dtype), tuple(labels.shape)
-        if "float" not in dtype or len(shape) != 2 or shape[1] != self.num_classes:
+        if dtype != "float32" or len(shape) != 2 or shape[1] != self.num_classes:
             raise ValueError(
-                f"`y` of a training batch is {dtype} of shape {shape}; it must be one-hot float labels of the labelled "
-                f"images, (None, {self.num_classes})."
+                f"`y` of a training batch is {dtype} of shape {shape}; it must be one-hot float32 labels of the "
+                f"labelled images, (None, {self.num_classes})."
             )
         rows = images["labeled"].shape[0]
         if None not in (rows, shape[0]) and rows != shape[0]:
             raise ValueError(f"`y` has {shape[0]} rows for {rows} labelled images; there must be one for each.")
+
+    def _check_images(self, name, images):
+        dtype, shape = keras.backend.standardize_dtype(images.dtype), tuple(images.shape)
+        if dtype != "float32" or shape[1:] != self.image_shape:
+            raise ValueError(
+                f"`{name}` is {dtype} of shape {shape}; it must be float32 images in [-1, 1] of shape "
+                f"{(None, *self.image_shape)}. `data.scale` converts uint8."
+            )
 
     def draw_noise(self, batch, step):
         dropout = self._seed_noise(step)
@@ -245,6 +265,7 @@ class EXoN(SemiSupervisedVAE):
         return terms
 
     def evaluation_terms(self, images, labels):
+        self._check_images("x", images)
         if len(labels.shape) == 2 and labels.shape[-1] == self.num_classes:
             labels = ops.argmax(labels, axis=-1)
         outputs = self(images, training=False)
@@ -305,7 +326,7 @@ class EXoN(SemiSupervisedVAE):
         Returns:
             `(B, n, H, W, C)`.
         """
-        if isinstance(n, int) and n < 2:
+        if isinstance(n, numbers.Integral) and n < 2:
             raise ValueError(f"`n` is {n}; a line has two ends, so it must be at least 2.")
         share = ops.cast(ops.arange(n), "float32")[None, :, None] / ops.cast(n - 1, "float32")
         z = (1.0 - share) * self.encode(a)[:, None] + share * self.encode(b)[:, None]
@@ -322,8 +343,13 @@ class EXoN(SemiSupervisedVAE):
         Returns:
             `(B, H, W, C)`.
         """
-        if not ops.is_tensor(labels) and not all(0 <= k < self.num_classes for k in labels):
-            raise ValueError(f"`labels` is {labels!r}; classes go from 0 to {self.num_classes - 1}.")
+        if not ops.is_tensor(labels):
+            given = np.asarray(labels)
+            whole = given.ndim == 1 and np.issubdtype(given.dtype, np.integer)
+            if not whole or not all(0 <= k < self.num_classes for k in given):
+                raise ValueError(
+                    f"`labels` is {labels!r}; it must be a list of classes, integers from 0 to {self.num_classes - 1}."
+                )
         labels = ops.cast(ops.convert_to_tensor(labels), "int32")
         state = self.generation_seed.state
         with keras.StatelessScope():  # the seed is an argument: nothing of it stays in the model

@@ -10,9 +10,8 @@ from keras_ssvae.training import add_bias, normalize_pool_activate
 class ConvBlock(keras.layers.Layer):
     """Conv2D ('same'), batch normalisation, LeakyReLU, 2x2 max pooling and spatial dropout: a block of Table 5.
 
-    As one layer it does the same with less work: normalisation and LeakyReLU are monotone, so pooling comes first.
-    It moves the *unbiased*
-    variance, as the fused batch normalisation of the original codes.
+    As one layer it does the same with less work: normalisation and LeakyReLU are monotone, so pooling comes first. It
+    moves the *unbiased* variance, as the fused batch normalisation of the original codes. float32 only.
 
     Args:
         filters: Channels C of the output.
@@ -62,14 +61,14 @@ class ConvBlock(keras.layers.Layer):
 
     def call(self, inputs, training=False):
         x = add_bias(ops.conv(inputs, self.kernel, padding="same"), self.bias)
+        keep = ops.ones((ops.shape(inputs)[0], 1, 1, self.filters), x.dtype)
+        if self.dropout and training:
+            keep = keras.random.dropout(keep, self.dropout, seed=self.seed_generator)
         if not (training and self.trainable):
             x = ops.batch_normalization(
                 x, self.moving_mean, self.moving_variance, -1, self.beta, self.gamma, self.epsilon
             )
-            return ops.leaky_relu(ops.max_pool(x, 2), self.negative_slope)
-        keep = ops.ones((ops.shape(inputs)[0], 1, 1, self.filters), x.dtype)
-        if self.dropout:
-            keep = keras.random.dropout(keep, self.dropout, seed=self.seed_generator)
+            return ops.leaky_relu(ops.max_pool(x, 2), self.negative_slope) * keep
         outputs, mean, variance = normalize_pool_activate(
             x, self.gamma, self.beta, keep, self.epsilon, self.negative_slope
         )

@@ -96,7 +96,7 @@ def normalize_pool_activate(
             dx = _unpool(x, pooled, dy, mean, scale, scale * inverse * dgamma / count, scale * dbeta / count)
             return dx, dgamma, dbeta, None
 
-        return (y, mean, variance * count / (count - 1.0)), gradient
+        return (y, mean, variance * count / tf.maximum(count - 1.0, 1.0)), gradient
 
     return kernel(x, tf.convert_to_tensor(gamma), tf.convert_to_tensor(beta), keep)
 

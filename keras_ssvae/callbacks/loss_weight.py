@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 
-class RampUp(keras.callbacks.Callback):
+class LossWeightSchedule(keras.callbacks.Callback):
     """Sets the weight of a loss term at the beginning of each epoch, and logs it.
 
     The model needs an attribute that is a `keras.Variable`, which its loss multiplies a term with. The value depends
@@ -24,7 +24,7 @@ class RampUp(keras.callbacks.Callback):
 
     ```python
     model.beta = keras.Variable(0.0, trainable=False)
-    model.fit(batches, epochs=20, callbacks=[RampUp("beta", lambda epoch: min(1.0, epoch / 10))])
+    model.fit(batches, epochs=20, callbacks=[LossWeightSchedule("beta", lambda epoch: min(1.0, epoch / 10))])
     ```
     """
 
@@ -36,7 +36,7 @@ class RampUp(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         if not isinstance(getattr(model, self.weight, None), keras.Variable):
             raise ValueError(
-                f"`RampUp` needs a model whose attribute `{self.weight}` is a `keras.Variable`, but "
+                f"`LossWeightSchedule` needs a model whose attribute `{self.weight}` is a `keras.Variable`, but "
                 f"{type(model).__name__} has none."
             )
         super().set_model(model)

@@ -1,0 +1,174 @@
+"""What the tests of the experiments share: processes, one finished run, one killed run, and calls in this process."""
+
+import csv
+import functools
+import importlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+
+class Small:
+    """The MNIST experiment with the embedded digits and very few steps, in processes of its own."""
+
+    script = Path(__file__).parents[2] / "experiments/mnist_exon.py"
+    epochs, steps = 3, 2
+    args = ("--dataset", "digits", "--epochs", "3", "--steps-per-epoch", "2", "--batch-size", "16")
+    args = (*args, "--labeled-batch-size", "8")
+    output = Path("runs/exon_digits_100_beta0.25_seed1")
+    export = Path("saved_models/exon_digits_100")
+    timeout = 300
+
+    def start(self, folder, *args, **environment):
+        """Starts it in another folder, with the environment of a user rather than that of the tests."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "PYTEST"))}
+        environment = {**inherited, **environment}
+        command = [sys.executable, self.script, *args]
+        with open(folder / "stdout", "w") as out, open(folder / "stderr", "w") as err:
+            return subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=err)
+
+    def finish(self, process, folder):
+        """Waits for its end; returns the folder, the exit code and what it printed."""
+        try:
+            code = process.wait(self.timeout)
+        finally:
+            process.kill()
+        out, err = ((folder / name).read_text() for name in ("stdout", "stderr"))
+        return SimpleNamespace(folder=folder, code=code, out=out, err=err)
+
+    def run(self, folder, *args, **environment):
+        return self.finish(self.start(folder, *args, **environment), folder)
+
+    def wait_until(self, happened, process, seconds=timeout):
+        """Whether it happened while the process was alive."""
+        end = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < end:
+            if happened():
+                return True
+            time.sleep(0.002)
+        return False
+
+    def metrics(self, folder):
+        return json.loads((folder / self.output / "metrics.json").read_text(), parse_constant=pytest.fail)
+
+    def history(self, folder):
+        with open(folder / self.output / "history.csv") as file:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+    def arrays(self, folder):
+        """Those of the checkpoint, without the history."""
+        with np.load(folder / self.output / "checkpoint.npz") as file:
+            return {name: file[name] for name in file.files if name != "history"}
+
+
+@pytest.fixture(scope="session")
+def small():
+    return Small()
+
+
+@pytest.fixture(scope="session")
+def finished(small, tmp_path_factory):
+    """A run that nothing disturbed."""
+    return small.run(tmp_path_factory.mktemp("finished"), *small.args)
+
+
+@pytest.fixture(scope="session")
+def killed(small, tmp_path_factory):
+    """The folder of the same run, killed when its first checkpoint was there."""
+    folder = tmp_path_factory.mktemp("killed")
+    process = small.start(folder, *small.args)
+    seen = small.wait_until((folder / small.output / "checkpoint.npz").exists, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert seen, (folder / "stderr").read_text()
+    assert not (folder / small.output / "metrics.json").exists()
+    return folder
+
+
+@pytest.fixture
+def unfinished(killed, tmp_path):
+    """A copy of the killed run, to be changed at will."""
+    folder = tmp_path / "unfinished"
+    shutil.copytree(killed, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def script(small):
+    """The experiment as a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(small.script.parent)
+        module = importlib.import_module("mnist_exon")
+        patch.setattr(module, "load_data", functools.cache(module.load_data))
+        yield module
+    for name in ("mnist_exon", "runner", "quiet"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def call(script, small, monkeypatch, capsys, tmp_path):
+    """Runs it in this process; returns the exit code, what it printed, and the calls of `train` if that is replaced."""
+
+    def run(*args, folder=tmp_path, train=None):
+        calls = []
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", [str(small.script), *map(str, args)])
+        if train is not None:
+            monkeypatch.setattr(script, "train", lambda experiment: [calls.append(experiment), train(experiment)])
+        code, message = 0, ""
+        try:
+            script.main(script.run)
+        except SystemExit as end:  # a message as the code is printed by the interpreter, which then exits with 1
+            code, message = (1, f"{end.code}\n") if isinstance(end.code, str) else (end.code, "")
+        printed = capsys.readouterr()
+        return SimpleNamespace(code=code, out=printed.out, err=printed.err + message, calls=calls)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def contents():
+    """A function: what a folder holds, to the last byte."""
+
+    def read(folder):
+        return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def one_sentence():
+    """A function that asserts that a result is one sentence for the user, and nothing else."""
+
+    def check(result, match):
+        assert result.code == 1
+        assert result.err.startswith("mnist_exon.py: error: ")
+        assert result.err.count("\n") == 1
+        assert re.search(match, result.err), result.err
+        assert result.out == ""
+
+    return check
+
+
+@pytest.fixture
+def refused(call, contents, one_sentence, tmp_path):
+    """A user's mistake: one sentence, and nothing in the folder is written, changed or lost."""
+
+    def run(*args, match, folder=tmp_path):
+        before = contents(folder)
+        result = call(*args, folder=folder, train=lambda experiment: pytest.fail("it began to train"))
+        one_sentence(result, match)
+        assert contents(folder) == before
+        return result.err
+
+    return run
