@@ -161,11 +161,19 @@ def test_generate_refuses_what_it_cannot_answer(signatures, labels, seeds, messa
         generate(signatures, labels, seeds)
 
 
-@pytest.mark.parametrize(("n", "message"), [((1, 1), "at least 2"), ((3, 4), "the same for the whole batch")])
+@pytest.mark.parametrize(
+    ("n", "message"),
+    [((1, 1), "at least 2"), ((3, 4), "the same for the whole batch"), ((10**9, 10**9), "at most 1000")],
+)
 def test_interpolate_refuses_a_number_of_points_it_cannot_answer(signatures, n, message):
     x = tf.constant(images(2))
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         signatures["interpolate"](a=x, b=x, n=int64(*n))
+
+
+def test_interpolate_refuses_sets_of_images_that_are_not_equally_many(signatures):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="equally many"):
+        signatures["interpolate"](a=tf.constant(images(1)), b=tf.constant(images(4)), n=int64(3, 3, 3, 3))
 
 
 @pytest.mark.parametrize(

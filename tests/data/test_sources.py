@@ -148,7 +148,7 @@ def test_damaged_files_are_named_in_a_sentence(tmp_path, damage):
         records.unlink()
     else:
         (folder / "dataset_info.json").write_text("{")
-    with pytest.raises(data.DataUnavailableError) as caught:
+    with pytest.raises(data.DataDamagedError) as caught:
         data.load("mnist", data_dir=tmp_path)
     message = str(caught.value)
     assert str(folder) in message

@@ -14,7 +14,7 @@ from keras_ssvae import data
 
 
 @pytest.fixture
-def assert_ended_alike(small):
+def assert_ended_alike(small, finished):
     """A function: the same weights, optimizer, history and metrics to the last bit; only times may differ."""
 
     def check(folder):
@@ -104,9 +104,7 @@ def test_a_kill_before_the_settings_were_written_is_no_obstacle(small, call, tmp
     assert os.listdir(tmp_path / small.output) == ["config.json"]
 
 
-def test_a_run_killed_after_its_last_checkpoint_is_completed(
-    small, finished, call, assert_ended_alike, monkeypatch, tmp_path
-):
+def test_a_run_killed_at_the_very_end_is_completed(small, finished, call, assert_ended_alike, monkeypatch, tmp_path):
     # The longest part of what is left, and not what this is about.
     diversity = small.metrics(finished.folder)["negative_ssim"]
     monkeypatch.setattr("keras_ssvae.evaluation.reports.negative_ssim", lambda images: diversity)

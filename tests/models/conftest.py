@@ -77,6 +77,11 @@ def make_model():
 
 
 @pytest.fixture
+def model(make_model):
+    return make_model()
+
+
+@pytest.fixture
 def images():
     return np.random.default_rng(1).uniform(-1, 1, (7, *IMAGE_SHAPE)).astype("float32")
 

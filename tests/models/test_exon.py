@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ssvae import priors
 from keras_ssvae.models import EXoN
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
 from keras_ssvae.schedules import LateExponentialDecay, RampUp
@@ -18,11 +17,6 @@ from keras_ssvae.schedules import LateExponentialDecay, RampUp
 
 def softmax(logits):
     return np.asarray(keras.ops.softmax(logits))
-
-
-@pytest.fixture
-def model(make_model):
-    return make_model()
 
 
 @pytest.fixture
@@ -277,66 +271,3 @@ def test_importing_the_models_registers_all_that_a_saved_model_may_hold():
 
 
 # Errors
-
-
-@pytest.mark.parametrize(
-    ("prior", "network"),
-    [(priors.circle(4), "encoder"), (priors.line(3, latent_dim=5), "encoder")],
-    ids=["K", "d"],
-)
-def test_a_prior_that_does_not_fit_the_networks_is_refused(make_model, prior, network):
-    sentence = rf"`{network}` maps .*a `prior` of {prior.num_classes} classes in {prior.latent_dim} dimensions.*Change"
-    with pytest.raises(ValueError, match=sentence):
-        make_model(prior=prior)
-
-
-@pytest.mark.parametrize(
-    ("network", "arguments"),
-    [
-        ("encoder", {"num_classes": 4}),
-        ("encoder", {"latent_dim": 3}),
-        ("decoder", {"latent_dim": 3}),
-        ("decoder", {"image_shape": (8, 8, 1)}),
-        ("classifier", {"num_classes": 2}),
-    ],
-)
-def test_a_network_of_the_wrong_shape_is_refused_by_name(make_model, networks, network, arguments):
-    with pytest.raises(ValueError, match=rf"`{network}` maps .*it must map .*Change the network or the prior"):
-        make_model(**{network: networks[network](**arguments)})
-
-
-def test_an_encoder_with_one_output_is_refused(make_model, networks):
-    encoder = networks["encoder"]()
-    with pytest.raises(ValueError, match="`encoder` maps"):
-        make_model(encoder=keras.Model(encoder.input, encoder.outputs[0]))
-
-
-@pytest.mark.parametrize("beta", [0.0, -1.0, float("nan")])
-def test_beta_must_be_positive(make_model, beta):
-    with pytest.raises(ValueError, match=f"`beta` is {beta}"):
-        make_model(beta=beta)
-
-
-def test_groups_of_the_optimizer_must_be_the_models(model):
-    with pytest.raises(ValueError, match=r"\['encoder'\].*\['autoencoder', 'classifier'\]"):
-        model.compile(GroupedOptimizer({"encoder": Adam()}))
-
-
-def test_integer_labels_in_training_are_refused(model, batch):
-    model.compile(Adam())
-    three = {name: part[:3] if name.startswith("labeled") else part for name, part in batch.items()}
-    with pytest.raises(ValueError, match="one-hot"):
-        fit(model, {**three, "labels": np.float32([0, 2, 1])}, 1)
-
-
-def test_interpolation_needs_two_points(model, images):
-    with pytest.raises(ValueError, match="`n` is 1"):
-        model.interpolate(images[:1], images[1:2], n=1)
-
-
-def test_the_default_networks_are_the_papers():
-    model = EXoN()
-    assert [n.name for n in (model.encoder, model.decoder, model.classifier)] == ["encoder", "decoder", "classifier"]
-    assert (model.num_classes, model.latent_dim, model.image_shape) == (10, 2, (28, 28, 1))
-    assert (model.beta, model.lambda1, float(model.lambda2)) == (0.25, 6000.0, 6000.0)
-    np.testing.assert_array_equal(model.prior.means, priors.circle().means)
