@@ -1,7 +1,7 @@
 """EXoN on MNIST with 100 labels: Section 4.1, Figures 1 to 3 and Table 3 of the paper.
 
 Paper: test error 3.23 % after 100 epochs at beta 0.25. On 2 CPU cores a step takes about 0.1 s, so 100 epochs of 468
-steps take about an hour and a half; `--dataset digits` (1,437 images embedded in scikit-learn, no download) takes three
+steps take about an hour and a half; `--dataset digits` (1,437 images embedded in scikit-learn, no download) takes two
 minutes, with settings of its own: 20 epochs of 75 steps, batches of 64 with 16 labelled, dropout 0.1, and ramps in
 proportion to the run (lambda2 over its first half).
 """
