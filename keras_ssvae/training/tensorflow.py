@@ -42,16 +42,12 @@ def _handle(variable):
 
 
 def add_bias(x: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """`x + bias` for a convolution's result, whose gradient for the bias is an operation of its own.
+    """`x + bias` for a convolution's result.
 
-    Fused into the gradient for the convolution's kernel, as TensorFlow does with oneDNN, it costs 8 % of a step.
+    Before a batch normalisation the bias' gradient is rounding alone. This operation's has the rounding of the
+    original's; that of a plain sum shows in the losses of the second step (1e-5).
     """
-
-    @tf.custom_gradient
-    def kernel(x, bias):
-        return x + bias, lambda dy: (dy, tf.raw_ops.BiasAddGrad(out_backprop=dy))
-
-    return kernel(x, tf.convert_to_tensor(bias))
+    return tf.nn.bias_add(x, bias)
 
 
 def normalize_pool_activate(
