@@ -4,6 +4,8 @@ A schedule is called with a step (an integer or a tensor); epochs are counted fr
 They are stateless: a resumed run continues where it was.
 """
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -24,11 +26,13 @@ def exponential_ramp_up(epoch: Tensor, ramp_epochs: float) -> Tensor:
 class _EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """What the schedules share: the step's epoch, and a complete configuration."""
 
-    def __init__(self, **config):
+    def __init__(self, *, start: int | None = None, **config):
         for name, value in config.items():
-            if not (value > 0 or (name == "start" and value == 0)):
+            if not value > 0:
                 raise ValueError(f"`{name}` is {value!r}; it must be positive.")
-        self._config = config
+        if start is not None and start < 0:
+            raise ValueError(f"`start` is {start!r}; it must be 0 or a later epoch.")
+        self._config = config if start is None else {**config, "start": start}
         self._steps_per_epoch = config["steps_per_epoch"]
 
     def epoch(self, step: Tensor) -> Tensor:
@@ -88,3 +92,61 @@ class LateExponentialDecay(_EpochSchedule):
         epoch = self.epoch(step)
         decay = ops.exp(-5.0 * ops.square(epoch / self.epochs))
         return self.learning_rate * ops.where(epoch >= self.start, decay, 1.0)
+
+
+@keras.saving.register_keras_serializable("keras_ssvae")
+class WarmUpStepDecay(_EpochSchedule):
+    """A learning rate that is lower in the first epoch, falls in steps, and at last exponentially.
+
+    * epoch 0: `warm_up * learning_rate`;
+    * then `learning_rate`, multiplied by `factor` at each of `boundaries`;
+    * from epoch `start` on also by `exp(-5 ((epoch - start) / (epochs - start))^2)`.
+
+    Args:
+        learning_rate: The rate after the warm-up.
+        steps_per_epoch: Steps of an epoch.
+        warm_up: Factor of the first epoch.
+        boundaries: Epochs at which the rate falls.
+        factor: What it falls by.
+        start: First epoch with the exponential factor; None for no such factor.
+        epochs: Epochs of the whole run; needed with `start`.
+
+    Example:
+        >>> WarmUpStepDecay(1e-3, 390, warm_up=0.2, boundaries=(250, 350, 450, 550), factor=0.5, start=550, epochs=600)
+
+    Reference:
+        EXoN, Appendix A.4 (CIFAR-10); the paper says a factor of 0.1, the released code has 0.5.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        steps_per_epoch: int,
+        warm_up: float = 1.0,
+        boundaries: Sequence[int] = (),
+        factor: float = 0.5,
+        start: int | None = None,
+        epochs: int | None = None,
+    ):
+        ends = {} if epochs is None else {"epochs": epochs}
+        super().__init__(
+            learning_rate=learning_rate, steps_per_epoch=steps_per_epoch, warm_up=warm_up, factor=factor, start=start,
+            **ends,
+        )  # fmt: skip
+        if start is not None and not (epochs is not None and start < epochs):
+            raise ValueError(f"`start` is {start} and `epochs` is {epochs}; the decay must start before the run ends.")
+        self.learning_rate, self.warm_up, self.boundaries, self.factor = learning_rate, warm_up, boundaries, factor
+        self.start, self.epochs = start, epochs
+
+    def __call__(self, step):
+        epoch = self.epoch(step)
+        rate = self.learning_rate * ops.where(epoch < 1, self.warm_up, 1.0)
+        for boundary in self.boundaries:
+            rate = rate * ops.where(epoch >= boundary, self.factor, 1.0)
+        if self.start is None:
+            return rate
+        late = ops.exp(-5.0 * ops.square((epoch - self.start) / (self.epochs - self.start)))
+        return rate * ops.where(epoch >= self.start, late, 1.0)
+
+    def get_config(self):
+        return {**super().get_config(), "boundaries": list(self.boundaries)}

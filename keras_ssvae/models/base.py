@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from keras_ssvae.distributions import Tensor
-from keras_ssvae.training import gradient_step
+from keras_ssvae.noise import Stream
+from keras_ssvae.training import gradient_step, run_step, several_steps
 
 # Random numbers are a function of (seed, step): each step owns this many counters, the first half of them for the
 # noise of the model, the rest for the networks' dropout: up to `_COUNTERS_PER_PASS` layers in each forward pass.
@@ -28,9 +29,9 @@ class SemiSupervisedVAE(keras.Model):
     test_terms: tuple[str, ...] = ()
 
     def __init__(self, seed: int = 0, name: str | None = None):
-        super().__init__(name=name)
+        # The networks follow the global dtype policy; sums and logarithms of the losses are float32 under any.
+        super().__init__(name=name, dtype="float32")
         self.seed = seed
-        self.noise_seed = keras.random.SeedGenerator(seed, name="noise")
         self._means = {
             name: keras.metrics.Mean(name) for name in dict.fromkeys(("loss", *self.training_terms, *self.test_terms))
         }
@@ -82,7 +83,18 @@ class SemiSupervisedVAE(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def train_step(self, data):
+    def make_train_function(self, force=False):
+        if self.train_function is None or force:
+            super().make_train_function(force)
+            self.train_function = several_steps(self, self.train_function)
+
+    def train_step(self, *args):
+        return run_step(self, self._train_on, *args)
+
+    def test_step(self, *args):
+        return run_step(self, self._test_on, *args)
+
+    def _train_on(self, data):
         images, labels = _unpack(data)
         self.check_batch(images, labels)
         batch = {**images, "labels": labels}
@@ -91,14 +103,14 @@ class SemiSupervisedVAE(keras.Model):
         self._means["loss"].update_state(terms["total"] / num_images, sample_weight=num_images)
         return self._report(terms, ("loss", *self.training_terms))
 
+    def _test_on(self, data):
+        images, labels = _unpack(data)
+        return self._report(self.evaluation_terms(images, labels), self.test_terms)
+
     def replay_step(self, batch: dict[str, Tensor], noise: dict[str, Tensor]) -> dict[str, Tensor]:
         """One training step with the given noise: differentiates, applies the optimizer, returns `step_losses`."""
         step = self.optimizer.iterations
         return gradient_step(self, lambda: self.step_losses(batch, noise, step))
-
-    def test_step(self, data):
-        images, labels = _unpack(data)
-        return self._report(self.evaluation_terms(images, labels), self.test_terms)
 
     def _report(self, terms, names):
         for name in names:
@@ -106,11 +118,14 @@ class SemiSupervisedVAE(keras.Model):
                 self._means[name].update_state(terms[name])
         return {name: self._means[name].result() for name in names}
 
-    def _seed_noise(self, step: Tensor) -> Tensor:
-        """Sets the noise generator to the step's own stream; returns the first counter for dropout."""
-        first = ops.cast(step, self.noise_seed.state.dtype) * _COUNTERS_PER_STEP
-        self.noise_seed.state.assign(ops.stack([ops.full_like(first, self.seed), first]))
-        return first + _COUNTERS_PER_STEP // 2
+    def _noise_stream(self, step: Tensor) -> Stream:
+        """The step's own random numbers."""
+        return Stream(self.seed, ops.cast(step, "int32") * _COUNTERS_PER_STEP)
+
+    @staticmethod
+    def _dropout_counter(step: Tensor) -> Tensor:
+        """The first of the step's counters that are for dropout."""
+        return ops.cast(step, "int32") * _COUNTERS_PER_STEP + _COUNTERS_PER_STEP // 2
 
     def _seed_dropout(self, network: keras.Model, first_counter: Tensor, pass_index: int) -> None:
         """Gives each dropout layer of `network` a stream of its own for forward pass `pass_index` of this step."""
@@ -120,9 +135,9 @@ class SemiSupervisedVAE(keras.Model):
                 f"`{network.name}` has {len(states)} layers that draw random numbers; "
                 f"at most {_COUNTERS_PER_PASS} are supported."
             )
-        for i, state in enumerate(states):
-            counter = first_counter + (pass_index * _COUNTERS_PER_PASS + i)
-            state.assign(ops.stack([ops.full_like(counter, self.seed), counter]))
+        stream = Stream(self.seed, first_counter + pass_index * _COUNTERS_PER_PASS)
+        for state in states:
+            state.assign(stream.next())
 
 
 def _unpack(data):

@@ -1,5 +1,6 @@
 """EXoN: EXplainable encoder Network (An, Choi, Jeon)."""
 
+import contextlib
 import math
 import numbers
 
@@ -18,6 +19,7 @@ from keras_ssvae.distributions import (
 )
 from keras_ssvae.models.base import SemiSupervisedVAE
 from keras_ssvae.networks import mnist
+from keras_ssvae.noise import Stream
 from keras_ssvae.priors import GaussianMixture
 
 _PARTS = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
@@ -73,6 +75,8 @@ class EXoN(SemiSupervisedVAE):
         lambda1: Weight of cross entropy and SCI of the labelled images.
         lambda2: Weight of SCI of the unlabelled images: a number (then a variable, that a callback can move) or a
             Keras schedule of the step, as `schedules.RampUp`.
+        pseudo_label_dropout: Whether the classifier drops out when it makes pseudo-labels, as for MNIST; the original
+            code does not for CIFAR-10.
         seed: Of the noise of training. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
 
@@ -105,6 +109,7 @@ class EXoN(SemiSupervisedVAE):
         beta: float = 0.25,
         lambda1: float = 6000.0,
         lambda2: float | keras.optimizers.schedules.LearningRateSchedule = 6000.0,
+        pseudo_label_dropout: bool = True,
         seed: int = 0,
         name: str = "exon",
     ):
@@ -125,7 +130,7 @@ class EXoN(SemiSupervisedVAE):
         self.encoder = encoder or mnist.encoder(num_classes, latent_dim)
         self.decoder = decoder or mnist.decoder(latent_dim)
         self.classifier = classifier or mnist.classifier(num_classes)
-        self.beta, self.lambda1 = beta, lambda1
+        self.beta, self.lambda1, self.pseudo_label_dropout = beta, lambda1, pseudo_label_dropout
         for name in _NETWORKS:
             shape = getattr(getattr(self, name), "input_shape", None)
             if not (isinstance(shape, tuple) and shape and all(isinstance(size, int) for size in shape[1:])):
@@ -141,7 +146,6 @@ class EXoN(SemiSupervisedVAE):
             self.lambda2 = self.add_weight(
                 name="lambda2", shape=(), initializer=keras.initializers.Constant(lambda2), trainable=False
             )
-        self.generation_seed = keras.random.SeedGenerator(seed, name="generation")
         self.build((None, *self.image_shape))
 
     @property
@@ -211,8 +215,7 @@ class EXoN(SemiSupervisedVAE):
             )
 
     def draw_noise(self, batch, step):
-        dropout = self._seed_noise(step)
-        seed = self.noise_seed
+        seed = self._noise_stream(step)
         num_labeled, num_unlabeled = ops.shape(batch["labeled"])[0], ops.shape(batch["unlabeled"])[0]
         num_images = num_labeled + num_unlabeled
         return {
@@ -222,29 +225,32 @@ class EXoN(SemiSupervisedVAE):
             "mix_weight_unlabeled": sample_beta(_UNLABELED_MIXING, _UNLABELED_MIXING, seed),
             "partners_labeled": keras.random.shuffle(ops.arange(num_labeled), seed=seed),
             "partners_unlabeled": keras.random.shuffle(ops.arange(num_unlabeled), seed=seed),
-            "dropout": dropout,
+            "dropout": self._dropout_counter(step),
         }
 
     def step_losses(self, batch, noise, step):
         def probs(images, pass_index):
             self._seed_dropout(self.classifier, noise["dropout"], pass_index)
-            return ops.softmax(self.classifier(images, training=True))
+            return ops.softmax(_float32(self.classifier(images, training=True)))
 
         labels = batch["labels"]
         for pass_index, network in ((5, self.encoder), (6, self.decoder)):
             self._seed_dropout(network, noise["dropout"], pass_index)
-        with keras.StatelessScope():  # drops what the pass does to the moving statistics
+        # The scope drops what the pass does to the moving statistics.
+        current = [(variable, variable.value) for variable in self.classifier.variables]
+        rates = contextlib.nullcontext() if self.pseudo_label_dropout else _without_dropout(self.classifier)
+        with keras.StatelessScope(current), rates:
             pseudo_labels = ops.stop_gradient(probs(batch["unlabeled_augmented"], 0))
 
         # The order of the passes is that in which the original moves the statistics.
         images = ops.concatenate([batch["labeled"], batch["unlabeled"]])
         weights = probs(images, 1)
-        mean, logvar = self.encoder(images, training=True)
+        mean, logvar = map(_float32, self.encoder(images, training=True))
         component = straight_through_one_hot(ops.log(weights + 1e-8) + noise["gumbel"])
         z = ops.sum(component[:, :, None] * sample_gaussian(mean, logvar, noise["epsilon"]), axis=1)
         kl_categorical, kl_gaussian = mixture_kl(weights, mean, logvar, self.prior.means, self.prior.variances)
         terms = {
-            "reconstruction": losses.reconstruction(images, self.decoder(z, training=True)),
+            "reconstruction": losses.reconstruction(images, _float32(self.decoder(z, training=True))),
             "kl_categorical": kl_categorical,
             "kl_gaussian": kl_gaussian,
             "cross_entropy": losses.cross_entropy(labels, probs(batch["labeled_augmented"], 2)),
@@ -291,11 +297,11 @@ class EXoN(SemiSupervisedVAE):
 
     def classify(self, images: Tensor) -> Tensor:
         """Class probabilities `w(y | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, K)`."""
-        return ops.softmax(self.classifier(images, training=False))
+        return ops.softmax(_float32(self.classifier(images, training=False)))
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The mixture `q(z | x)`, (4): means `(B, K, d)`, log-variances `(B, K, d)` and weights `(B, K)`."""
-        mean, logvar = self.encoder(images, training=False)
+        mean, logvar = map(_float32, self.encoder(images, training=False))
         return mean, logvar, self.classify(images)
 
     @staticmethod
@@ -309,7 +315,7 @@ class EXoN(SemiSupervisedVAE):
 
     def decode(self, z: Tensor) -> Tensor:
         """Images `(B, H, W, C)` in [-1, 1] at latent variables `(B, d)`."""
-        return self.decoder(z, training=False)
+        return _float32(self.decoder(z, training=False))
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """`decode(encode(images))`."""
@@ -351,10 +357,7 @@ class EXoN(SemiSupervisedVAE):
                     f"`labels` is {labels!r}; it must be a list of classes, integers from 0 to {self.num_classes - 1}."
                 )
         labels = ops.cast(ops.convert_to_tensor(labels), "int32")
-        state = self.generation_seed.state
-        with keras.StatelessScope():  # the seed is an argument: nothing of it stays in the model
-            state.assign(ops.stack([ops.cast(seed, state.dtype), ops.zeros((), state.dtype)]))
-            epsilon = keras.random.normal((ops.shape(labels)[0], self.latent_dim), seed=self.generation_seed)
+        epsilon = keras.random.normal((ops.shape(labels)[0], self.latent_dim), seed=Stream(seed, 0))
         mean = ops.take(self.prior.means, labels, axis=0)
         logvar = ops.log(ops.take(self.prior.variances, labels, axis=0))
         return self.decode(sample_gaussian(mean, logvar, epsilon))
@@ -367,6 +370,7 @@ class EXoN(SemiSupervisedVAE):
             **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in (*_NETWORKS, "prior")},
             "beta": self.beta,
             "lambda1": self.lambda1,
+            "pseudo_label_dropout": self.pseudo_label_dropout,
             "lambda2": keras.saving.serialize_keras_object(self.lambda2) if schedule else float(self.lambda2),
             "seed": self.seed,
             "name": self.name,
@@ -380,3 +384,20 @@ class EXoN(SemiSupervisedVAE):
             if isinstance(value, dict)
         }
         return cls(**{**config, **objects})
+
+
+def _float32(x):
+    return ops.cast(x, "float32")
+
+
+@contextlib.contextmanager
+def _without_dropout(network):
+    """While it is open, no layer of the network drops anything; Keras' layers and ours keep the rate under one name."""
+    rates = [(layer, layer.rate) for layer in network._flatten_layers() if getattr(layer, "rate", 0)]
+    for layer, _ in rates:
+        layer.rate = 0.0
+    try:
+        yield
+    finally:
+        for layer, rate in rates:
+            layer.rate = rate

@@ -3,21 +3,25 @@
 import keras
 from keras import ops
 
-from keras_ssvae.training import add_bias, normalize_pool_activate
+from keras_ssvae.training import batch_normalize, normalize_pool_activate
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class ConvBlock(keras.layers.Layer):
-    """Conv2D ('same'), batch normalisation, LeakyReLU, 2x2 max pooling and spatial dropout: a block of Table 5.
+    """Convolution ('same'), batch normalisation, LeakyReLU, 2x2 max pooling and spatial dropout: a row of the tables.
 
     As one layer it does the same with less work: normalisation and LeakyReLU are monotone, so pooling comes first. It
-    moves the *unbiased* variance, as the fused batch normalisation of the original codes. float32 only.
+    moves the *unbiased* variance, as the fused batch normalisation of the original codes. Statistics are float32 under
+    every dtype policy.
 
     Args:
         filters: Channels C of the output.
         kernel_size: Width of the square kernel.
-        dropout: Rate of the spatial dropout: whole channels of an image.
-        negative_slope: Of the LeakyReLU.
+        strides: Of the convolution.
+        transpose: Whether it is a transposed convolution, which enlarges by `strides`.
+        pool: Whether to pool.
+        rate: Of the spatial dropout: whole channels of an image.
+        negative_slope: Of the LeakyReLU; 0 is a ReLU.
         momentum: Of the moving statistics.
         epsilon: Added to the variance.
         seed: Of the dropout. A model of this library sets the dropout's state at each step.
@@ -28,14 +32,17 @@ class ConvBlock(keras.layers.Layer):
         training: Whether to normalise by the batch, and drop out.
 
     Returns:
-        `(B, H // 2, W // 2, C)`.
+        `(B, H', W', C)`; H' is H / strides rounded up (H * strides transposed), and half of it, rounded down, pooled.
     """
 
     def __init__(
         self,
         filters: int,
         kernel_size: int,
-        dropout: float = 0.0,
+        strides: int = 1,
+        transpose: bool = False,
+        pool: bool = False,
+        rate: float = 0.0,
         negative_slope: float = 0.1,
         momentum: float = 0.99,
         epsilon: float = 1e-3,
@@ -43,15 +50,24 @@ class ConvBlock(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.filters, self.kernel_size, self.dropout = filters, kernel_size, dropout
-        self.negative_slope, self.momentum, self.epsilon, self.seed = negative_slope, momentum, epsilon, seed
-        self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
+        self.filters, self.kernel_size, self.strides = filters, kernel_size, strides
+        self.transpose, self.pool, self.rate, self.negative_slope = transpose, pool, rate, negative_slope
+        self.momentum, self.epsilon, self.seed = momentum, epsilon, seed
+        self.seed_generator = keras.random.SeedGenerator(seed) if rate else None
 
     def build(self, input_shape):
         def per_channel(name, initializer, trainable=True):
-            return self.add_weight(shape=(self.filters,), initializer=initializer, trainable=trainable, name=name)
+            return self.add_weight(
+                shape=(self.filters,),
+                initializer=initializer,
+                trainable=trainable,
+                autocast=name == "bias",
+                aggregation="none" if trainable else "mean",
+                name=name,
+            )
 
-        kernel_shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
+        channels = (self.filters, input_shape[-1]) if self.transpose else (input_shape[-1], self.filters)
+        kernel_shape = (self.kernel_size, self.kernel_size, *channels)
         self.kernel = self.add_weight(shape=kernel_shape, initializer="glorot_uniform", name="kernel")
         self.bias = per_channel("bias", "zeros")
         self.gamma = per_channel("gamma", "ones")
@@ -60,29 +76,38 @@ class ConvBlock(keras.layers.Layer):
         self.moving_variance = per_channel("moving_variance", "ones", trainable=False)
 
     def call(self, inputs, training=False):
-        x = add_bias(ops.conv(inputs, self.kernel, padding="same"), self.bias)
-        keep = ops.ones((ops.shape(inputs)[0], 1, 1, self.filters), x.dtype)
-        if self.dropout and training:
-            keep = keras.random.dropout(keep, self.dropout, seed=self.seed_generator)
+        convolve = ops.conv_transpose if self.transpose else ops.conv
+        # `ops.add` is TensorFlow's BiasAdd here. The gradient of a bias before a normalisation is rounding alone, and
+        # that of this operation is the original's; another (that of `+`) shows in the losses of the second step (1e-5).
+        x = ops.add(convolve(inputs, self.kernel, self.strides, "same"), self.bias)
         if not (training and self.trainable):
-            x = ops.batch_normalization(
-                x, self.moving_mean, self.moving_variance, -1, self.beta, self.gamma, self.epsilon
+            statistics = self.moving_mean, self.moving_variance
+            x = ops.batch_normalization(ops.cast(x, "float32"), *statistics, -1, self.beta, self.gamma, self.epsilon)
+            x = ops.leaky_relu(ops.cast(x, self.compute_dtype), self.negative_slope)
+            return ops.max_pool(x, (2, 2), (2, 2)) if self.pool else x
+        keep = ops.ones((ops.shape(inputs)[0], 1, 1, self.filters), x.dtype)
+        if self.rate:
+            keep = keras.random.dropout(keep, self.rate, seed=self.seed_generator)
+        if self.pool:
+            outputs, mean, variance = normalize_pool_activate(
+                x, self.gamma, self.beta, keep, self.epsilon, self.negative_slope
             )
-            return ops.leaky_relu(ops.max_pool(x, 2), self.negative_slope) * keep
-        outputs, mean, variance = normalize_pool_activate(
-            x, self.gamma, self.beta, keep, self.epsilon, self.negative_slope
-        )
+        else:
+            outputs, mean, variance = batch_normalize(x, self.gamma, self.beta, self.epsilon)
+            outputs = ops.leaky_relu(outputs, self.negative_slope)
+            outputs = outputs * keep if self.rate else outputs
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
         return outputs
 
     def compute_output_shape(self, input_shape):
-        batch, height, width, _ = input_shape
-        return batch, height // 2, width // 2, self.filters
+        batch, *size, _ = input_shape
+        size = [n * self.strides if self.transpose else -(-n // self.strides) for n in size]
+        return batch, *(n // 2 if self.pool else n for n in size), self.filters
 
     def get_config(self):
-        names = ("filters", "kernel_size", "dropout", "negative_slope", "momentum", "epsilon", "seed")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        names = ("filters", "kernel_size", "strides", "transpose", "pool", "rate", "negative_slope", "momentum")
+        return {**super().get_config(), **{name: getattr(self, name) for name in (*names, "epsilon", "seed")}}
 
 
 def mixture_heads(x, num_classes: int, latent_dim: int, name: str):
@@ -103,5 +128,6 @@ def mixture_heads(x, num_classes: int, latent_dim: int, name: str):
         output_shape=(num_classes, latent_dim),
         bias_axes="kd",
         kernel_initializer=keras.initializers.RandomUniform(-limit, limit),
+        dtype="float32",  # under every policy: the losses take logarithms and exponentials of it
         name=name,
     )(x)

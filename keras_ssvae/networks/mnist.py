@@ -27,8 +27,8 @@ def decoder(latent_dim: int = 2) -> keras.Model:
     z = keras.Input((latent_dim,), name="z")
     x = layers.Dense(128, activation="relu", name="dense_0")(z)
     x = layers.Dense(256, activation="relu", name="dense_1")(x)
-    x = layers.Dense(784, activation="tanh", name="dense_2")(x)
-    return keras.Model(z, layers.Reshape(IMAGE_SHAPE, name="image")(x), name="decoder")
+    x = layers.Dense(784, activation="tanh", dtype="float32", name="dense_2")(x)
+    return keras.Model(z, layers.Reshape(IMAGE_SHAPE, dtype="float32", name="image")(x), name="decoder")
 
 
 def classifier(num_classes: int = 10, dropout: float = 0.5) -> keras.Model:
@@ -44,9 +44,9 @@ def classifier(num_classes: int = 10, dropout: float = 0.5) -> keras.Model:
     images = keras.Input(IMAGE_SHAPE, name="image")
     x = images
     for i, (filters, kernel_size) in enumerate([(32, 5), (64, 3), (128, 3)]):
-        x = ConvBlock(filters, kernel_size, dropout, name=f"block_{i}")(x)
+        x = ConvBlock(filters, kernel_size, pool=True, rate=dropout, name=f"block_{i}")(x)
     x = layers.GlobalAveragePooling2D(name="average")(x)
     x = layers.Dense(64, name="dense_0")(x)
     x = layers.BatchNormalization(name="bn")(x)
     x = layers.ReLU(name="relu")(x)
-    return keras.Model(images, layers.Dense(num_classes, name="dense_1")(x), name="classifier")
+    return keras.Model(images, layers.Dense(num_classes, dtype="float32", name="dense_1")(x), name="classifier")

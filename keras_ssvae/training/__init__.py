@@ -1,13 +1,32 @@
-"""The only code that knows a backend: one gradient step, and kernels that `keras.ops` does not have."""
+"""The only code of the models that knows a backend: one gradient step, and kernels that `keras.ops` does not have."""
 
 import keras
 
-if keras.backend.backend() != "tensorflow":
-    raise ImportError(
-        f"keras_ssvae runs on the TensorFlow backend of Keras; the backend is {keras.backend.backend()!r}. "
-        "Set the environment variable KERAS_BACKEND=tensorflow."
-    )
+match keras.backend.backend():
+    case "tensorflow":
+        from keras_ssvae.training import tensorflow as _backend
+    case "jax":
+        from keras_ssvae.training import jax as _backend
+    case _other:
+        raise ImportError(
+            f"keras_ssvae runs on the TensorFlow and JAX backends of Keras; the backend is {_other!r}. Set the "
+            "environment variable KERAS_BACKEND to tensorflow or jax."
+        )
 
-from keras_ssvae.training.tensorflow import add_bias, apply_adam, gradient_step, normalize_pool_activate
+SEED_DTYPE = _backend.SEED_DTYPE
+apply_adam = _backend.apply_adam
+batch_normalize = _backend.batch_normalize
+gradient_step = _backend.gradient_step
+normalize_pool_activate = _backend.normalize_pool_activate
+run_step = _backend.run_step
+several_steps = _backend.several_steps
 
-__all__ = ["add_bias", "apply_adam", "gradient_step", "normalize_pool_activate"]
+__all__ = [
+    "SEED_DTYPE",
+    "apply_adam",
+    "batch_normalize",
+    "gradient_step",
+    "normalize_pool_activate",
+    "run_step",
+    "several_steps",
+]

@@ -6,6 +6,18 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+SEED_DTYPE = "int64"  # of the seeds that `keras.random` takes
+
+
+def run_step(model: keras.Model, step: Callable, data) -> dict[str, tf.Tensor]:
+    """Runs `step(data)`, which gives the logs; on this backend variables are assigned in place."""
+    return step(data)
+
+
+def several_steps(model: keras.Model, train_function: Callable) -> Callable:
+    """Keras makes one program of `steps_per_execution` steps on this backend."""
+    return train_function
+
 
 def gradient_step(model: keras.Model, losses: Callable[[], dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
     """Applies one step of `model.optimizer` to `losses()["total"]`; returns all the named terms of `losses()`."""
@@ -41,13 +53,21 @@ def _handle(variable):
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
 
-def add_bias(x: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """`x + bias` for a convolution's result.
+def batch_normalize(
+    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Batch normalisation of images by the batch's statistics, which are float32 whatever the images are.
 
-    Before a batch normalisation the bias' gradient is rounding alone. This operation's has the rounding of the
-    original's; that of a plain sum shows in the losses of the second step (1e-5).
+    Args:
+        x: Images `(B, H, W, C)`.
+        gamma: Scale, float32 `(C,)`.
+        beta: Offset, float32 `(C,)`.
+        epsilon: Added to the variance.
+
+    Returns:
+        The images in their dtype, and of the batch the mean `(C,)` and the *unbiased* variance `(C,)`.
     """
-    return tf.nn.bias_add(x, bias)
+    return tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
 
 
 def normalize_pool_activate(
@@ -61,14 +81,15 @@ def normalize_pool_activate(
 
     Args:
         x: Images `(B, H, W, C)`.
-        gamma: Scale, `(C,)`.
-        beta: Offset, `(C,)`.
+        gamma: Scale, float32 `(C,)`.
+        beta: Offset, float32 `(C,)`.
         keep: What dropout multiplies with, `(B, 1, 1, C)`.
         epsilon: Added to the variance.
         negative_slope: Of the LeakyReLU.
 
     Returns:
-        The images `(B, H // 2, W // 2, C)`, and of the batch the mean `(C,)` and the *unbiased* variance `(C,)`.
+        The images `(B, H // 2, W // 2, C)` in their dtype, and of the batch the mean `(C,)` and the *unbiased*
+        variance `(C,)`.
     """
 
     @tf.custom_gradient
@@ -94,7 +115,8 @@ def normalize_pool_activate(
 
         return (y, mean, variance * count / tf.maximum(count - 1.0, 1.0)), gradient
 
-    return kernel(x, tf.convert_to_tensor(gamma), tf.convert_to_tensor(beta), keep)
+    y, mean, variance = kernel(*(tf.cast(value, "float32") for value in (x, gamma, beta, keep)))
+    return tf.cast(y, x.dtype), mean, variance
 
 
 # XLA makes one loop of each of these; the operations around them are faster as they are.

@@ -1,7 +1,4 @@
-"""Replays the original EXoN code: the same weights, data and noise must give the same numbers."""
-
-import os
-from pathlib import Path
+"""Three steps of the original EXoN code with the MNIST architecture, on either backend."""
 
 import keras
 import numpy as np
@@ -12,121 +9,74 @@ from keras_ssvae.networks import mnist
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
 from keras_ssvae.priors import GaussianMixture
 
-GOLDEN = Path(os.environ.get("KERAS_SSVAE_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
-FILES = sorted(GOLDEN.glob("exon_mnist_*.npz"))
-PARTS = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
+FILES = "exon_mnist_*.npz"
 TERMS = ("reconstruction", "kl_categorical", "kl_gaussian", "cross_entropy", "sci_labeled", "sci_unlabeled", "total")
-
-pytestmark = pytest.mark.skipif(not FILES, reason=f"no exon_mnist_*.npz in {GOLDEN} (set KERAS_SSVAE_GOLDEN)")
-
-
-def stored_weights(file, prefix, network, layer, variable):
-    """A variable as the file stores it: the heads of the K components are separate there, and stacked here."""
-    name = f"{prefix}/{network}/{layer}"
-    if layer in ("mean", "logvar"):
-        heads = sum(key.startswith(f"{name}_") and key.endswith(variable) for key in file.files)
-        return np.stack([file[f"{name}_{k}/{variable}"] for k in range(heads)], axis=-2)
-    return file[f"{name}/{variable}"]
+JAX = keras.backend.backend() == "jax"
 
 
-def named_variables(model):
-    """Each variable of the model with its name in the file."""
-    for network in (model.encoder, model.decoder, model.classifier):
-        for variable in network.weights:
-            layer, name = variable.path.split("/")[-2:]
-            if layer.startswith("block"):
-                layer = layer.replace("block", "conv" if name in ("kernel", "bias") else "bn")
-            yield variable, (network.name, "bn_3" if layer == "bn" else layer, name)
+def rename(network, layer, kind):
+    layer = layer.replace("block", "conv" if kind in ("kernel", "bias") else "bn")
+    return "bn_3" if layer == "bn" else layer
 
 
-class Replay:
-    """A golden file, and a model that has taken its steps."""
-
-    def __init__(self, path):
-        self.file = file = np.load(path)
-        means = file["prior_means"].reshape(-1, file["prior_means"].shape[-1])
-        self.model = model = EXoN(
-            classifier=mnist.classifier(len(means), dropout=0.0),
-            prior=GaussianMixture(means, float(file["prior_variance"])),
-            beta=float(file["beta"]),
-            lambda1=float(file["lambda1"]),
-            lambda2=float(file["lambda2"]),
+def build(file):
+    means = file["prior_means"].reshape(-1, file["prior_means"].shape[-1])
+    model = EXoN(
+        classifier=mnist.classifier(len(means), dropout=0.0),
+        prior=GaussianMixture(means, float(file["prior_variance"])),
+        beta=float(file["beta"]),
+        lambda1=float(file["lambda1"]),
+        lambda2=float(file["lambda2"]),
+    )
+    decay = float(file["weight_decay"])
+    model.compile(
+        GroupedOptimizer(
+            {
+                "autoencoder": Adam(float(file["lr"])),
+                "classifier": Adam(float(file["lr_classifier"]), weight_decay=decay),
+            }
         )
-        for variable, name in named_variables(model):
-            variable.assign(stored_weights(file, "initial", *name))
-        decay = float(file["weight_decay"])
-        model.compile(
-            GroupedOptimizer(
-                {
-                    "autoencoder": Adam(float(file["lr"])),
-                    "classifier": Adam(float(file["lr_classifier"]), weight_decay=decay),
-                }
-            )
-        )
-        self.steps = sorted({key.split("/")[0] for key in file.files if key.startswith("step")})
-        self.terms, self.outputs = [], []
-        self.gradients = self.first_gradients()
-        for step in self.steps:
-            batch, noise = self.batch(step), self.noise(step)
-            self.outputs.append(self.observe(batch, noise))
-            terms = model.replay_step(batch, noise)
-            self.terms.append({name: float(np.sum(value, dtype="float64")) for name, value in terms.items()})
-
-    def first_gradients(self):
-        """What the optimizer is given in the first step, by variable and network."""
-        taken = {}
-        model, batch, noise = self.model, self.batch(self.steps[0]), self.noise(self.steps[0])
-        weights = [variable.numpy() for variable in model.weights]
-        apply = model.optimizer.apply
-        model.optimizer.apply = lambda gradients, variables: taken.update(
-            (id(variable), np.asarray(gradient)) for gradient, variable in zip(gradients, variables, strict=True)
-        )
-        model.replay_step(batch, noise)
-        model.optimizer.apply = apply
-        for variable, value in zip(model.weights, weights, strict=True):
-            variable.assign(value)  # the moving statistics too
-        return {
-            (variable.path, name[0]): taken[id(variable)]
-            for variable, name in named_variables(model)
-            if variable.trainable
-        }
-
-    def batch(self, step):
-        batch = {part: self.file[f"{step}/x_{part}"] for part in PARTS}
-        return {**batch, "labels": self.file[f"{step}/y_labeled"]}
-
-    def noise(self, step):
-        labeled, unlabeled = self.file[f"{step}/mix_weights"]
-        return {
-            "epsilon": self.file[f"{step}/epsilon"],
-            "gumbel": self.file[f"{step}/gumbel"],
-            "mix_weight_labeled": labeled,
-            "mix_weight_unlabeled": unlabeled,
-            "partners_labeled": self.file[f"{step}/perm_labeled"],
-            "partners_unlabeled": self.file[f"{step}/perm_unlabeled"],
-            "dropout": np.int64(0),
-        }
-
-    def observe(self, batch, noise):
-        """What the networks give before the step, in training mode and without a trace."""
-        images = np.concatenate([batch["labeled"], batch["unlabeled"]])
-        with keras.StatelessScope():
-            mean, logvar = self.model.encoder(images)
-            probs = keras.ops.softmax(self.model.classifier(images, training=True))
-            pseudo_label = keras.ops.softmax(self.model.classifier(batch["unlabeled_augmented"], training=True))
-        return {"mean": mean, "logvar": logvar, "prob": probs, "pseudo_label": pseudo_label}
+    )
+    return model
 
 
-@pytest.fixture(scope="module", params=FILES, ids=lambda path: path.stem)
-def replay(request):
-    return Replay(request.param)
+def sum_in_four(x):
+    """Sums over images and pixels as the original's kernel (Eigen) does: every fourth pixel into one of four sums."""
+    import jax
+
+    def in_four(x):
+        x = np.asarray(x).reshape(-1, x.shape[-1])
+        first, second, third, fourth = (np.add.reduce(x[i::4], axis=0) for i in range(4))
+        return first + second + third + fourth
+
+    return jax.pure_callback(in_four, jax.ShapeDtypeStruct(x.shape[-1:], x.dtype), x)
+
+
+@pytest.fixture(scope="module")
+def replay(golden_file, replay_of):
+    """Thousands of background pixels lie within rounding of a LeakyReLU's kink, so the sums that the statistics of the
+    batch are made of must be rounded as the original's: TensorFlow's are, on JAX they are put in its place.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if JAX:
+            import jax
+            import jax.numpy as jnp
+
+            summed = jax.custom_vjp(sum_in_four)
+            summed.defvjp(lambda x: (sum_in_four(x), x.shape), lambda shape, g: (jnp.broadcast_to(g, shape),))
+            patch.setattr("keras_ssvae.training.jax._sum", summed)
+        return replay_of(golden_file, build(golden_file), rename, lambda name: golden_file[f"initial/{name}"])
+
+
+# On JAX the biases before a normalisation take other steps of rounding than the original's, which shows by 1e-5.
+TOLERANCE = 2e-5 if JAX else 5e-6
 
 
 def test_every_term_of_every_step_equals_the_original(replay):
     for step, terms in zip(replay.steps, replay.terms, strict=True):
         for name in TERMS:
             expected = float(replay.file[f"{step}/{name}"])
-            np.testing.assert_allclose(terms[name], expected, rtol=5e-6, err_msg=f"{step}/{name}")
+            np.testing.assert_allclose(terms[name], expected, rtol=TOLERANCE, err_msg=f"{step}/{name}")
 
 
 def test_network_outputs_of_the_first_step_equal_the_original(replay):
@@ -134,29 +84,21 @@ def test_network_outputs_of_the_first_step_equal_the_original(replay):
         np.testing.assert_allclose(value, replay.file[f"{replay.steps[0]}/{name}"], atol=1e-5, err_msg=name)
 
 
-def heads_of(value, name):
-    """The variable as the file names it: one entry, or one for each of the K heads."""
-    network, layer, variable = name
-    if layer in ("mean", "logvar"):
-        return {f"{network}/{layer}_{k}/{variable}": head for k, head in enumerate(np.moveaxis(value, -2, 0))}
-    return {"/".join(name): value}
-
-
 def is_normalized_bias(name):
     """A bias before a batch normalisation: its gradient is rounding, which Adam turns into steps of the full rate."""
-    return name[2] == "bias" and (name[1].startswith("conv") or name[:2] == ("classifier", "dense_0"))
+    network, layer, kind = name.split("/")
+    return kind == "bias" and (layer.startswith("conv") or (network, layer) == ("classifier", "dense_0"))
 
 
 def test_gradients_of_the_first_step_equal_the_original(replay):
     compared = 0
-    for variable, name in named_variables(replay.model):
-        if variable.trainable and not is_normalized_bias(name):
-            for key, gradient in heads_of(replay.gradients[variable.path, name[0]], name).items():
-                norm, head = (replay.file[f"{replay.steps[0]}/grad_{kind}/{key}"] for kind in ("norm", "head"))
-                np.testing.assert_allclose(np.linalg.norm(gradient), norm, rtol=1e-4, err_msg=key)
-                np.testing.assert_allclose(gradient.ravel()[: len(head)], head, atol=2e-4 * norm, err_msg=key)
-                compared += 1
-    assert compared == sum("/grad_norm/" in key for key in replay.file.files) - 4
+    for name, gradient in replay.gradients.items():
+        if not is_normalized_bias(name):
+            norm, head = (replay.file[f"{replay.steps[0]}/grad_{kind}/{name}"] for kind in ("norm", "head"))
+            np.testing.assert_allclose(np.linalg.norm(gradient), norm, rtol=1e-4, err_msg=name)
+            np.testing.assert_allclose(gradient.ravel()[: len(head)], head, atol=2e-4 * norm, err_msg=name)
+            compared += 1
+    assert compared == sum("/grad_norm/" in key for key in replay.file) - 4
 
 
 def test_weights_after_the_last_step_equal_the_original(replay):
@@ -164,14 +106,13 @@ def test_weights_after_the_last_step_equal_the_original(replay):
     # the four passes of the second and the third step.
     drift = 4 * 0.01 * (2 + 4) * float(replay.file["lr_classifier"])
     compared = 0
-    for variable, name in named_variables(replay.model):
+    for name, value in replay.values():
         if not is_normalized_bias(name):
-            rtol, atol = {"moving_mean": (0, drift), "moving_variance": (5e-4, 0)}.get(name[2], (0, 2e-5))
-            for key, value in heads_of(np.asarray(variable), name).items():
-                head = replay.file[f"final/head/{key}"]
-                np.testing.assert_allclose(value.ravel()[: len(head)], head, rtol=rtol, atol=atol, err_msg=key)
-                compared += 1
-    assert compared == sum(key.startswith("final/head/") for key in replay.file.files) - 4
+            rtol, atol = {"moving_mean": (0, drift), "moving_variance": (5e-4, 0)}.get(name.split("/")[2], (0, 2e-5))
+            head = replay.file[f"final/head/{name}"]
+            np.testing.assert_allclose(value.ravel()[: len(head)], head, rtol=rtol, atol=atol, err_msg=name)
+            compared += 1
+    assert compared == sum(key.startswith("final/head/") for key in replay.file) - 4
 
 
 def test_inference_after_the_last_step_equals_the_original(replay):
@@ -181,3 +122,11 @@ def test_inference_after_the_last_step_equals_the_original(replay):
     np.testing.assert_allclose(logvar, file["eval/logvar"], atol=1e-2)
     np.testing.assert_allclose(probs, file["eval/prob"], atol=1e-2)
     np.testing.assert_allclose(model.decode(file["eval/z"]), file["eval/decoded"], atol=5e-2)
+
+
+@pytest.mark.skipif(not JAX, reason="TensorFlow sums as the original")
+def test_with_the_sums_of_jax_every_term_follows_within_a_thousandth(golden_file, replay_of):
+    replay = replay_of(golden_file, build(golden_file), rename, lambda name: golden_file[f"initial/{name}"])
+    for step, terms in zip(replay.steps, replay.terms, strict=True):
+        for name in TERMS:
+            np.testing.assert_allclose(terms[name], replay.file[f"{step}/{name}"], rtol=1e-3, err_msg=f"{step}/{name}")

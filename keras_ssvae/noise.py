@@ -1,0 +1,37 @@
+"""Random numbers as a pure function of a seed and a counter."""
+
+import zlib
+
+import keras
+from keras import ops
+
+from keras_ssvae.distributions import Tensor
+from keras_ssvae.training import SEED_DTYPE
+
+
+class Stream(keras.random.SeedGenerator):
+    """A `SeedGenerator` without a variable: what it gives depends on its arguments alone.
+
+    So a step that is repeated, in another process or after an interruption, draws the same numbers. Use it inside the
+    computation that draws: it counts in Python.
+
+    Args:
+        seed: An integer.
+        counter: Where the stream begins, an integer or an integer tensor. Each draw takes the next one.
+        purpose: Streams of different purposes share no number, whatever their counters are.
+
+    Example:
+        >>> stream = Stream(seed=1, counter=1024 * step)
+        >>> epsilon, gumbel = (keras.random.normal((4, 2), seed=stream) for _ in range(2))
+    """
+
+    def __init__(self, seed: int | Tensor, counter: int | Tensor, purpose: str = ""):
+        # Not the parent's: it would make a variable.
+        offset = zlib.crc32(purpose.encode())
+        self._seed = ops.cast((seed + offset) % 2**32 if isinstance(seed, int) else seed + offset, SEED_DTYPE)
+        self._counter = ops.cast(counter, SEED_DTYPE)
+
+    def next(self, ordered: bool = True) -> Tensor:
+        drawn = ops.stack([self._seed, self._counter])
+        self._counter = self._counter + 1
+        return drawn

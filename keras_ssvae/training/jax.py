@@ -1,0 +1,163 @@
+"""One gradient step, several in one program, and the kernels, on JAX."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import keras
+
+SEED_DTYPE = "uint32"  # of the seeds that `keras.random` takes
+
+
+def run_step(model: keras.Model, step: Callable, state: tuple, data) -> tuple:
+    """Runs `step(data)`, which reads and assigns variables, as the pure function of `state` that JAX compiles.
+
+    Args:
+        model: The model.
+        step: Gives the logs.
+        state: Values of the trainable, the non-trainable, in training the optimizer's, and the metrics' variables.
+        data: A batch.
+
+    Returns:
+        The logs and the new state.
+    """
+    groups = [model.trainable_variables, model.non_trainable_variables, model.metrics_variables]
+    if len(state) == 4:
+        groups.insert(2, model.optimizer.variables)
+    with keras.StatelessScope(state_mapping=_pairs(groups, state)) as scope:
+        logs = step(data)
+    return logs, tuple([scope.get_current_value(variable) for variable in group] for group in groups)
+
+
+def _pairs(groups, values):
+    return [pair for group, part in zip(groups, values, strict=True) for pair in zip(group, part, strict=True)]
+
+
+def gradient_step(model: keras.Model, losses: Callable[[], dict[str, jax.Array]]) -> dict[str, jax.Array]:
+    """Applies one step of `model.optimizer` to `losses()["total"]`; returns all the named terms of `losses()`."""
+    variables, others = model.trainable_variables, model.non_trainable_variables
+
+    def total(values):
+        current = [variable.value for variable in others]
+        with keras.StatelessScope(state_mapping=_pairs((variables, others), (values, current))) as scope:
+            terms = losses()
+        return terms["total"], (terms, [scope.get_current_value(variable) for variable in others])
+
+    gradients, (terms, updated) = jax.grad(total, has_aux=True)([variable.value for variable in variables])
+    for variable, value in zip(others, updated, strict=True):
+        variable.assign(value)
+    model.optimizer.apply(gradients, variables)
+    return terms
+
+
+def several_steps(model: keras.Model, train_function: Callable) -> Callable:
+    """Makes one program of `model.steps_per_execution` training steps, where Keras would launch one after the other.
+
+    Batches of different shapes cannot go through one loop: a run of equal ones does. Under a
+    `keras.distribution.Distribution` Keras' own loop stays, which knows how the state lies on the devices.
+    """
+    steps = model.steps_per_execution
+    if steps == 1 or not model.jit_compile or model.run_eagerly or keras.distribution.distribution() is not None:
+        return train_function
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def launch(state, batches):
+        def body(state, batch):
+            logs, state = model.train_step(state, batch)
+            return state, logs
+
+        state, logs = jax.lax.scan(body, state, jax.tree.map(lambda *parts: jnp.stack(parts), *batches))
+        return jax.tree.map(lambda values: values[-1], logs), state
+
+    def shapes(batch):
+        return [leaf.shape for leaf in jax.tree.leaves(batch)]
+
+    def launches(state: tuple, iterator: Iterator) -> tuple:
+        batches = [next(iterator), *itertools.islice(iterator, steps - 1)]
+        for _, run in itertools.groupby(batches, key=shapes):
+            logs, state = launch(state, tuple(run))
+        return logs, state
+
+    return launches
+
+
+def apply_adam(variable, momentum, velocity, gradient, learning_rate, step, beta_1, beta_2, epsilon) -> None:
+    """One step of Adam on one variable, rounded as TensorFlow's kernel, which the original codes called.
+
+    Its `1 - beta` and `1 - beta^t` are rounded alike, so that the first step has its full length.
+    """
+    dtype = variable.dtype
+    beta_1, beta_2, step = (jnp.asarray(value, dtype) for value in (beta_1, beta_2, step))
+    length = learning_rate * jnp.sqrt(1 - beta_2**step) / (1 - beta_1**step)
+    momentum.assign(momentum + (gradient - momentum) * (1 - beta_1))
+    velocity.assign(velocity + (jnp.square(gradient) - velocity) * (1 - beta_2))
+    variable.assign(variable - momentum * length / (jnp.sqrt(velocity.value) + epsilon))
+
+
+def batch_normalize(
+    x: jax.Array, gamma: jax.Array, beta: jax.Array, epsilon: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As `training.tensorflow.batch_normalize`."""
+    mean, variance, unbiased = _statistics(x)
+    y = (x - mean) * (jax.lax.rsqrt(variance + epsilon) * gamma) + beta
+    return y.astype(x.dtype), mean, unbiased
+
+
+def normalize_pool_activate(
+    x: jax.Array, gamma: jax.Array, beta: jax.Array, keep: jax.Array, epsilon: float, negative_slope: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As `training.tensorflow.normalize_pool_activate`."""
+    mean, variance, unbiased = _statistics(x)
+    sign = jnp.where(gamma < 0, -1, 1).astype(x.dtype)
+    pooled = sign * _max_pool(sign * x)
+    y = (pooled - mean) * (gamma * jax.lax.rsqrt(variance + epsilon)) + beta
+    return (jax.nn.leaky_relu(y, negative_slope) * keep).astype(x.dtype), mean, unbiased
+
+
+def _statistics(x):
+    """Mean, variance and unbiased variance over all images and pixels."""
+    x = x.astype("float32")
+    count = x.size // x.shape[-1]
+    mean = _sum(x) / count
+    # The variance has no slope at the mean: without the gradient's way through it, its rounding is left out too.
+    variance = _sum(jnp.square(x - jax.lax.stop_gradient(mean))) / count
+    return mean, variance, variance * (count / max(count - 1, 1))
+
+
+def _sum(x):
+    return jnp.sum(x, axis=(0, 1, 2))
+
+
+@jax.custom_vjp
+def _max_pool(x):
+    return functools.reduce(jnp.maximum, _windows(x))
+
+
+def _windows(x):
+    """The four pixels of each 2x2 window, an odd last row or column left out."""
+    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+    return [x[:, i:height:2, j:width:2] for i in range(2) for j in range(2)]
+
+
+def _max_pool_forward(x):
+    pooled = _max_pool(x)
+    return pooled, (x, pooled)
+
+
+def _max_pool_backward(residuals, gradient):
+    """To the first pixel of each window that is largest, as cuDNN and TensorFlow have it; in one pass."""
+    x, pooled = residuals
+    free, parts = True, []
+    for pixel in _windows(x):
+        largest = (pixel == pooled) & free
+        parts.append(jnp.where(largest, gradient, 0))
+        free = free & ~largest
+    batch, height, width, channels = pooled.shape
+    windows = jnp.stack(parts, axis=3).reshape(batch, height, width, 2, 2, channels)
+    full = windows.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, channels)
+    return (jnp.pad(full, ((0, 0), (0, x.shape[1] - 2 * height), (0, x.shape[2] - 2 * width), (0, 0))),)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
