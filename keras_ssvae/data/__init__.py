@@ -1,7 +1,8 @@
-"""Image sets, semi-supervised splits, augmentation and tf.data pipelines."""
+"""Image sets, semi-supervised splits, augmentation and batches for training."""
 
 from keras_ssvae.data import augment
-from keras_ssvae.data.pipeline import scale, semi_supervised
+from keras_ssvae.data.batch import scale
+from keras_ssvae.data.pipeline import semi_supervised
 from keras_ssvae.data.sources import DataDamagedError, DataUnavailableError, ImageData, load
 from keras_ssvae.data.splits import Split, split
 

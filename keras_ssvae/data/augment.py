@@ -1,43 +1,85 @@
-"""Batched, stateless augmentation: the same images for the same seed, on every device.
+"""Batched augmentation by random numbers that the caller decides: the same images for the same numbers.
 
-Every `random_*` function draws its parameters with `tf.random.stateless_*` and passes them to a deterministic function
-that can be used on its own. Images are `float32` of shape `(B, H, W, C)` with pixels in [-1, 1]; a seed is an integer
-tensor of shape `(2,)`.
+Every `random_*` function draws its parameters with `keras.random` and passes them to a deterministic function that can
+be used on its own. Images are `float32` of shape `(B, H, W, C)` with pixels in [-1, 1]; a seed is an integer or a
+`keras.random.SeedGenerator`, such as a `noise.Stream`. All of it works on every device and inside compiled functions.
 """
 
 import functools
 from typing import NamedTuple
 
+import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
+
+from keras_ssvae.data.backend import gather, precise_matmul
+from keras_ssvae.distributions import Tensor
+from keras_ssvae.noise import Stream
 
 # SciPy extends an image by so many edge pixels before it filters it, and reads nothing beyond.
 _SPLINE_PAD = 12
 
 
-def mnist(images, seed):
+def mnist(images: Tensor, seed: int | keras.random.SeedGenerator) -> Tensor:
     """The augmentation of the EXoN paper for MNIST: `random_rotation`, then `random_crop`.
 
     Args:
         images: `float32` of shape `(B, H, W, C)`, pixels in [-1, 1].
-        seed: Integer tensor of shape `(2,)`.
+        seed: A `keras.random.SeedGenerator`, or an integer.
 
     Returns:
         Images of the same shape.
 
     Reference: [An, Choi, Jeon, 2022](https://arxiv.org/abs/2105.10867), Appendix A.4.
     """
-    seeds = tf.random.split(seed, 2)
-    return random_crop(random_rotation(images, seeds[0]), seeds[1])
+    seed = _generator(seed)
+    return random_crop(random_rotation(images, seed), seed)
 
 
-def random_rotation(images, seed, low: int = -25, high: int = 24):
+def cifar10(images: Tensor, seed: int | keras.random.SeedGenerator) -> Tensor:
+    """The augmentation of the EXoN paper for CIFAR-10: `random_flip`, then `random_crop` from a reflection by 2 pixels.
+
+    Args:
+        images: `float32` of shape `(B, H, W, C)`, pixels in [-1, 1].
+        seed: A `keras.random.SeedGenerator`, or an integer.
+
+    Returns:
+        Images of the same shape.
+
+    Reference: [An, Choi, Jeon, 2022](https://arxiv.org/abs/2105.10867), Appendix A.4.
+    """
+    seed = _generator(seed)
+    return random_crop(random_flip(images, seed), seed, padding=2, mode="reflect")
+
+
+def random_flip(images: Tensor, seed: int | keras.random.SeedGenerator) -> Tensor:
+    """Mirrors every image, left to right, with a probability of one half."""
+    flipped = keras.random.randint(ops.shape(images)[:1], 0, 2, dtype="int32", seed=seed)
+    return flip(images, flipped)
+
+
+def flip(images: Tensor, flipped: Tensor) -> Tensor:
+    """Mirrors some images, left to right.
+
+    Args:
+        images: Images of shape `(B, H, W, C)`.
+        flipped: Booleans or integers of shape `(B,)`; an image is mirrored where it is not 0.
+
+    Returns:
+        Images of the same shape.
+    """
+    images = ops.convert_to_tensor(images)
+    flipped = ops.cast(ops.convert_to_tensor(flipped), "bool")
+    return ops.where(flipped[:, None, None, None], ops.flip(images, axis=2), images)
+
+
+def random_rotation(images: Tensor, seed: int | keras.random.SeedGenerator, low: int = -25, high: int = 24) -> Tensor:
     """Rotates every image by a whole number of degrees, drawn uniformly from `low` to `high` (both included)."""
-    degrees = tf.random.stateless_uniform(tf.shape(images)[:1], seed, low, high + 1, dtype=tf.int32)
+    degrees = keras.random.randint(ops.shape(images)[:1], low, high + 1, dtype="int32", seed=seed)
     return rotate(images, degrees, low, high)
 
 
-def rotate(images, degrees, low: int = -25, high: int = 24):
+def rotate(images: Tensor, degrees: Tensor, low: int = -25, high: int = 24) -> Tensor:
     """Rotates images about their centre, with cubic B-spline interpolation and repeated edge pixels.
 
     Equals `scipy.ndimage.rotate(image, angle, reshape=False, order=3, mode="nearest")` on each image, up to float32
@@ -45,59 +87,78 @@ def rotate(images, degrees, low: int = -25, high: int = 24):
 
     Args:
         images: `float32` of shape `(B, H, W, C)`.
-        degrees: Integers of shape `(B,)`, in degrees, from `low` to `high`.
+        degrees: Integers of shape `(B,)`, in degrees, from `low` to `high`. An angle outside is an error on
+            TensorFlow on a CPU; JAX and accelerators have no errors that depend on values: there the image is NaN
+            (JAX) or undefined.
         low: The smallest angle that occurs.
         high: The largest angle that occurs. Interpolation tables are kept for every whole degree between them.
 
     Returns:
         Images of the same shape.
     """
+    images = ops.convert_to_tensor(images)
     height, width, channels = images.shape[1:]
     tables = _rotation_tables(height, width, low, high)
-    # On a GPU, float32 products may be rounded to 10 bits (TF32), which is visible after the filter.
-    precise = tf.float64 if tf.config.list_logical_devices("GPU") else tf.float32
-    planes = tf.reshape(tf.transpose(images, (0, 3, 1, 2)), (-1, height, width))
-    filtered = tf.matmul(tf.cast(tables.filter_rows, precise), tf.cast(planes, precise))
-    filtered = tf.matmul(filtered, tf.cast(tables.filter_columns.T, precise))
-    filtered = tf.cast(filtered, tf.float32)
+    planes = ops.reshape(ops.transpose(images, (0, 3, 1, 2)), (-1, height, width))
+    filtered = precise_matmul(precise_matmul(tables.filter_rows, planes), tables.filter_columns.T)
     # A pixel needs 4x4 coefficients. Gathering is fast if it copies aligned groups of 4, so they are laid out four
     # times, each shifted by one column.
     columns = tables.filter_columns.shape[0] - 3
-    groups = tf.reshape(tf.stack([filtered[:, :, t : t + columns] for t in range(4)], axis=1), (-1, 4))
-    angle = tf.cast(degrees, tf.int32) - low
-    first = tf.range(tf.shape(planes)[0]) * (tables.filter_rows.shape[0] * columns)
-    taps = tf.gather(tables.taps, angle)
-    weights = tf.gather(tables.weights, angle)
+    groups = ops.reshape(ops.stack([filtered[:, :, t : t + columns] for t in range(4)], axis=1), (-1, 4))
+    angle = ops.cast(ops.convert_to_tensor(degrees), "int32") - low
+    first = ops.arange(ops.shape(planes)[0], dtype="int32") * (tables.filter_rows.shape[0] * columns)
+    taps = gather(tables.taps, angle)
+    weights = gather(tables.weights, angle)
     if channels > 1:
-        taps, weights = tf.repeat(taps, channels, axis=0), tf.repeat(weights, channels, axis=0)
-    windows = tf.reshape(tf.gather(groups, taps + first[:, None, None]), (-1, height * width, 16))
-    rotated = tf.reshape(tf.reduce_sum(windows * weights, axis=-1), (-1, channels, height, width))
-    return tf.transpose(rotated, (0, 2, 3, 1))
+        taps, weights = ops.repeat(taps, channels, axis=0), ops.repeat(weights, channels, axis=0)
+    windows = ops.reshape(gather(groups, taps + first[:, None, None]), (-1, height * width, 16))
+    rotated = ops.reshape(ops.sum(windows * weights, axis=-1), (-1, channels, height, width))
+    return ops.transpose(rotated, (0, 2, 3, 1))
 
 
-def random_crop(images, seed, padding: int = 4):
-    """Shifts every image by up to `padding` pixels in each direction, as padding with -1 and a random crop do."""
-    offsets = tf.random.stateless_uniform((tf.shape(images)[0], 2), seed, 0, 2 * padding + 1, dtype=tf.int32)
-    return crop(images, offsets, padding)
+def random_crop(
+    images: Tensor, seed: int | keras.random.SeedGenerator, padding: int = 4, mode: str = "constant"
+) -> Tensor:
+    """Shifts every image by up to `padding` pixels in each direction, as padding and a random crop do (see `crop`)."""
+    shape = (ops.shape(images)[0], 2)
+    offsets = keras.random.randint(shape, 0, 2 * padding + 1, dtype="int32", seed=seed)
+    return crop(images, offsets, padding, mode)
 
 
-def crop(images, offsets, padding: int = 4):
-    """Pads images with -1 (black) on all sides and cuts a window of the original size out of each.
+def crop(images: Tensor, offsets: Tensor, padding: int = 4, mode: str = "constant") -> Tensor:
+    """Pads images on all sides and cuts a window of the original size out of each.
 
     Args:
         images: `float32` of shape `(B, H, W, C)`.
         offsets: Integers of shape `(B, 2)`: the window's top and left edge in the padded image, 0 to `2 * padding`.
         padding: Width of the border, in pixels.
+        mode: What the border shows: `"constant"` is -1 (black), `"reflect"` the image mirrored about its edge pixels,
+            which are not repeated.
 
     Returns:
         Images of the same shape.
+
+    Raises:
+        ValueError: If `mode` is another one.
     """
-    height, width = images.shape[1:3]
+    if mode not in ("constant", "reflect"):
+        raise ValueError(f'`mode` is {mode!r}. It must be "constant" or "reflect".')
+    images = ops.convert_to_tensor(images)
+    height, width, channels = images.shape[1:]
     border = (padding, padding)
-    padded = tf.pad(images, ((0, 0), border, border, (0, 0)), constant_values=-1.0)
-    offsets = tf.cast(offsets, tf.int32)
-    rows = tf.gather(padded, offsets[:, :1] + tf.range(height), axis=1, batch_dims=1)
-    return tf.gather(rows, offsets[:, 1:] + tf.range(width), axis=2, batch_dims=1)
+    filling = {"constant_values": -1.0} if mode == "constant" else {}
+    padded = ops.pad(images, ((0, 0), border, border, (0, 0)), mode=mode, **filling)
+    rows, columns = height + 2 * padding, width + 2 * padding
+    offsets = ops.cast(ops.convert_to_tensor(offsets), "int32")
+    first = ops.arange(ops.shape(images)[0], dtype="int32")[:, None] * rows
+    row = first + offsets[:, :1] + np.arange(height, dtype=np.int32)
+    column = offsets[:, 1:] + np.arange(width, dtype=np.int32)
+    return gather(ops.reshape(padded, (-1, channels)), row[:, :, None] * columns + column[:, None, :])
+
+
+def _generator(seed):
+    """What gives new numbers at every draw."""
+    return seed if isinstance(seed, keras.random.SeedGenerator) else Stream(seed, 0)
 
 
 class _RotationTables(NamedTuple):

@@ -1,25 +1,9 @@
 """Batches for semi-supervised training, as a pure function of the seed and the step."""
 
-import numpy as np
-import tensorflow as tf
+import keras
 
-from keras_ssvae.data.checks import check_source, check_whole_number
-
-_LABELED, _UNLABELED = 0, 1
-
-
-def scale(images):
-    """Maps pixels from 0 ... 255 (`uint8`) to [-1, 1] (`float32`): (x - 127.5) / 127.5.
-
-    Args:
-        images: NumPy array or tensor of any shape.
-
-    Returns:
-        An array or tensor of the same kind and shape.
-    """
-    if tf.is_tensor(images):
-        return (tf.cast(images, tf.float32) - 127.5) / 127.5
-    return (np.asarray(images, np.float32) - np.float32(127.5)) / np.float32(127.5)
+from keras_ssvae.data.backend import check_dataset, is_dataset, make_batches
+from keras_ssvae.data.checks import check_arrays, check_whole_number
 
 
 def semi_supervised(
@@ -35,7 +19,7 @@ def semi_supervised(
     augment=None,
     augment_on: str = "host",
     shuffle_buffer: int | None = None,
-) -> tf.data.Dataset:
+) -> "keras.utils.PyDataset | tf.data.Dataset":  # noqa: F821 (TensorFlow may not be there)
     """Pairs labelled and unlabelled batches for semi-supervised training, without end.
 
     The batch of a step depends on the seed and the step alone, so a run that is resumed at `start_step` sees exactly
@@ -45,23 +29,30 @@ def semi_supervised(
     again if the epoch is longer than the set), every batch full.
 
     Args:
-        labeled: Tuple `(images, labels)` of arrays, or a `tf.data.Dataset` of `(image, label)`. Images have the shape
-            `(H, W, C)` and are `uint8` (scaled by `scale`) or floating point in [-1, 1]; labels are integers from 0 to
-            `num_classes - 1`, and every class occurs.
-        unlabeled: Array of images, or a `tf.data.Dataset` of images, of the same shape. No labels.
+        labeled: Tuple `(images, labels)` of arrays or, on the TensorFlow backend of Keras, a `tf.data.Dataset` of
+            `(image, label)`. Images have the shape `(H, W, C)` and are `uint8` (scaled by `scale`) or floating point in
+            [-1, 1]; labels are integers from 0 to `num_classes - 1`, and every class occurs.
+        unlabeled: Array of images or, on the TensorFlow backend, a `tf.data.Dataset` of images, of the same shape. No
+            labels.
         num_classes: The number of classes K.
         labeled_batch_size: Labelled images in a batch.
         unlabeled_batch_size: Unlabelled images in a batch.
         steps_per_epoch: Batches in an epoch.
         seed: Seed of the order and of the augmentation, an integer of at least 0.
         start_step: The step of the first batch, counted from 0 over all epochs.
-        augment: `None`, or a function `(images, seed) -> images` of a batch, as those in `data.augment`.
-        augment_on: `"host"`, or `"device"` to augment on the accelerator. The images are the same.
-        shuffle_buffer: How many elements the shuffle holds. Defaults to the whole set.
+        augment: `None`, or a function `(images, seed) -> images` of a batch, as those in `data.augment`: `seed` is a
+            `keras.random.SeedGenerator` that begins anew at every step, to be handed to functions of `keras.random`.
+        augment_on: `"host"`, or `"device"` to augment on the accelerator. The images are the same. On JAX it makes no
+            difference: everything is done on the device.
+        shuffle_buffer: How many elements the shuffle of a `tf.data.Dataset` holds. Defaults to the whole set. Arrays
+            are always shuffled as a whole.
 
     Returns:
-        An infinite `tf.data.Dataset` of `(x, y)`: `x` holds `float32` images in [-1, 1] under "labeled", "unlabeled",
-        "labeled_augmented" and "unlabeled_augmented"; `y` is one-hot, `float32` of shape `(batch, K)`.
+        Batches `(x, y)` without end: on the TensorFlow backend a `tf.data.Dataset`, on JAX a `keras.utils.PyDataset`
+        whose item i is the batch of step `start_step + i`, as arrays on the device (pass `shuffle=False` to `fit`,
+        which otherwise warns that it does not shuffle them again). `x` holds `float32` images in [-1, 1] under
+        "labeled", "unlabeled", "labeled_augmented" and "unlabeled_augmented"; `y` is one-hot, `float32` of shape
+        `(batch, K)`.
 
     Raises:
         ValueError: If an argument does not fit. Arrays are checked completely, datasets by their first element.
@@ -87,88 +78,27 @@ def semi_supervised(
         raise ValueError(f"`augment` is {augment!r}. It must be None or a function (images, seed) -> images.")
     if augment_on not in ("host", "device"):
         raise ValueError(f'`augment_on` is {augment_on!r}. It must be "host" or "device".')
-    shape = check_source("labeled", labeled, num_classes)
-    other = check_source("unlabeled", unlabeled, None)
+    shape = _check_source("labeled", labeled, num_classes)
+    other = _check_source("unlabeled", unlabeled, None)
     if shape != other:
         raise ValueError(
             f"`labeled` holds images of shape {shape} and `unlabeled` images of shape {other}. They must be the same."
         )
-
-    labeled, fetch_labeled, labeled_buffer = _elements(labeled, shuffle_buffer)
-    unlabeled, fetch_unlabeled, unlabeled_buffer = _elements(unlabeled, shuffle_buffer)
-    first_epoch, first_batch = divmod(start_step, steps_per_epoch)
-    device = "/CPU:0"
-    if augment_on == "device" and tf.config.list_logical_devices("GPU"):
-        device = "/GPU:0"
-
-    def shuffled(elements, buffer, kind, epoch, number):
-        # A seed on this function's graph keeps the global seed (`keras.utils.set_random_seed`) out of the order.
-        tf.compat.v1.set_random_seed(seed)
-        return elements.shuffle(buffer, seed=(epoch * 2**24 + number) * 2 + kind, reshuffle_each_iteration=False)
-
-    def batches_of_epoch(epoch):
-        passes = tf.data.Dataset.counter()
-        labeled_batches = passes.flat_map(
-            lambda number: shuffled(labeled, labeled_buffer, _LABELED, epoch, number).batch(labeled_batch_size)
-        )
-        unlabeled_batches = passes.flat_map(
-            lambda number: shuffled(unlabeled, unlabeled_buffer, _UNLABELED, epoch, number)
-        ).batch(unlabeled_batch_size, drop_remainder=True)
-        skipped = tf.where(epoch == first_epoch, tf.constant(first_batch, tf.int64), 0)
-        return tf.data.Dataset.zip(labeled_batches, unlabeled_batches).take(steps_per_epoch).skip(skipped)
-
-    def augmented(images, kind, step):
-        if augment is None:
-            return images
-        with tf.device(device):
-            result = augment(images, tf.random.fold_in(tf.constant([seed, kind], tf.int64), step))
-        if not images.shape.is_compatible_with(result.shape):
-            raise ValueError(
-                f"`augment` returns images of shape {result.shape} for images of shape {images.shape}. It must keep "
-                "the shape."
-            )
-        return tf.ensure_shape(result, images.shape)
-
-    def assemble(step, batch):
-        labeled_images, labels = fetch_labeled(batch[0])
-        x = {"labeled": _to_float(labeled_images), "unlabeled": _to_float(fetch_unlabeled(batch[1]))}
-        x["labeled_augmented"] = augmented(x["labeled"], _LABELED, step)
-        x["unlabeled_augmented"] = augmented(x["unlabeled"], _UNLABELED, step)
-        return x, tf.one_hot(tf.cast(labels, tf.int64), num_classes)
-
-    batches = tf.data.Dataset.counter(first_epoch).flat_map(batches_of_epoch)
-    batches = tf.data.Dataset.zip(tf.data.Dataset.counter(start_step), batches)
-    # `num_parallel_calls` selects the parallel map, which can run parts of its function on another device.
-    batches = batches.map(assemble, num_parallel_calls=1).with_options(_options())
-    if device == "/CPU:0":
-        return batches.prefetch(2)
-    return batches.apply(tf.data.experimental.prefetch_to_device(device, 2))
+    # NumPy's integers, which the checks allow, do not count on without end.
+    return make_batches(
+        labeled,
+        unlabeled,
+        num_classes=int(num_classes),
+        labeled_batch_size=int(labeled_batch_size),
+        unlabeled_batch_size=int(unlabeled_batch_size),
+        steps_per_epoch=int(steps_per_epoch),
+        seed=int(seed),
+        start_step=int(start_step),
+        augment=augment,
+        augment_on=augment_on,
+        shuffle_buffer=None if shuffle_buffer is None else int(shuffle_buffer),
+    )
 
 
-def _elements(source, shuffle_buffer):
-    """A dataset of what is shuffled, the function from a batch of it to the content, and the shuffle's buffer size."""
-    if isinstance(source, tf.data.Dataset):
-        return source, lambda batch: batch, shuffle_buffer or int(source.cardinality())
-    # Shuffling the indices of arrays costs a fraction of shuffling their images.
-    with tf.device("/CPU:0"):
-        tensors = tf.nest.map_structure(tf.convert_to_tensor, source)
-    size = len(tf.nest.flatten(tensors)[0])
-
-    def fetch(indices):
-        return tf.nest.map_structure(lambda tensor: tf.gather(tensor, indices), tensors)
-
-    return tf.data.Dataset.range(size), fetch, shuffle_buffer or size
-
-
-def _to_float(images):
-    return scale(images) if images.dtype == tf.uint8 else tf.cast(images, tf.float32)
-
-
-def _options():
-    options = tf.data.Options()
-    options.deterministic = True
-    options.autotune.enabled = False
-    # One thread is enough for a pipeline that costs a tenth of a step; the rest of the machine belongs to the step.
-    options.threading.private_threadpool_size = 1
-    options.threading.max_intra_op_parallelism = 1
-    return options
+def _check_source(name, source, num_classes):
+    return (check_dataset if is_dataset(source) else check_arrays)(name, source, num_classes)

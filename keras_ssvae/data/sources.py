@@ -1,4 +1,4 @@
-"""Built-in image sets: MNIST and Fashion-MNIST by tensorflow_datasets, and the digits embedded in scikit-learn."""
+"""Built-in image sets: MNIST, Fashion-MNIST and CIFAR-10, and the digits embedded in scikit-learn."""
 
 import contextlib
 import os
@@ -12,15 +12,25 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
+
+from keras_ssvae.data import files
 
 # A download that brings no new byte for so long is given up, so that a closed network is reported within 20 seconds.
 _PATIENCE_SECONDS = 18.0
-_TFDS_VERSIONS = {"mnist": "3.0.1", "fashion_mnist": "3.0.1"}
-_FASHION_NAMES = (
-    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
-    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
-)
+_TFDS_VERSIONS = {"mnist": "3.0.1", "fashion_mnist": "3.0.1", "cifar10": "3.0.2"}
+_TFDS_SIZES = {"mnist": (60_000, 10_000), "fashion_mnist": (60_000, 10_000), "cifar10": (50_000, 10_000)}
+_IMAGE_SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+_DIGITS = tuple("0123456789")
+_CLASS_NAMES = {
+    "mnist": _DIGITS,
+    "fashion_mnist": (
+        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    ),
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+}
 
 
 class DataUnavailableError(RuntimeError):
@@ -62,19 +72,33 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> ImageData:
     * `"digits"`: the 1,797 handwritten digits embedded in scikit-learn, scaled up smoothly from 8x8 to 20x20 pixels
       inside a black 28x28 square. 36 images of each class, drawn once and for all, are the test set; the other 1,437
       are for training. Needs no download.
-    * `"mnist"`, `"fashion_mnist"`: 60,000 training and 10,000 test images of 28x28 pixels, from tensorflow_datasets,
-      in the order of its files, so that an index means the same image everywhere. A set that is not prepared yet is
-      downloaded, unless the network brings nothing for 18 seconds.
+    * `"mnist"`, `"fashion_mnist"`: 60,000 training and 10,000 test images of 28x28 pixels.
+    * `"cifar10"`: 50,000 training and 10,000 test images of 32x32 pixels in colour.
+
+    The last three are looked for
+
+    1. on the TensorFlow backend of Keras, as tensorflow_datasets prepares them, in the order of its files;
+    2. on every backend, as the usual files, which are read without TensorFlow and may hold any number of images:
+       `mnist.npz`; `fashion_mnist.npz` or the directory `fashion-mnist` with four idx files (`.gz`);
+       `cifar-10-batches-bin`, `cifar-10-batches-py`, `cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz`. The
+       `keras.datasets` download such files;
+    3. on the TensorFlow backend by a download with tensorflow_datasets, unless the network brings nothing for 18
+       seconds.
+
+    The same images come from everywhere, but in another order: an index means one image in tensorflow_datasets, and
+    another in the files.
 
     Args:
-        name: `"mnist"`, `"fashion_mnist"` or `"digits"`.
-        data_dir: The directory of tensorflow_datasets. Defaults to `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
+        name: `"mnist"`, `"fashion_mnist"`, `"cifar10"` or `"digits"`.
+        data_dir: The directory of tensorflow_datasets, or of the files. Defaults to `$TFDS_DATA_DIR` or
+            `~/tensorflow_datasets` for the former, and to `~/.keras/datasets` (`$KERAS_HOME/datasets`) for the latter.
 
     Returns:
         An `ImageData`.
 
     Raises:
-        DataUnavailableError: If the set is neither prepared nor downloadable, or its files are damaged.
+        DataUnavailableError: If the set is not there and cannot be downloaded.
+        DataDamagedError: If its files cannot be read.
         ValueError: If the name is unknown.
 
     Example:
@@ -85,11 +109,23 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> ImageData:
     """
     if name == "digits":
         return _digits()
-    if name in _TFDS_VERSIONS:
-        root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
-        return _from_tfds(name, root)
-    names = ", ".join(f'"{each}"' for each in (*_TFDS_VERSIONS, "digits"))
-    raise ValueError(f"`name` is {name!r}. It must be one of {names}.")
+    if name not in _TFDS_VERSIONS:
+        names = ", ".join(f'"{each}"' for each in (*_TFDS_VERSIONS, "digits"))
+        raise ValueError(f"`name` is {name!r}. It must be one of {names}.")
+    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
+    home = Path(os.environ.get("KERAS_HOME") or "~/.keras")
+    folder = Path(data_dir or home / "datasets").expanduser().absolute()
+    prepared = root / name / _TFDS_VERSIONS[name]
+    is_prepared = (prepared / "dataset_info.json").is_file()
+    use_tfds = keras.backend.backend() == "tensorflow"
+    if not (use_tfds and is_prepared):
+        found = files.find(name, folder)
+        if found is not None:
+            return _read(name, *found)
+        if not use_tfds:
+            raise DataUnavailableError(_not_found(name, folder, prepared if is_prepared else None))
+        _prepare(name, root, folder, prepared)
+    return _read(name, prepared, lambda path: _read_tfds(name, path))
 
 
 def _digits():
@@ -105,54 +141,74 @@ def _digits():
     order = np.random.Generator(np.random.PCG64(0)).permutation(len(labels))
     test = np.sort(np.concatenate([order[labels[order] == k][:36] for k in range(10)]))
     train = np.setdiff1d(np.arange(len(labels)), test)
-    names = tuple(str(k) for k in range(10))
-    return ImageData("digits", images[train], labels[train], images[test], labels[test], names)
+    return ImageData("digits", images[train], labels[train], images[test], labels[test], _DIGITS)
 
 
-def _from_tfds(name, root):
-    folder = root / name / _TFDS_VERSIONS[name]
-    if not (folder / "dataset_info.json").is_file():
-        _prepare(name, root, folder)
+def _read(name, path, read):
+    """The set that `read(path)` gives, checked."""
     try:
-        train_images, train_labels = _read(folder, "train", 60_000)
-        test_images, test_labels = _read(folder, "test", 10_000)
+        parts = read(path)
+        for part, images, labels in (("training", *parts[:2]), ("test", *parts[2:])):
+            _check_part(part, images, labels, _IMAGE_SHAPES[name])
     except Exception as error:  # whatever the reader stumbles over, the user's remedy is the same
         # TensorFlow wraps its message in the names of its own nodes and operations.
         detail = " ".join(re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", str(error)).split()).rstrip(" .")[:300]
+        kind = "directory" if path.is_dir() else "file"
         raise DataDamagedError(
-            f"The files of {name} in {folder} cannot be read ({type(error).__name__}: {detail}). Delete that directory "
-            f"and prepare it again: {_remedy(name)}."
+            f"The data of {name} in {path} cannot be read ({type(error).__name__}: {detail}). Delete that {kind} and "
+            f"prepare it again: {_remedy(name)}."
         ) from None
-    names = _FASHION_NAMES if name == "fashion_mnist" else tuple(str(k) for k in range(10))
-    return ImageData(name, train_images, train_labels, test_images, test_labels, names)
+    train_images, train_labels, test_images, test_labels = parts
+    labels = train_labels.astype(np.int64), test_labels.astype(np.int64)
+    return ImageData(name, train_images, labels[0], test_images, labels[1], _CLASS_NAMES[name])
 
 
-def _read(folder, part, size):
+def _check_part(part, images, labels, shape):
+    if images.shape[1:] != shape or images.dtype != np.uint8 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"the {part} images are {images.dtype} {images.shape} and their labels {labels.shape}, not uint8 "
+            f"{('N', *shape)} and ('N',)"
+        )
+    if not np.array_equal(np.unique(labels), np.arange(10)):
+        raise ValueError(f"the {part} labels are {np.unique(labels)}, not 0 to 9")
+
+
+def _read_tfds(name, path):
     import tensorflow_datasets as tfds
 
     # The files describe themselves completely; the dataset's own builder would ask the network first.
-    builder = tfds.builder_from_directory(folder)
+    builder = tfds.builder_from_directory(path)
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-    dataset = builder.as_dataset(split=part, batch_size=-1, shuffle_files=False, read_config=config)
-    images, labels = dataset["image"].numpy(), dataset["label"].numpy()
-    if images.shape != (size, 28, 28, 1) or images.dtype != np.uint8 or labels.shape != (size,):
-        raise ValueError(f"the {part} images are {images.dtype} {images.shape}, not uint8 {(size, 28, 28, 1)}")
-    if not np.array_equal(np.unique(labels), np.arange(10)):
-        raise ValueError(f"the {part} labels are {np.unique(labels)}, not 0 to 9")
-    return images, labels.astype(np.int64)
+    parts = []
+    for split, size in zip(("train", "test"), _TFDS_SIZES[name], strict=True):
+        part = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False, read_config=config)
+        parts += [part["image"].numpy(), part["label"].numpy()]
+        if len(parts[-1]) != size:
+            raise ValueError(f"there are {len(parts[-1])} {split} images, not {size}")
+    return tuple(parts)
 
 
 def _remedy(name):
+    if keras.backend.backend() == "tensorflow":
+        code = f"import tensorflow_datasets as tfds; tfds.builder('{name}').download_and_prepare()"
+        result = "~/tensorflow_datasets"
+    else:
+        code, result = f"import keras; keras.datasets.{name}.load_data()", "~/.keras/datasets"
     return (
-        f"run `python -c \"import tensorflow_datasets as tfds; tfds.builder('{name}').download_and_prepare()\"` where "
-        "there is a network and copy ~/tensorflow_datasets here, point `data_dir` (--data-dir) at a directory that "
-        "holds it, or use the built-in `digits` (--dataset digits)"
+        f'run `python -c "{code}"` where there is a network and copy {result} here, point `data_dir` (--data-dir) at a '
+        "directory that holds it, or use the built-in `digits` (--dataset digits)"
     )
 
 
-def _prepare(name, root, folder):
+def _not_found(name, folder, prepared):
+    missing = f"{name} is not there: {folder} holds no {' or '.join(files.paths(name))}"
+    if prepared is not None:
+        missing += f", and {prepared} can be read on the TensorFlow backend of Keras only"
+    return f"{missing}. To get it, {_remedy(name)}."
+
+
+def _prepare(name, root, folder, prepared):
     """Downloads into a directory of its own, and moves only a complete set to where it belongs."""
-    missing = f"{name} is not prepared in {root} and could not be downloaded"
     created = not root.exists()
     work = None
     try:
@@ -161,8 +217,8 @@ def _prepare(name, root, folder):
         reason = _download(name, work)
         made = work / name / _TFDS_VERSIONS[name]
         if reason is None and (made / "dataset_info.json").is_file():
-            folder.parent.mkdir(exist_ok=True)
-            made.rename(folder)
+            prepared.parent.mkdir(exist_ok=True)
+            made.rename(prepared)
             return
         reason = reason or "the download left no files"
     except OSError as error:
@@ -173,7 +229,10 @@ def _prepare(name, root, folder):
         if created:
             with contextlib.suppress(OSError):
                 root.rmdir()
-    raise DataUnavailableError(f"{missing} ({reason}): {_remedy(name)}.")
+    raise DataUnavailableError(
+        f"{name} is not prepared in {root} and could not be downloaded ({reason}), and {folder} holds no "
+        f"{' or '.join(files.paths(name))}: {_remedy(name)}."
+    )
 
 
 def _download(name, work):

@@ -5,6 +5,7 @@ import shutil
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -16,8 +17,15 @@ LABELLED = REPOSITORY.parent / "shared" / "reference" / "official_mnist_labelled
 PREPARED = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="tensorflow_datasets belongs to the TensorFlow backend"
+)
+
+
 def prepared(name):
-    folder = PREPARED / name / "3.0.1"
+    folder = PREPARED / name / sources._TFDS_VERSIONS[name]
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("tensorflow_datasets belongs to the TensorFlow backend")
     if not (folder / "dataset_info.json").is_file():
         pytest.skip(f"{name} is not prepared in {PREPARED}")
     return folder
@@ -89,11 +97,30 @@ def test_fashion_mnist_is_balanced_and_has_names():
     assert fashion.class_names[9] == "ankle boot"
 
 
+def test_cifar10_is_balanced_and_has_names():
+    prepared("cifar10")
+    cifar10 = data.load("cifar10")
+    assert (cifar10.train_images.shape, cifar10.test_images.shape) == ((50000, 32, 32, 3), (10000, 32, 32, 3))
+    np.testing.assert_array_equal(np.bincount(cifar10.train_labels), [5000] * 10)
+    np.testing.assert_array_equal(np.bincount(cifar10.test_labels), [1000] * 10)
+    names = "airplane automobile bird cat deer dog frog horse ship truck"
+    assert " ".join(cifar10.class_names) == names
+    # The sky is blue, and frogs are not.
+    mean = cifar10.train_images.mean(axis=(1, 2))
+    blueness = mean[:, 2] - mean[:, 0]
+    by_class = [blueness[cifar10.train_labels == k].mean() for k in range(10)]
+    assert np.argmax(by_class) in (0, 8)
+    assert by_class[6] < 0
+
+
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r'`name` is \'cifar\'. It must be one of "mnist", "fashion_mnist", "digits"'):
+    with pytest.raises(
+        ValueError, match=r'`name` is \'cifar\'. It must be one of "mnist", "fashion_mnist", "cifar10", "digits"'
+    ):
         data.load("cifar")
 
 
+@on_tensorflow
 def test_a_download_that_makes_no_progress_ends_in_a_sentence_and_leaves_nothing(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sources, "_PATIENCE_SECONDS", 0.5)
     # A proxy that answers nothing: the test must not depend on the network, nor load it.
@@ -116,6 +143,7 @@ def test_patience_is_below_the_promised_20_seconds():
     assert sources._PATIENCE_SECONDS < 20
 
 
+@on_tensorflow
 def test_a_directory_that_cannot_be_written_is_data_that_is_not_available(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(data.DataUnavailableError, match=r"mnist is not prepared in .*file"):

@@ -1,0 +1,79 @@
+"""What a batch holds, once its images are chosen."""
+
+from collections.abc import Callable
+
+import numpy as np
+from keras import ops
+
+from keras_ssvae.distributions import Tensor
+from keras_ssvae.noise import Stream
+
+# A step may draw so many times before it comes to the numbers of the next one.
+_DRAWS_PER_STEP = 64
+
+
+def scale(images):
+    """Maps pixels from 0 ... 255 (`uint8`) to [-1, 1] (`float32`): (x - 127.5) / 127.5.
+
+    Args:
+        images: A tensor of the Keras backend, or a NumPy array or what NumPy makes an array of; any shape.
+
+    Returns:
+        A tensor or NumPy array of the same shape.
+    """
+    if ops.is_tensor(images):
+        return (ops.cast(images, "float32") - 127.5) / 127.5
+    return (np.asarray(images, np.float32) - np.float32(127.5)) / np.float32(127.5)
+
+
+def first_draw(step: int | Tensor) -> int | Tensor:
+    """The counter of the random numbers of a step, counted from 0 over all epochs (see `noise.Stream`)."""
+    return step * _DRAWS_PER_STEP
+
+
+def assemble(
+    labeled: tuple[Tensor, Tensor],
+    unlabeled: Tensor,
+    counter: int | Tensor,
+    *,
+    num_classes: int,
+    seed: int,
+    augment: Callable | None,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Makes the batch of a step of its images and labels; see `semi_supervised` for the arguments.
+
+    Args:
+        labeled: Images, `uint8` or floating point, and integer labels.
+        unlabeled: Images.
+        counter: The `first_draw` of the step.
+        num_classes: The number of classes K.
+        seed: Seed of the augmentation.
+        augment: `None`, or a function `(images, seed) -> images`.
+
+    Returns:
+        Tuple `(x, y)`, as described in `semi_supervised`.
+    """
+    images, labels = labeled
+    x = {"labeled": _to_float(images), "unlabeled": _to_float(unlabeled)}
+    for kind in ("labeled", "unlabeled"):
+        stream = Stream(seed, counter, purpose=f"augment {kind}")
+        x[f"{kind}_augmented"] = _augmented(augment, x[kind], stream)
+    return x, ops.one_hot(ops.cast(labels, "int32"), num_classes, dtype="float32")
+
+
+def _to_float(images):
+    return scale(images) if images.dtype == "uint8" else ops.cast(images, "float32")
+
+
+def _augmented(augment, images, stream):
+    if augment is None:
+        return images
+    result = ops.convert_to_tensor(augment(images, stream), "float32")
+    if len(result.shape) != len(images.shape) or any(
+        None not in pair and pair[0] != pair[1] for pair in zip(result.shape, images.shape, strict=True)
+    ):
+        raise ValueError(
+            f"`augment` returns images of shape {tuple(result.shape)} for images of shape {tuple(images.shape)}. It "
+            "must keep the shape."
+        )
+    return result

@@ -1,0 +1,165 @@
+"""Batches as a `keras.utils.PyDataset` of JAX arrays, made on the device."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+from keras_ssvae.data import batch
+from keras_ssvae.data.order import batch_slice, epoch_order, passes_of_epoch
+
+# Images may take up this part of the device's memory; the rest is for the model.
+_SHARE_OF_MEMORY = 0.25
+_KINDS = ("labeled", "unlabeled")
+
+
+def gather(array: jax.Array, indices: jax.Array) -> jax.Array:
+    """`array[indices]`, along the first axis; NaN where a `float32` array has no such index."""
+    return jnp.asarray(array).at[indices].get(mode="fill", wrap_negative_indices=False)
+
+
+def precise_matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The matrix product of `float32` matrices or stacks of them, in full precision."""
+    # By default, products may be rounded to 10 bits (TF32) on a GPU, and to 8 on a TPU.
+    return jnp.matmul(jnp.asarray(a, "float32"), jnp.asarray(b, "float32"), precision="highest")
+
+
+def is_dataset(source) -> bool:
+    """Whether a source of images is a `tf.data.Dataset`, told without TensorFlow."""
+    return hasattr(source, "element_spec")
+
+
+def check_dataset(name: str, dataset, num_classes: int | None):
+    """Refuses a `tf.data.Dataset`."""
+    raise ValueError(
+        f"`{name}` is a {type(dataset).__name__}. On the JAX backend of Keras it must be arrays: tf.data belongs to "
+        "the TensorFlow backend (KERAS_BACKEND=tensorflow)."
+    )
+
+
+def make_batches(
+    labeled,
+    unlabeled,
+    *,
+    num_classes: int,
+    labeled_batch_size: int,
+    unlabeled_batch_size: int,
+    steps_per_epoch: int,
+    seed: int,
+    start_step: int,
+    augment,
+    augment_on: str,
+    shuffle_buffer: int | None,
+) -> keras.utils.PyDataset:
+    """The batches of `semi_supervised`, whose arguments these are, checked.
+
+    Everything runs on the device, and arrays are shuffled as a whole: `augment_on` and `shuffle_buffer` do not matter.
+    """
+    images, labels = labeled
+    sources = {
+        "labeled": (_compact(images), np.asarray(labels, np.int32)),
+        "unlabeled": _compact(unlabeled),
+    }
+    batch_sizes = {"labeled": labeled_batch_size, "unlabeled": unlabeled_batch_size}
+    return _Batches(sources, batch_sizes, steps_per_epoch, start_step, _Settings(num_classes, seed, augment))
+
+
+def _compact(images):
+    """As the device takes them: float64 would be converted at every use."""
+    images = np.asarray(images)
+    return images if images.dtype == np.uint8 else images.astype(np.float32)
+
+
+class _Settings(NamedTuple):
+    """What the compiled functions are compiled for."""
+
+    num_classes: int
+    seed: int
+    augment: Callable | None
+
+
+class _Batches(keras.utils.PyDataset):
+    """Item i is the batch of step `start_step + i`; without end.
+
+    Images that fit are put on the device once, and are chosen, scaled and augmented there by one compiled function for
+    each length of a batch. Nothing waits for a result, so the host runs ahead of the device.
+    """
+
+    def __init__(self, sources, batch_sizes, steps_per_epoch, start_step, settings):
+        super().__init__(workers=0)  # a thread would gain nothing: the host only launches
+        self._sizes = {kind: len(jax.tree.leaves(sources[kind])[0]) for kind in _KINDS}
+        self._batch_sizes, self._steps_per_epoch, self._start_step = batch_sizes, steps_per_epoch, start_step
+        self._settings = settings
+        self._on_device = _fits_on_device(sources)
+        self._sources = jax.device_put(sources) if self._on_device else sources
+        self._orders = (None, None)  # the epoch, and its orders
+        # A mistake in `augment` is found here, without computing anything.
+        first = {kind: _take(sources[kind], slice(batch_sizes[kind])) for kind in _KINDS}
+        jax.eval_shape(functools.partial(_assemble, settings=settings), first, np.uint32(0))
+
+    @property
+    def num_batches(self):
+        return None
+
+    def __getitem__(self, index):
+        step = self._start_step + index
+        epoch, within = divmod(step, self._steps_per_epoch)
+        if self._orders[0] != epoch:
+            self._orders = (epoch, self._draw_orders(epoch))
+        orders = self._orders[1]
+        slices = {
+            kind: batch_slice(within, self._sizes[kind], self._batch_sizes[kind], kind == "labeled") for kind in _KINDS
+        }
+        counter = _uint32(batch.first_draw(step))
+        if self._on_device:
+            begins = {kind: np.int32(begin) for kind, (begin, _) in slices.items()}
+            lengths = tuple(end - begin for begin, end in slices.values())
+            return _choose_and_assemble(self._sources, orders, begins, counter, lengths, self._settings)
+        chosen = {kind: _take(self._sources[kind], orders[kind][slice(*slices[kind])]) for kind in _KINDS}
+        return _assemble(jax.device_put(chosen), counter, self._settings)
+
+    def _draw_orders(self, epoch):
+        orders = {}
+        for kind in _KINDS:
+            size = self._sizes[kind]
+            passes = passes_of_epoch(size, self._batch_sizes[kind], self._steps_per_epoch, kind == "labeled")
+            orders[kind] = _draw_order(_uint32(epoch), self._settings.seed, size, passes, f"order {kind}")
+        return orders if self._on_device else jax.tree.map(np.asarray, orders)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _draw_order(epoch, seed, size, passes, purpose):
+    return epoch_order(seed, epoch, size, passes, purpose).reshape(-1)
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _assemble(chosen, counter, settings):
+    return batch.assemble(chosen["labeled"], chosen["unlabeled"], counter, **settings._asdict())
+
+
+@functools.partial(jax.jit, static_argnames=("lengths", "settings"))
+def _choose_and_assemble(sources, orders, begins, counter, lengths, settings):
+    chosen = {}
+    for kind, length in zip(_KINDS, lengths, strict=True):
+        indices = jax.lax.dynamic_slice(orders[kind], (begins[kind],), (length,))
+        chosen[kind] = _take(sources[kind], indices)
+    return _assemble(chosen, counter, settings)
+
+
+def _fits_on_device(sources):
+    memory = jax.local_devices()[0].memory_stats() or {}  # a CPU has no memory of its own
+    limit = memory.get("bytes_limit", np.inf)
+    return sum(array.nbytes for array in jax.tree.leaves(sources)) < _SHARE_OF_MEMORY * limit
+
+
+def _take(source, indices):
+    return jax.tree.map(lambda array: array[indices], source)
+
+
+def _uint32(number):
+    """As the counters of random numbers are; the one after the largest is 0."""
+    return np.uint32(number % 2**32)

@@ -1,0 +1,115 @@
+"""What the batches are on TensorFlow alone; test_pipeline.py has what they are everywhere."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ssvae import data
+from keras_ssvae.data import augment
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("tf.data belongs to the TensorFlow backend", allow_module_level=True)
+
+import tensorflow as tf
+
+NAMES = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
+LABELS = np.arange(100) % 10
+UNLABELED = np.random.default_rng(0).integers(0, 256, (1000, 8, 8, 1), np.uint8)
+LABELED = UNLABELED[:100], LABELS
+FLOATS = data.scale(UNLABELED)
+
+
+def as_dataset(source):
+    return tf.data.Dataset.from_tensor_slices(source)
+
+
+def make(labeled=LABELED, unlabeled=UNLABELED, **arguments):
+    settings = {"num_classes": 10, "steps_per_epoch": 8, "seed": 1, "augment": augment.random_crop}
+    return data.semi_supervised(labeled, unlabeled, **(settings | arguments))
+
+
+def take(count, *sources, **arguments):
+    return list(make(*sources, **arguments).take(count).as_numpy_iterator())
+
+
+def rows(images):
+    """The images as a set, whatever their order."""
+    return {image.tobytes() for image in images}
+
+
+def test_the_shapes_are_known_when_the_graph_is_built():
+    for sources in ((LABELED, UNLABELED), (as_dataset(LABELED), as_dataset(UNLABELED))):
+        spec, label_spec = make(*sources).element_spec
+        assert set(spec) == set(NAMES)
+        assert all(each.shape[1:] == (8, 8, 1) and each.dtype == tf.float32 for each in spec.values())
+        assert spec["unlabeled"].shape[0] == spec["unlabeled_augmented"].shape[0] == 96
+        assert label_spec.shape == (None, 10)
+
+
+@pytest.mark.parametrize("start_step", [1, 5, 8, 13])
+def test_a_resumed_pipeline_of_datasets_continues_as_if_never_interrupted(start_step):
+    sources = as_dataset(LABELED), as_dataset(UNLABELED)
+    whole, rest = take(20, *sources)[start_step:], take(20 - start_step, *sources, start_step=start_step)
+    for (x, y), (other_x, other_y) in zip(whole, rest, strict=True):
+        for name in NAMES:
+            np.testing.assert_array_equal(x[name], other_x[name])
+        np.testing.assert_array_equal(y, other_y)
+
+
+@pytest.mark.parametrize("datasets", [("labeled",), ("unlabeled",), ("labeled", "unlabeled")])
+def test_datasets_are_used_up_like_arrays_in_another_order(datasets):
+    labeled = as_dataset(LABELED) if "labeled" in datasets else LABELED
+    unlabeled = as_dataset(UNLABELED[:384]) if "unlabeled" in datasets else UNLABELED[:384]
+    batches = take(4, labeled, unlabeled, steps_per_epoch=4)
+    assert [len(y) for _, y in batches] == [32, 32, 32, 4]
+    for name, images in (("labeled", FLOATS[:100]), ("unlabeled", FLOATS[:384])):
+        assert rows(np.concatenate([x[name] for x, _ in batches])) == rows(images)
+    arrays = take(4, LABELED, UNLABELED[:384], steps_per_epoch=4)
+    for name in ("labeled", "unlabeled"):
+        same = all(np.array_equal(x[name], other[name]) for (x, _), (other, _) in zip(batches, arrays, strict=True))
+        assert same == (name not in datasets)
+
+
+def test_a_small_shuffle_buffer_keeps_images_near_their_place():
+    [(x, _)] = take(1, LABELED, as_dataset(UNLABELED), shuffle_buffer=4, unlabeled_batch_size=32)
+    assert rows(x["unlabeled"]) <= rows(FLOATS[:36])
+
+
+def test_a_far_start_step_reads_one_pass_of_a_dataset_at_most():
+    reads = []
+
+    def record(image):
+        reads.append(1)
+        return image
+
+    counted = as_dataset(UNLABELED).map(
+        lambda image: tf.ensure_shape(tf.numpy_function(record, [image], tf.uint8), (8, 8, 1))
+    )
+    take(1, LABELED, counted, start_step=8 * 10**9)
+    assert len(reads) <= 1 + 1000
+
+
+def test_scale_works_inside_graphs():
+    levels = np.arange(256, dtype=np.uint8)
+    np.testing.assert_allclose(tf.function(data.scale)(tf.constant(levels)), data.scale(levels), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"unlabeled": as_dataset((UNLABELED, LABELS.repeat(10)))}, r"`\.map\(lambda image, label: image\)`"),
+        ({"unlabeled": as_dataset(UNLABELED).batch(10)}, r"`unlabeled` is a Dataset of batches.*use `\.unbatch\(\)`"),
+        ({"unlabeled": as_dataset(UNLABELED).repeat()}, r"`unlabeled` is an infinite Dataset.*drop `\.repeat\(\)`"),
+        ({"unlabeled": as_dataset(UNLABELED).filter(lambda _: True)}, "`unlabeled` is a Dataset of unknown size"),
+        ({"unlabeled": as_dataset(UNLABELED).take(0)}, "`unlabeled` is an empty Dataset"),
+        ({"unlabeled": as_dataset({"image": UNLABELED})}, "`unlabeled` is a Dataset of .*It must be a Dataset"),
+        ({"unlabeled": as_dataset(FLOATS * 127)}, "images of `unlabeled` have pixels from -123"),
+        ({"unlabeled": as_dataset(UNLABELED.astype(int))}, "images of `unlabeled` have dtype"),
+        ({"labeled": as_dataset(LABELED[0])}, r"It must be a Dataset of pairs \(image, integer label\)"),
+        ({"labeled": as_dataset((LABELED[0], np.eye(10)[LABELS]))}, "labels of `labeled` look one-hot"),
+        ({"labeled": as_dataset((LABELED[0], LABELS + 10))}, "`labeled` holds the label 10"),
+    ],
+)
+def test_a_wrong_dataset_is_named_in_a_sentence_before_any_training(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make(**arguments)
