@@ -1,7 +1,28 @@
 """Figures of a trained model: pure functions of arrays, and a report that runs a model over a test set."""
 
-from keras_ssvae.evaluation.figures import classification_error, kl_divergence
+from keras_ssvae.evaluation.figures import activated, classification_error, kl_divergence, v_nat
+from keras_ssvae.evaluation.inception import (
+    ClassifierUnavailableError,
+    InceptionScore,
+    inception_score,
+    inception_score_from_probs,
+    load_classifier,
+    sample_classes,
+)
 from keras_ssvae.evaluation.reports import report
 from keras_ssvae.evaluation.ssim import negative_ssim
 
-__all__ = ["classification_error", "kl_divergence", "negative_ssim", "report"]
+__all__ = [
+    "ClassifierUnavailableError",
+    "InceptionScore",
+    "activated",
+    "classification_error",
+    "inception_score",
+    "inception_score_from_probs",
+    "kl_divergence",
+    "load_classifier",
+    "negative_ssim",
+    "report",
+    "sample_classes",
+    "v_nat",
+]

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
+from scipy.special import logsumexp
 
 from keras_ssvae.distributions import mixture_kl
 from keras_ssvae.evaluation.inputs import check_labels
@@ -74,3 +75,70 @@ def kl_divergence(mean: ArrayLike, logvar: ArrayLike, probs: ArrayLike, prior: G
         )
     categorical, gaussian = mixture_kl(probs, mean, logvar, prior.means, prior.variances)
     return float(ops.convert_to_numpy(categorical + gaussian).mean(dtype="float64"))
+
+
+def v_nat(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture) -> np.ndarray:
+    """V-nat of each class and coordinate: how much narrower than the prior the posterior of the class's images is.
+
+    V-nat_kj = log of the mean, over the images of class k, of s_kj^2 / sigma_kj^2(x): 0 where the posterior has the
+    prior's variance and tells nothing of the image, large where it is nearly a point. Only the class's own component
+    counts.
+
+    Args:
+        logvar: Logarithms of the posterior variances sigma_k^2(x), shape (N, K, d).
+        labels: True classes, integers of shape (N,).
+        prior: The prior, with K classes in d dimensions.
+
+    Returns:
+        Nats, float64 of shape (K, d); NaN for a class without images.
+
+    Raises:
+        ValueError: If the shapes do not fit each other and the prior, or a label is out of range.
+
+    Example:
+
+    ```python
+    _, logvar, _ = model.posterior(images)
+    values = v_nat(logvar, labels, model.prior)
+    ```
+
+    Reference: the paper's Section 3.4, after Theorem 1.
+    """
+    logvar = np.asarray(logvar)
+    if logvar.ndim != 3 or logvar.size == 0 or logvar.shape[1:] != prior.means.shape:
+        raise ValueError(
+            f"`logvar` has shape {logvar.shape}; with this prior it must be (examples, {prior.num_classes}, "
+            f"{prior.latent_dim})."
+        )
+    labels = check_labels(labels, len(logvar), prior.num_classes)
+    return v_nat_of_own_components(logvar[np.arange(len(labels)), labels], labels, prior)
+
+
+def v_nat_of_own_components(logvar: np.ndarray, labels: np.ndarray, prior: GaussianMixture) -> np.ndarray:
+    """`v_nat` from the log-variances (N, d) of each image's own component alone."""
+    values = np.full(prior.means.shape, np.nan)
+    for k in np.unique(labels):
+        own = logvar[labels == k].astype("float64")
+        values[k] = np.log(prior.variances[k].astype("float64")) + logsumexp(-own, axis=0) - np.log(len(own))
+    return values
+
+
+def activated(v_nat: ArrayLike, delta: float = 1.0) -> np.ndarray:
+    """The activated latent subspace: which coordinates have a V-nat above delta.
+
+    Args:
+        v_nat: V-nat of any shape, as `v_nat` gives it: (K, d).
+        delta: The threshold in nats.
+
+    Returns:
+        Booleans of the same shape; False where V-nat is NaN.
+
+    Example:
+
+    ```python
+    counts = activated(v_nat(logvar, labels, model.prior)).sum(axis=1)  # the paper's |A_k(1)|
+    ```
+
+    Reference: the paper's Section 3.4, the set A_k(delta).
+    """
+    return np.asarray(v_nat, dtype="float64") > delta

@@ -59,6 +59,24 @@ def check_labels(labels: ArrayLike, num_examples: int, num_classes: int) -> np.n
     return labels.astype("int64")
 
 
+def encode_batches(model: keras.Model, images: ArrayLike, batch_size: int = 500) -> np.ndarray:
+    """Checks images and encodes them batch by batch with `model.encode`.
+
+    Args:
+        model: A model with `encode(x)`.
+        images: Shape (N, H, W, C): uint8, or floats already scaled to [-1, 1].
+        batch_size: Images in a batch.
+
+    Returns:
+        The latent points, float32 of shape (N, d).
+
+    Raises:
+        ValueError: If the images are not as described.
+    """
+    batches = image_batches(images, batch_size)
+    return np.concatenate([_float32(model.encode(ops.convert_to_tensor(batch))) for batch in batches])
+
+
 def decode_batches(model: keras.Model, z: ArrayLike, batch_size: int = 500) -> np.ndarray:
     """Decodes many latent points batch by batch with `model.decode`.
 
@@ -73,4 +91,8 @@ def decode_batches(model: keras.Model, z: ArrayLike, batch_size: int = 500) -> n
     z = np.asarray(z, dtype="float32")
     starts = range(0, len(z), batch_size)
     images = [model.decode(ops.convert_to_tensor(z[start : start + batch_size])) for start in starts]
-    return np.concatenate([ops.convert_to_numpy(batch) for batch in images]).astype("float32")
+    return np.concatenate([_float32(batch) for batch in images])
+
+
+def _float32(tensor) -> np.ndarray:
+    return ops.convert_to_numpy(tensor).astype("float32")

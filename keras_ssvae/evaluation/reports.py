@@ -8,6 +8,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae.distributions import mixture_kl
+from keras_ssvae.evaluation.figures import activated, v_nat_of_own_components
 from keras_ssvae.evaluation.inputs import check_labels, decode_batches, image_batches
 from keras_ssvae.evaluation.ssim import WINDOW_SIZE, negative_ssim
 from keras_ssvae.losses import reconstruction
@@ -36,6 +37,8 @@ def report(model: keras.Model, images: ArrayLike, labels: ArrayLike, batch_size:
         * `negative_ssim`: equation (24), of the decoded grid -15, -14, ..., 15; None where the latent space is not a
           plane or the images are smaller than 11 x 11.
         * `error_percent_per_class`, `kl_gaussian_per_class`: lists by true class, None for a class without images.
+        * `activated_at_1`: by true class, the number of coordinates whose V-nat is above 1; None as above.
+        * `v_nat`: by true class, the list of the d V-nats in nats; None as above. It is what `plots.v_nat` draws.
 
     Raises:
         ValueError: If the images or the labels are not as described.
@@ -47,19 +50,22 @@ def report(model: keras.Model, images: ArrayLike, labels: ArrayLike, batch_size:
     print(f"test error {figures['error_percent']:.2f} %")
     ```
 
-    Reference: the paper's Appendix A.2, Table 3.
+    Reference: the paper's Appendix A.2, Table 3, and A.3, Figure 7.
     """
     prior = model.prior
     batches = image_batches(images, batch_size)
     labels = check_labels(labels, len(images), prior.num_classes)
     terms = {"error_percent": [], "kl_categorical": [], "kl_gaussian": [], "reconstruction": []}
+    own_logvar = []
     for index, x in enumerate(batches):
-        outputs = model.predict_on_batch(x)
+        # Models of mixed precision may answer in half precision, which is too coarse for sums over pixels.
+        outputs = {name: np.asarray(value, "float32") for name, value in model.predict_on_batch(x).items()}
         kl_categorical, kl_gaussian = mixture_kl(
             outputs["probs"], outputs["mean"], outputs["logvar"], prior.means, prior.variances
         )
-        wrong = outputs["probs"].argmax(axis=1) != labels[index * batch_size : (index + 1) * batch_size]
-        terms["error_percent"].append(100.0 * wrong)
+        own = labels[index * batch_size : (index + 1) * batch_size]
+        own_logvar.append(outputs["logvar"][np.arange(len(own)), own])
+        terms["error_percent"].append(100.0 * (outputs["probs"].argmax(axis=1) != own))
         terms["kl_categorical"].append(ops.convert_to_numpy(kl_categorical))
         terms["kl_gaussian"].append(ops.convert_to_numpy(kl_gaussian))
         terms["reconstruction"].append(ops.convert_to_numpy(reconstruction(x, outputs["reconstruction"])))
@@ -73,4 +79,10 @@ def report(model: keras.Model, images: ArrayLike, labels: ArrayLike, batch_size:
     for name in ("error_percent", "kl_gaussian"):
         by_class = (per_example[name][labels == k] for k in range(prior.num_classes))
         figures[f"{name}_per_class"] = [float(values.mean()) if len(values) else None for values in by_class]
+    values = v_nat_of_own_components(np.concatenate(own_logvar), labels, prior)
+    seen = np.isin(np.arange(prior.num_classes), labels)
+    figures["activated_at_1"] = [
+        int(count) if there else None for count, there in zip(activated(values).sum(axis=1), seen, strict=True)
+    ]
+    figures["v_nat"] = [row.tolist() if there else None for row, there in zip(values, seen, strict=True)]
     return figures

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from keras_ssvae.evaluation import classification_error, kl_divergence
+from keras_ssvae.evaluation import activated, classification_error, kl_divergence, v_nat
 from keras_ssvae.priors import GaussianMixture, circle
 
 
@@ -44,6 +44,65 @@ def test_the_originals_figure_is_met(exon_mnist_golden_files):
             prior = GaussianMixture(means, golden["prior_variance"])
             kl = kl_divergence(golden["eval/mean"], golden["eval/logvar"], golden["eval/prob"], prior)
             assert kl == pytest.approx(float(golden["eval/kl"]), rel=1e-6)
+
+
+def test_v_nat_is_the_log_of_the_mean_variance_ratio_of_the_classes_own_component():
+    prior = GaussianMixture([[0.0, 0.0], [5.0, 0.0]], [[4.0, 1.0], [0.5, 3.0]])
+    variance = np.full((3, 2, 2), 99.0)
+    variance[0, 0], variance[2, 0] = [1.0, 1.0], [0.25, 2.0]  # class 0
+    variance[1, 1] = [0.1, 3.0]  # class 1
+    values = v_nat(np.log(variance), [0, 1, 0], prior)
+    assert values.dtype == np.float64
+    expected = [[np.log((4 / 1 + 4 / 0.25) / 2), np.log((1 / 1 + 1 / 2) / 2)], [np.log(0.5 / 0.1), 0.0]]
+    np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)  # the prior is float32
+
+
+def test_v_nat_of_the_prior_itself_is_zero():
+    prior = circle()
+    logvar = np.log(np.repeat(prior.variances[None], 20, axis=0))
+    np.testing.assert_allclose(v_nat(logvar, np.arange(20) % 10, prior), 0.0, atol=1e-6)
+
+
+def test_v_nat_of_variances_beyond_all_floats_is_finite():
+    prior = GaussianMixture([[0.0]], 1.0)
+    np.testing.assert_allclose(v_nat([[[-2000.0]], [[2000.0]]], [0, 0], prior), [[2000.0 - np.log(2)]])
+
+
+def test_a_class_without_images_has_no_v_nat_and_nothing_activated():
+    values = v_nat(np.full((2, 10, 2), -5.0), [3, 3], circle())
+    assert np.isnan(np.delete(values, 3, axis=0)).all()
+    np.testing.assert_allclose(values[3], 5.0 + np.log(4.0))
+    assert activated(values).sum(axis=1).tolist() == [0, 0, 0, 2, 0, 0, 0, 0, 0, 0]
+
+
+def test_activated_means_above_delta():
+    values = [[0.5, 1.0, 1.1], [2.0, -3.0, 1.0]]
+    assert activated(values).tolist() == [[False, False, True], [True, False, False]]
+    assert activated(values, delta=0.4).tolist() == [[True, True, True], [True, False, True]]
+
+
+def test_the_originals_v_nat_is_met(exon_mnist_golden_files):
+    for file in exon_mnist_golden_files:
+        with np.load(file) as golden:
+            means = golden["prior_means"].reshape(golden["eval/mean"].shape[1:])
+            prior = GaussianMixture(means, golden["prior_variance"])
+            values = v_nat(golden["eval/logvar"], golden["eval/y"], prior)
+            np.testing.assert_allclose(values, golden["eval/v_nat"], atol=1e-4)
+            np.testing.assert_array_equal(activated(values).sum(axis=1), golden["eval/activated_at_1"])
+
+
+@pytest.mark.parametrize(
+    ("logvar", "labels", "message"),
+    [
+        (np.zeros((4, 9, 2)), [0] * 4, "`logvar` has shape (4, 9, 2); with this prior it must be (examples, 10, 2)"),
+        (np.zeros((0, 10, 2)), [], "`logvar` has shape (0, 10, 2)"),
+        (np.zeros((4, 10, 2)), [0, 0, 0, 10], "`labels` run from 0 to 10"),
+        (np.zeros((4, 10, 2)), [0, 0, 0], "one integer for each of the 4 examples"),
+    ],
+)
+def test_what_does_not_fit_v_nat_is_refused_in_a_sentence(logvar, labels, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        v_nat(logvar, labels, circle())
 
 
 @pytest.mark.parametrize(

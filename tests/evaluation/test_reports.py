@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ssvae.evaluation import classification_error, kl_divergence, negative_ssim, report
+from keras_ssvae.evaluation import activated, classification_error, kl_divergence, negative_ssim, report, v_nat
 from keras_ssvae.priors import GaussianMixture, circle, one_hot
 
 
@@ -45,6 +45,9 @@ def test_the_report_is_the_figures_of_the_models_outputs():
     assert figures["kl_categorical"] + figures["kl_gaussian"] == pytest.approx(kl, rel=1e-6)
     weights = np.bincount(labels) / len(labels)
     assert np.dot(weights, figures["kl_gaussian_per_class"]) == pytest.approx(figures["kl_gaussian"], rel=1e-6)
+    values = v_nat(outputs["logvar"], labels, model.prior)
+    np.testing.assert_allclose(figures["v_nat"], values, rtol=1e-6)
+    assert figures["activated_at_1"] == activated(values).sum(axis=1).tolist() == [0, 2, 2]
     levels = images[:, 0, 0, 0]
     assert figures["reconstruction"] == pytest.approx(np.mean(144 * (levels / 2) ** 2 / 2), rel=1e-6)
 
@@ -66,13 +69,29 @@ def test_bytes_and_scaled_floats_give_the_same_report():
     from_floats = report(model, flat_images((levels - 127.5) / 127.5), labels)
     assert from_bytes.keys() == from_floats.keys()
     for name, value in from_bytes.items():
-        assert value == pytest.approx(from_floats[name], rel=1e-5), name
+        np.testing.assert_allclose(value, from_floats[name], rtol=1e-5, err_msg=name)
+
+
+def test_half_precision_outputs_of_colour_images_are_summed_in_full():
+    class Half(Fake):
+        def call(self, x):
+            outputs = super().call(x)
+            return {name: ops.cast(value, "bfloat16") for name, value in outputs.items()}
+
+    images = np.broadcast_to(np.float32([0.5, -0.25, 1.0])[:, None, None, None], (3, 20, 12, 3))
+    figures = report(Half(one_hot(3, 5)), images, np.array([0, 1, 2]))
+    assert figures["reconstruction"] == pytest.approx(720 * np.mean(np.square([0.25, 0.125, 0.5])) / 2, rel=1e-6)
+    np.testing.assert_allclose(figures["v_nat"][2], 1.0 + np.log([0.1, 0.1, 0.1, 1.0, 1.0]), rtol=1e-6)
+    assert json.loads(json.dumps(figures)) == figures
 
 
 def test_what_cannot_be_computed_is_none_and_the_report_is_json():
     figures = report(Fake(one_hot(3, 5)), flat_images([0.5]), np.array([1]))
     assert figures["negative_ssim"] is None
     assert figures["error_percent_per_class"] == [None, 100.0, None]
+    assert figures["activated_at_1"] == [None, 0, None]
+    np.testing.assert_allclose(figures["v_nat"][1], 0.5 + np.log([0.1, 0.1, 0.1, 1.0, 1.0]), rtol=1e-6)
+    assert figures["v_nat"][0] is None
     assert json.loads(json.dumps(figures)) == figures
     assert (
         report(Fake(GaussianMixture([[0, 0], [1, 1]], 1)), flat_images([0], 8), np.array([0]))["negative_ssim"] is None

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
-from matplotlib.patches import Ellipse
+from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.patheffects import withStroke
 
 from keras_ssvae.priors import GaussianMixture
@@ -105,6 +105,50 @@ def displayable(images: np.ndarray, value_range: tuple[float, float]) -> np.ndar
 
 def show(ax: Axes, image: np.ndarray, extent: tuple[float, float, float, float]) -> None:
     ax.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1, extent=extent)
+
+
+GAP = 2  # pixels between the tiles of a mosaic
+
+
+def mosaic(ax: Axes, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draws displayable tiles (rows, columns, H, W, channels) with gaps; returns the centres of columns and of rows.
+
+    One unit of the axes is one pixel, the first row on top, the left upper corner at (0, 0).
+    """
+    rows, columns, height, width, channels = tiles.shape
+    sheet = np.ones((rows, height + GAP, columns, width + GAP, channels), "float32")
+    sheet[:, :height, :, :width] = tiles.transpose(0, 2, 1, 3, 4)
+    sheet = sheet.reshape(rows * (height + GAP), columns * (width + GAP), channels)[:-GAP, :-GAP]
+    show(ax, sheet, extent=(0, sheet.shape[1], sheet.shape[0], 0))
+    ax.set(xticks=[], yticks=[], anchor="NW")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return np.arange(columns) * (width + GAP) + width / 2, np.arange(rows) * (height + GAP) + height / 2
+
+
+def outline(ax: Axes, column: int, row: int, tiles: np.ndarray) -> None:
+    """Draws a frame around a tile of a mosaic."""
+    height, width = tiles.shape[2:4]
+    corner = column * (width + GAP) - GAP / 2, row * (height + GAP) - GAP / 2
+    frame = Rectangle(corner, width + GAP, height + GAP, fill=False, edgecolor=PALETTE[1], linewidth=1.8, clip_on=False)
+    ax.add_patch(frame)
+
+
+def in_rows(tiles: np.ndarray, columns: int) -> np.ndarray:
+    """Arranges tiles (n, H, W, channels) in rows, the last one filled up with white."""
+    columns = min(columns, len(tiles))
+    missing = -len(tiles) % columns
+    filled = np.concatenate([tiles, np.ones((missing, *tiles.shape[1:]), tiles.dtype)])
+    return filled.reshape(-1, columns, *tiles.shape[1:])
+
+
+def one_image(name: str, image: np.ndarray) -> np.ndarray:
+    """An image (H, W, C), or a batch of one, as a batch of one."""
+    image = np.asarray(image)
+    batch = image[None] if image.ndim == 3 else image
+    if batch.ndim != 4 or len(batch) != 1:
+        raise ValueError(f"`{name}` has shape {image.shape}; it must be one image, (height, width, channels).")
+    return batch
 
 
 def log_scale(ax: Axes) -> None:

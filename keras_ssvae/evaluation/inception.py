@@ -1,0 +1,307 @@
+"""The Inception Score: how sure a classifier is of generated images, and how many classes it sees in them."""
+
+import hashlib
+import http.client
+import os
+import shutil
+import threading
+import time
+import urllib.request
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike
+from scipy.special import rel_entr
+
+from keras_ssvae.evaluation.inputs import decode_batches, image_batches
+
+_WEIGHTS_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
+_WEIGHTS_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{_WEIGHTS_FILE}"
+_WEIGHTS_MD5 = "9a0d58056eeedaa3f26cb7ebd46da564"
+# A download that brings no new byte for so long is given up.
+_PATIENCE_SECONDS = 10.0
+
+
+class ClassifierUnavailableError(RuntimeError):
+    """The classifier of the Inception Score is neither on this machine nor downloadable, or its file is damaged."""
+
+
+class InceptionScore(NamedTuple):
+    """An Inception Score, with what decides whether it can be compared with another.
+
+    Attributes:
+        mean: The mean over the splits: from 1, all images alike to the classifier, to its number of classes.
+        deviation: The standard deviation over the splits.
+        splits: How many splits.
+        classifier: Which classifier scored. Scores of different classifiers cannot be compared.
+    """
+
+    mean: float
+    deviation: float
+    splits: int
+    classifier: str
+
+
+def inception_score_from_probs(
+    probs: ArrayLike, splits: int = 50, classifier: str = "the given probabilities"
+) -> InceptionScore:
+    """The Inception Score of class probabilities: in each split exp(mean of KL(p(y | x) || mean of p(y | x))).
+
+    A split's score grows with its number of images, which limits how well the classes can be told from their mean:
+    compare only scores with equal numbers of images and splits.
+
+    Args:
+        probs: Class probabilities, shape (N, K). Their order decides the splits, so it must be random.
+        splits: Into how many consecutive parts of equal size (give or take one) the images are split.
+        classifier: What to call the classifier in the result.
+
+    Returns:
+        An `InceptionScore`.
+
+    Raises:
+        ValueError: If the rows are not probabilities, or there are fewer images than splits.
+
+    Example:
+
+    ```python
+    inception_score_from_probs([[1, 0], [0, 1]] * 10, splits=2).mean  # 2.0: two classes, each image surely of one
+    ```
+
+    Reference: Salimans et al.: Improved techniques for training GANs, 2016.
+    """
+    probs = np.asarray(probs, dtype="float64")
+    if probs.ndim != 2 or probs.shape[1] < 2:
+        raise ValueError(f"`probs` has shape {probs.shape}; it must be (images, classes), with at least 2 classes.")
+    _check_probabilities("`probs` holds", probs)
+    _check_splits(splits, len(probs))
+    scores = []
+    for part in np.array_split(probs, splits):
+        divergence = rel_entr(part, part.mean(axis=0)).sum(axis=1)
+        scores.append(np.exp(divergence.mean()))
+    return InceptionScore(float(np.mean(scores)), float(np.std(scores)), splits, classifier)
+
+
+def inception_score(
+    images: ArrayLike,
+    classifier: keras.Model | str | PathLike | None = None,
+    splits: int = 50,
+    batch_size: int = 100,
+) -> InceptionScore:
+    """The Inception Score of images, by the ImageNet classifier InceptionV3 or by one of your own.
+
+    The images are brought to the classifier's size by nearest neighbour; grey ones are given as many equal channels
+    as it takes. The score of another classifier than InceptionV3 is a figure of its own, not the published one: the
+    result says which classifier scored.
+
+    Args:
+        images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1], in random order.
+        classifier: A Keras model, or the path of a `.keras` file, that maps images in [-1, 1] to class probabilities.
+            By default InceptionV3 with its ImageNet weights, as `load_classifier` finds them.
+        splits: Into how many parts the images are split.
+        batch_size: Images in a batch.
+
+    Returns:
+        An `InceptionScore`.
+
+    Raises:
+        ClassifierUnavailableError: If there is no `classifier` and the weights of InceptionV3 cannot be had.
+        ValueError: If the images are not as described, or the classifier does not take or give what it must.
+
+    Example:
+
+    ```python
+    print(inception_score(sample_classes(model)))  # the paper's setting
+    ```
+
+    Reference: the paper's Table 2; Salimans et al.: Improved techniques for training GANs, 2016.
+    """
+    batches = image_batches(images, batch_size)
+    _check_splits(splits, len(images))
+    if classifier is None:
+        name = "InceptionV3 (ImageNet)"
+    else:
+        name = classifier.name if isinstance(classifier, keras.Model) else str(classifier)
+    model = load_classifier(classifier)
+    shape = np.shape(images)[1:]
+    height, width, channels = _input_size(model, name, shape)
+    # Indices instead of `ops.image.resize`: the backends' nearest neighbours are not the same.
+    rows, columns = _nearest(shape[0], height), _nearest(shape[1], width)
+    repeats = channels if shape[2] == 1 else 1
+    probs = []
+    for x in batches:
+        x = ops.take(ops.take(ops.convert_to_tensor(x), rows, axis=1), columns, axis=2)
+        batch = np.asarray(model.predict_on_batch(ops.repeat(x, repeats, axis=3)), dtype="float64")
+        if batch.ndim != 2 or batch.shape[1] < 2:
+            raise ValueError(
+                f"`classifier` {name} gives {batch.shape} for a batch of {len(x)}; it must give class probabilities, "
+                f"({len(x)}, classes), of at least 2 classes."
+            )
+        _check_probabilities(f"`classifier` {name} gives", batch)
+        probs.append(batch)
+    return inception_score_from_probs(np.concatenate(probs), splits, name)
+
+
+def sample_classes(
+    model: keras.Model, images_per_class: int = 1000, seed: int = 0, batch_size: int = 500
+) -> np.ndarray:
+    """Generates equally many images of each class from the prior, in random order, as the Inception Score wants them.
+
+    Args:
+        model: A model with `prior` and `decode(z)`.
+        images_per_class: Latent points drawn from each component of the prior; 10 classes give the paper's 10,000.
+        seed: The same seed gives the same latent points in the same order.
+        batch_size: Images decoded at once.
+
+    Returns:
+        The images, float32 of shape (K images_per_class, H, W, C).
+
+    Raises:
+        ValueError: If `images_per_class` is below 1.
+
+    Example:
+
+    ```python
+    images = sample_classes(model)
+    ```
+
+    Reference: the paper's Table 2 and its released code.
+    """
+    if images_per_class < 1:
+        raise ValueError(f"`images_per_class` is {images_per_class}; it must be at least 1.")
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(model.prior.num_classes), images_per_class))
+    noise = rng.standard_normal((len(labels), model.prior.latent_dim), dtype=np.float32)
+    return decode_batches(model, model.prior.means[labels] + np.sqrt(model.prior.variances[labels]) * noise, batch_size)
+
+
+def load_classifier(classifier: keras.Model | str | PathLike | None = None) -> keras.Model:
+    """Returns the classifier that `inception_score` would use; call it early to fail before the work, not after it.
+
+    Args:
+        classifier: A Keras model, which is returned as it is; the path of a `.keras` file; or None for InceptionV3.
+            Its ImageNet weights are looked for in `models/` of `$KERAS_HOME` or `~/.keras`, where Keras keeps them,
+            and downloaded otherwise (96 MB), unless the network brings nothing for 10 seconds.
+
+    Returns:
+        The Keras model.
+
+    Raises:
+        ClassifierUnavailableError: If the weights of InceptionV3 cannot be had.
+        ValueError: If a path leads to no Keras model.
+
+    Example:
+
+    ```python
+    classifier = load_classifier()  # before a long training
+    ```
+    """
+    if isinstance(classifier, keras.Model):
+        return classifier
+    if classifier is None:
+        return keras.applications.InceptionV3(weights=str(_inception_weights()))
+    if not Path(classifier).is_file():
+        raise ValueError(f"`classifier` is {str(classifier)!r}, but there is no such file; it must be a `.keras` file.")
+    try:
+        return keras.models.load_model(classifier, compile=False)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise ValueError(
+            f"`classifier` is {str(classifier)!r}, but that file cannot be read as a Keras model ({error})."
+        ) from error
+
+
+def _inception_weights() -> Path:
+    path = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models" / _WEIGHTS_FILE
+    remedy = (
+        f'put a copy of {_WEIGHTS_URL} there (where there is a network, `python -c "import keras; '
+        'keras.applications.InceptionV3()"` fetches it), or name a classifier of your own, a `.keras` file whose '
+        "outputs are class probabilities; its score is then not the published one"
+    )
+    if path.exists():
+        if _md5(path) != _WEIGHTS_MD5:
+            raise ClassifierUnavailableError(f"{path} is not the file of Keras' InceptionV3, or is damaged: {remedy}.")
+        return path
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        reason = _download(_WEIGHTS_URL, temporary)
+        if reason is None and _md5(temporary) != _WEIGHTS_MD5:
+            reason = "the download brought another file"
+        if reason is None:
+            os.replace(temporary, path)
+            return path
+    except OSError as error:
+        reason = str(error)
+    finally:
+        temporary.unlink(missing_ok=True)
+    raise ClassifierUnavailableError(
+        f"The weights of InceptionV3 are not at {path} and could not be downloaded ({reason}): {remedy}."
+    )
+
+
+def _download(url: str, path: Path) -> str | None:
+    """Downloads in a thread, since looking up a host's name knows no time limit; returns None, or why it failed."""
+    failure = []
+
+    def fetch():
+        try:
+            with urllib.request.urlopen(url, timeout=_PATIENCE_SECONDS) as response, path.open("wb") as file:
+                shutil.copyfileobj(response, file)
+        except (OSError, http.client.HTTPException) as error:
+            failure.append(str(error))
+
+    worker = threading.Thread(target=fetch, daemon=True)
+    worker.start()
+    size, since = 0, time.monotonic()
+    while worker.is_alive():
+        worker.join(0.2)
+        current = path.stat().st_size if path.exists() else 0
+        if current != size:
+            size, since = current, time.monotonic()
+        elif time.monotonic() - since > _PATIENCE_SECONDS:
+            return f"no progress for {_PATIENCE_SECONDS:g} seconds"
+    return failure[0] if failure else None
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def _input_size(model: keras.Model, name: str, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Height, width and channels that the classifier takes; where it leaves one open, the images'."""
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        raise ValueError(
+            f"`classifier` {name} takes {shape}; it must have one input, images (None, height, width, channels)."
+        )
+    size = tuple(given if given is not None else own for given, own in zip(shape[1:], image_shape, strict=True))
+    if image_shape[2] not in (1, size[2]):
+        raise ValueError(
+            f"`classifier` {name} takes images of {size[2]} channels, but `images` have {image_shape[2]}; they must "
+            "have as many, or 1."
+        )
+    return size
+
+
+def _nearest(size: int, new_size: int) -> np.ndarray:
+    """For each new pixel the old one in which its centre lies."""
+    return ((2 * np.arange(new_size) + 1) * size // (2 * new_size)).astype("int32")
+
+
+def _check_splits(splits: int, num_images: int) -> None:
+    if not 1 <= splits <= num_images:
+        raise ValueError(f"`splits` is {splits}; it must be at least 1 and at most the number of images, {num_images}.")
+
+
+def _check_probabilities(whose: str, probs: np.ndarray) -> None:
+    low, sums = probs.min(), probs.sum(axis=1)
+    if not (low >= 0.0 and np.abs(sums - 1.0).max() <= 1e-3):  # written so that NaN fails
+        raise ValueError(
+            f"{whose} numbers from {low:g} to {probs.max():g} that sum to {sums.min():g} to {sums.max():g}; they must "
+            "be class probabilities, not negative and with the sum 1. If they are logits, end the classifier with a "
+            "softmax."
+        )

@@ -1,0 +1,27 @@
+"""Figures of models and their latent spaces: functions that return a `matplotlib.figure.Figure`.
+
+Save a figure with `figure.savefig(path)`. No display is needed, and no global state of matplotlib is touched.
+"""
+
+from keras_ssvae.plots.decoded import check_is_plane, grid, image_interpolation, interpolation, path, reconstructions
+from keras_ssvae.plots.scatters import latent, prior, scatter
+from keras_ssvae.plots.subspace import activated_noise, axis_sweep, perturbation, v_nat, v_nat_correlation
+from keras_ssvae.plots.training import curves
+
+__all__ = [
+    "activated_noise",
+    "axis_sweep",
+    "check_is_plane",
+    "curves",
+    "grid",
+    "image_interpolation",
+    "interpolation",
+    "latent",
+    "path",
+    "perturbation",
+    "prior",
+    "reconstructions",
+    "scatter",
+    "v_nat",
+    "v_nat_correlation",
+]

@@ -1,0 +1,262 @@
+"""Figures of what the decoder makes of latent points: a grid, the way from one to another, reconstructions."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from keras_ssvae.evaluation.inputs import check_labels, decode_batches, encode_batches, image_batches
+from keras_ssvae.plots import _drawing
+from keras_ssvae.priors import GaussianMixture
+
+
+def grid(
+    model: keras.Model,
+    extent: float = 15.0,
+    n: int = 11,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    title: str = "Decoded grid of the latent plane",
+) -> Figure:
+    """Decodes a square grid of the latent plane: the bottom row of the paper's Figure 2.
+
+    Each image stands at its own z, the second axis pointing up, so that the figure matches the scatter plots.
+
+    Args:
+        model: A model with `decode(z)` that takes z of shape (n, 2).
+        extent: The grid runs from -extent to extent on both axes.
+        n: Grid points on each axis, at least 2; the default steps by 3.
+        value_range: Pixel values shown as black and white.
+        title: The figure's title.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the model's latent space is not a plane, or an argument is out of range.
+
+    Example:
+
+    ```python
+    plots.grid(model).savefig("grid.png")
+    ```
+
+    Reference: the paper's Figure 2, bottom.
+    """
+    check_is_plane(model)
+    if n < 2 or not extent > 0:
+        raise ValueError(f"`n` is {n} and `extent` is {extent}; `n` must be at least 2 and `extent` positive.")
+    ticks = np.linspace(-extent, extent, n)
+    z = np.stack(np.meshgrid(ticks, ticks[::-1]), axis=-1).reshape(-1, 2)  # top row first
+    tiles = _drawing.displayable(decode_batches(model, z), value_range)
+    height, width, channels = tiles.shape[1:]
+    mosaic = tiles.reshape(n, n, height, width, channels).transpose(0, 2, 1, 3, 4)
+    figure = Figure(figsize=(6.4, 6.4), layout="constrained")
+    ax = _drawing.plain_axes(figure.add_subplot(), title)
+    edge = extent * n / (n - 1)  # half a tile beyond the outermost points
+    _drawing.show(ax, mosaic.reshape(n * height, n * width, channels), extent=(-edge, edge, -edge, edge))
+    shown = ticks[:: -(-n // 11)]
+    ax.set(xticks=shown, yticks=shown, xlabel="$z_1$", ylabel="$z_2$")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return figure
+
+
+def interpolation(
+    model: keras.Model, labels: tuple[int, int] = (0, 1), n: int = 10, class_names: Sequence[str] | None = None
+) -> Figure:
+    """Decodes the straight path between two classes' prior centres: the right panel of the paper's Figure 3.
+
+    In a latent plane the path is drawn beside the images, over the prior's ellipses.
+
+    Args:
+        model: A model with `prior` and `decode(z)`.
+        labels: The classes at the two ends.
+        n: Images, both ends included, at least 2.
+        class_names: The classes' names; their numbers by default.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If there is no such class, or `n` is below 2.
+
+    Example:
+
+    ```python
+    plots.interpolation(model, labels=(0, 1)).savefig("interpolation.png")
+    ```
+
+    Reference: the paper's Figure 3.
+    """
+    prior = model.prior
+    start, end = prior.means[check_labels(labels, 2, prior.num_classes)]
+    names = [str(label) if class_names is None else class_names[label] for label in labels]
+    title = f"From A, the centre of class {names[0]}, to B, the centre of class {names[1]}"
+    return path(model, start, end, n, prior=prior, title=title)
+
+
+def path(
+    model: keras.Model,
+    start: ArrayLike,
+    end: ArrayLike,
+    n: int = 10,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    prior: GaussianMixture | None = None,
+    title: str = "Decoded path in the latent space",
+) -> Figure:
+    """Decodes equally spaced points between two points A and B of the latent space.
+
+    Args:
+        model: A model with `decode(z)`.
+        start: The point A, shape (d,).
+        end: The point B, shape (d,).
+        n: Images, both ends included, at least 2.
+        value_range: Pixel values shown as black and white.
+        prior: In a latent plane, draws the path over this prior's ellipses.
+        title: The figure's title.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the points have no common dimension, or `n` is below 2.
+
+    Example:
+
+    ```python
+    plots.path(model, start=[0, 0], end=[3, 3]).savefig("path.png")
+    ```
+    """
+    start, end = np.asarray(start, dtype="float32"), np.asarray(end, dtype="float32")
+    if start.ndim != 1 or start.shape != end.shape:
+        raise ValueError(f"`start` and `end` have shapes {start.shape} and {end.shape}; both must be (d,).")
+    if n < 2:
+        raise ValueError(f"`n` is {n}; a path needs at least its 2 ends.")
+    z = np.linspace(start, end, n)
+    tiles = _drawing.displayable(decode_batches(model, z), value_range)
+    strip = tiles.transpose(1, 0, 2, 3).reshape(tiles.shape[1], -1, tiles.shape[3])
+
+    has_map = prior is not None and prior.latent_dim == 2
+    figure = Figure(figsize=((2.4 if has_map else 0.0) + 1.0 * n, 2.6 if has_map else 1.7), layout="constrained")
+    if has_map:
+        left, ax = figure.subplots(1, 2, width_ratios=(2.2, n))
+        _drawing.draw_path(_drawing.plain_axes(left), z, prior)
+    else:
+        ax = figure.add_subplot()
+    _drawing.plain_axes(ax, title)
+    _drawing.show(ax, strip, extent=(0, n, 0, tiles.shape[1] / tiles.shape[2]))
+    ax.set(yticks=[], xticks=[0.5, n - 0.5], xticklabels=["A", "B"])
+    ax.tick_params(length=0, labelsize=11)
+    ax.spines[:].set_visible(False)
+    return figure
+
+
+def image_interpolation(
+    model: keras.Model,
+    a: ArrayLike,
+    b: ArrayLike,
+    n: int = 10,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    title: str = "From image A to image B: the originals at the ends, between them the decoded path",
+) -> Figure:
+    """Decodes the straight path between two encoded images, beside the images themselves: the paper's Figure 4.
+
+    Args:
+        model: A model with `encode(x)` and `decode(z)`.
+        a: The images on the left, shape (N, H, W, C), or one image (H, W, C): uint8, or floats scaled to [-1, 1].
+        b: As many images, for the right. Each pair is a row.
+        n: Decoded images on a path, those of both ends included, at least 2.
+        value_range: Pixel values shown as black and white.
+        title: The figure's title.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the images are not as described, or `n` is below 2.
+
+    Example:
+
+    ```python
+    plots.image_interpolation(model, data.test_images[:3], data.test_images[3:6]).savefig("images.png")
+    ```
+
+    Reference: the paper's Figure 4.
+    """
+    a, b = (np.asarray(images)[None] if np.ndim(images) == 3 else np.asarray(images) for images in (a, b))
+    if a.shape != b.shape:
+        raise ValueError(f"`a` and `b` have shapes {a.shape} and {b.shape}; they must be equal.")
+    if n < 2:
+        raise ValueError(f"`n` is {n}; a path needs at least its 2 ends.")
+    paths = np.linspace(encode_batches(model, a), encode_batches(model, b), n, axis=1)
+    decoded = decode_batches(model, paths.reshape(len(a) * n, -1))
+    decoded = _drawing.displayable(decoded, value_range).reshape(len(a), n, *a.shape[1:])
+    ends = [_drawing.displayable(_scaled(images), (-1.0, 1.0))[:, None] for images in (a, b)]
+    tiles = np.concatenate([ends[0], decoded, ends[1]], axis=1)
+    figure = Figure(figsize=(0.85 * (n + 2), 0.85 * len(a) + 0.7), layout="constrained")
+    ax = _drawing.plain_axes(figure.add_subplot(), title)
+    centres, _ = _drawing.mosaic(ax, tiles)
+    for row in range(len(a)):
+        for column in (0, n + 1):
+            _drawing.outline(ax, column, row, tiles)
+    ax.set(xticks=centres[[0, -1]], xticklabels=["A", "B"])
+    ax.tick_params(labelsize=11)
+    return figure
+
+
+def reconstructions(
+    model: keras.Model,
+    images: ArrayLike,
+    columns: int = 10,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    title: str = "Images, and below each what the model makes of it",
+) -> Figure:
+    """Draws images above their reconstructions: the paper's Figures 11 and 12.
+
+    Args:
+        model: A model with `encode(x)` and `decode(z)`.
+        images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
+        columns: Images in a row.
+        value_range: Pixel values of the reconstructions shown as black and white.
+        title: The figure's title.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the images are not as described, or `columns` is below 1.
+
+    Example:
+
+    ```python
+    plots.reconstructions(model, data.test_images[:50]).savefig("reconstructions.png")
+    ```
+
+    Reference: the paper's Figures 11 and 12.
+    """
+    if columns < 1:
+        raise ValueError(f"`columns` is {columns}; it must be at least 1.")
+    recovered = _drawing.displayable(decode_batches(model, encode_batches(model, images)), value_range)
+    originals = _drawing.displayable(_scaled(images), (-1.0, 1.0))
+    tiles = _drawing.in_rows(np.concatenate([originals, recovered], axis=1), columns)  # a tile is a pair
+    rows, columns = tiles.shape[:2]
+    # Wide enough for the title.
+    figure = Figure(figsize=(max(0.75 * columns, 5.0), 1.5 * rows + 0.4), layout="constrained")
+    _drawing.mosaic(_drawing.plain_axes(figure.add_subplot(), title), tiles)
+    return figure
+
+
+def check_is_plane(model: keras.Model) -> None:
+    """Raises a `ValueError` if the model says that its latent space is not two-dimensional."""
+    latent_dim = getattr(model, "latent_dim", 2)
+    if latent_dim != 2:
+        raise ValueError(
+            f"The model's `latent_dim` is {latent_dim}; an image grid needs a latent plane, `latent_dim` 2. For more "
+            "dimensions draw a path between two points instead."
+        )
+
+
+def _scaled(images: ArrayLike) -> np.ndarray:
+    return np.concatenate(list(image_batches(images)))

@@ -1,0 +1,160 @@
+"""Figures of points in the latent space."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from keras_ssvae.evaluation.inputs import check_labels, image_batches
+from keras_ssvae.plots import _drawing
+from keras_ssvae.priors import GaussianMixture
+
+
+def prior(prior: GaussianMixture, n: int = 3000, seed: int = 0, class_names: Sequence[str] | None = None) -> Figure:
+    """Draws samples from p(z), coloured by class: the paper's Figure 1.
+
+    Args:
+        prior: The prior; with more than two dimensions its samples are shown on their two principal axes.
+        n: How many samples.
+        seed: Seed of the samples.
+        class_names: Names written at the classes' centres; their numbers by default.
+
+    Returns:
+        The figure.
+
+    Example:
+
+    ```python
+    plots.prior(priors.circle()).savefig("prior.png")
+    ```
+
+    Reference: the paper's Figure 1.
+    """
+    z, labels = prior.sample(n, seed)
+    return scatter(z, labels, prior=prior, class_names=class_names, title="Samples from the prior p(z)")
+
+
+def latent(
+    model: keras.Model,
+    images: ArrayLike,
+    labels: ArrayLike,
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+    batch_size: int = 500,
+) -> Figure:
+    """Draws one z ~ q(z | x) for each image, coloured by its label: the top row of the paper's Figure 2.
+
+    The thin ellipses are the prior's, at two standard deviations. The axes are those of `prior(model.prior)`; where
+    points lie outside, the figure says how many.
+
+    Args:
+        model: A model with `prior` and `posterior(x)`, which returns mean, logvar (B, K, d) and probs (B, K).
+        images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
+        labels: True classes, integers of shape (N,).
+        seed: Seed of the samples.
+        class_names: Names written at the classes' medians; their numbers by default.
+        batch_size: Images in a batch.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the images or the labels are not as described.
+
+    Example:
+
+    ```python
+    plots.latent(model, data.test_images, data.test_labels).savefig("latent.png")
+    ```
+
+    Reference: the paper's Figure 2, top.
+    """
+    rng = np.random.default_rng(seed)
+    samples = []
+    for x in image_batches(images, batch_size):
+        mean, logvar, probs = (ops.convert_to_numpy(output) for output in model.posterior(ops.convert_to_tensor(x)))
+        gumbel = rng.gumbel(size=probs.shape)
+        component = np.argmax(np.log(np.maximum(probs, 1e-30)) + gumbel, axis=1)
+        rows = np.arange(len(x))
+        noise = rng.standard_normal(mean[:, 0].shape)
+        samples.append(mean[rows, component] + np.exp(logvar[rows, component] / 2) * noise)
+    return scatter(
+        np.concatenate(samples),
+        labels,
+        prior=model.prior,
+        class_names=class_names,
+        title="Latent variables z ~ q(z | x), coloured by label",
+    )
+
+
+def scatter(
+    z: ArrayLike,
+    labels: ArrayLike,
+    prior: GaussianMixture | None = None,
+    class_names: Sequence[str] | None = None,
+    title: str = "",
+) -> Figure:
+    """Draws latent variables coloured by class, each class's name at its median.
+
+    Args:
+        z: Latent variables, shape (n, d), n and d at least 2. With d > 2 they are shown on their two principal axes.
+        labels: Classes, integers of shape (n,).
+        prior: Draws its ellipses at two standard deviations, with a small name in those that their class has left. In
+            the plane it also decides the axes, so that figures of one prior can be compared.
+        class_names: One name for each class; the class's number by default.
+        title: The figure's title.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If a shape or a label is wrong.
+
+    Example:
+
+    ```python
+    plots.scatter(encoder.predict(images), labels).savefig("latent.png")
+    ```
+    """
+    z = np.asarray(z, dtype="float64")
+    if z.ndim != 2 or min(z.shape) < 2:
+        raise ValueError(f"`z` has shape {z.shape}; a scatter plot needs (points, dimensions), at least 2 of each.")
+    if not np.isfinite(z).all():
+        raise ValueError("`z` must hold finite numbers only, but it holds NaN or infinity: has training diverged?")
+    if prior is not None and prior.latent_dim != z.shape[1]:
+        raise ValueError(f"`z` has {z.shape[1]} dimensions, but the prior has {prior.latent_dim}; they must be equal.")
+    if prior is not None:
+        num_classes = prior.num_classes
+    else:
+        num_classes = len(class_names) if class_names is not None else int(np.max(labels, initial=0)) + 1
+    labels = check_labels(labels, len(z), num_classes)
+    names = [str(k) for k in range(num_classes)] if class_names is None else list(class_names)
+    if len(names) != num_classes:
+        raise ValueError(f"`class_names` has {len(names)} names; there are {num_classes} classes.")
+
+    origin, axes, axis_names = _drawing.plane(z)
+    points = (z - origin) @ axes
+    figure = Figure(figsize=(6.4, 6.4), layout="constrained")
+    ax = _drawing.plain_axes(figure.add_subplot(), title)
+    ax.set(aspect="equal", xlabel=axis_names[0], ylabel=axis_names[1])
+    # Small classes stay visible and no class covers the others: the points are drawn in one call, in mixed order.
+    order = np.random.default_rng(0).permutation(len(points))
+    colours = np.array([_drawing.colour(k) for k in range(num_classes)])[labels]
+    size = float(np.clip(24_000 / len(points), 3.0, 14.0))
+    ax.scatter(*points[order].T, s=size, c=colours[order], alpha=0.6, linewidths=0, rasterized=True)
+    medians = {k: np.median(points[labels == k], axis=0) for k in np.unique(labels)}
+    if prior is not None:
+        centres = (prior.means - origin) @ axes
+        covariances = np.einsum("di,kd,dj->kij", axes, prior.variances, axes)
+        for k in range(num_classes):
+            ax.add_patch(_drawing.two_sigma_ellipse(centres[k], covariances[k], edgecolor=_drawing.colour(k)))
+            if not _drawing.is_inside(medians.get(k), centres[k], covariances[k]):
+                ax.text(*centres[k], names[k], color="#999999", fontsize=9, ha="center", va="center", clip_on=True)
+        if z.shape[1] == 2:
+            _drawing.fix_limits(ax, centres, covariances, points)
+    for k, median in medians.items():
+        _drawing.label_point(ax, median, names[k])
+    return figure

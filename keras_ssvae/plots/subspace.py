@@ -1,0 +1,344 @@
+"""Figures of the activated latent subspace: V-nat, and what the coordinates do to an image."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from keras_ssvae.evaluation import activated
+from keras_ssvae.evaluation.inputs import decode_batches, encode_batches
+from keras_ssvae.plots import _drawing
+
+
+def v_nat(
+    values: ArrayLike,
+    classes: int | Sequence[int] | None = None,
+    class_names: Sequence[str] | None = None,
+    delta: float = 1.0,
+) -> Figure:
+    """Draws V-nat of each latent coordinate, those above delta in colour: the paper's Figures 5(a) and 7.
+
+    Args:
+        values: V-nat in nats, shape (K, d), as `evaluation.v_nat` or `evaluation.report` give it.
+        classes: The class or the classes to draw; by default all, on common axes.
+        class_names: The K classes' names; their numbers by default.
+        delta: From which V-nat on a coordinate counts as activated.
+
+    Returns:
+        The figure. Coordinates count from 0.
+
+    Raises:
+        ValueError: If a shape is wrong, there is no such class, or a class to be drawn has no V-nat.
+
+    Example:
+
+    ```python
+    values = evaluation.report(model, data.test_images, data.test_labels)["v_nat"]
+    plots.v_nat(values, classes=1, class_names=data.class_names).savefig("v_nat.png")
+    ```
+
+    Reference: the paper's Figures 5(a) and 7.
+    """
+    names = _class_names(values, class_names)
+    drawn = range(len(names)) if classes is None else [classes] if np.ndim(classes) == 0 else list(classes)
+    if not len(drawn) or not all(0 <= k < len(names) for k in drawn):
+        raise ValueError(f"`classes` is {classes}; with {len(names)} classes they must be 0 to {len(names) - 1}.")
+    values = _v_nats(values, drawn)
+    columns = 1 if len(values) == 1 else 2
+    rows = -(-len(values) // columns)
+    figure = Figure(
+        figsize=(6.4 if columns == 1 else 9.6, 3.2 if rows == 1 else 1.7 * rows + 0.3), layout="constrained"
+    )
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    coordinates = np.arange(values.shape[1])
+    width = float(np.clip(300 / columns / len(coordinates), 0.8, 6.0))
+    for ax, row, k in zip(axes.flat, values, drawn, strict=False):
+        active = activated(row, delta)
+        _drawing.plain_axes(ax, f"{names[k]}: {active.sum()} of {len(row)} coordinates activated")
+        for which, colour in ((~active, _drawing.PALETTE[2]), (active, _drawing.PALETTE[0])):
+            ax.vlines(coordinates[which], 0, row[which], color=colour, linewidth=width)
+        ax.axhline(0, color="#999999", linewidth=0.8)
+        ax.axhline(delta, color=_drawing.INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        ax.annotate(
+            rf"$\delta = {delta:g}$", (1, delta), xycoords=("axes fraction", "data"), xytext=(3, 0),
+            textcoords="offset points", va="center", fontsize=9, color=_drawing.INK, annotation_clip=False,
+        )  # fmt: skip
+    if len(values) < axes.size:  # an odd number: the panel above the empty place gets the tick labels
+        axes[-1, -1].set_visible(False)
+        axes[-2, -1].tick_params(labelbottom=True)
+    axes[0, 0].xaxis.get_major_locator().set_params(integer=True)
+    figure.supxlabel("latent coordinate", fontsize=10, color=_drawing.INK)
+    figure.supylabel("V-nat (nats)", fontsize=10, color=_drawing.INK)
+    return figure
+
+
+def v_nat_correlation(values: ArrayLike, class_names: Sequence[str] | None = None) -> Figure:
+    """Draws how the classes' V-nat correlate over the coordinates: the paper's Figure 8.
+
+    Args:
+        values: V-nat, shape (K, d), d at least 2, as `evaluation.v_nat` gives it.
+        class_names: The K classes' names; their numbers by default.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If a shape is wrong, or a class has no V-nat or the same one in all coordinates.
+
+    Example:
+
+    ```python
+    plots.v_nat_correlation(values, data.class_names).savefig("correlation.png")
+    ```
+
+    Reference: the paper's Figure 8.
+    """
+    names = _class_names(values, class_names)
+    values = _v_nats(values, range(len(names)))
+    constant = np.flatnonzero(np.ptp(values, axis=1) == 0)
+    if len(constant):
+        raise ValueError(
+            f"`values` of class {constant[0]} are the same in all of the {values.shape[1]} coordinates; a correlation "
+            "needs at least 2 that differ."
+        )
+    correlation = np.atleast_2d(np.corrcoef(values))
+    size = 0.48 * len(names) + 1.8
+    figure = Figure(figsize=(size + 0.6, size), layout="constrained")
+    ax = _drawing.plain_axes(figure.add_subplot(), "Correlation of the classes' V-nat")
+    image = ax.imshow(correlation, cmap="RdBu_r", vmin=-1, vmax=1)
+    for (i, j), value in np.ndenumerate(correlation):
+        ink = "white" if abs(value) > 0.6 else _drawing.INK
+        ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=ink)
+    ticks = range(len(names))
+    ax.set(xticks=ticks, yticks=ticks, yticklabels=names)
+    ax.set_xticklabels(names, rotation=45, ha="right", rotation_mode="anchor")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=ax, shrink=0.8)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=9, colors=_drawing.INK)
+    return figure
+
+
+def perturbation(
+    model: keras.Model,
+    images: ArrayLike,
+    active: ArrayLike,
+    extent: float = 2.0,
+    seed: int = 0,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+) -> Figure:
+    """Adds noise to the activated coordinates, and to the others, of encoded images: the paper's Figure 5(b).
+
+    Args:
+        model: A model with `encode(x)` and `decode(z)`.
+        images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1]. Each image gives two rows, the noise in each
+            coordinate and the decoded images.
+        active: Which coordinates are activated, booleans of shape (d,), or (N, d) with one row for each image, as in
+            `evaluation.activated(values)[labels]`.
+        extent: The noise is uniform from -extent to extent, drawn once for each image and coordinate.
+        seed: Seed of the noise.
+        value_range: Pixel values shown as black and white.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the images or the booleans are not as described, or `extent` is not positive.
+
+    Example:
+
+    ```python
+    active = evaluation.activated(values)
+    plots.perturbation(model, images, active[labels]).savefig("perturbation.png")
+    ```
+
+    Reference: the paper's Figure 5(b).
+    """
+    _check_extent(extent)
+    z = encode_batches(model, images)
+    active = _activated_rows(active, z)
+    noise = np.random.default_rng(seed).uniform(-extent, extent, z.shape)
+    noises = np.stack([np.zeros_like(noise), noise * active, noise * ~active], axis=1)
+    tiles = decode_batches(model, (z[:, None] + noises).reshape(-1, z.shape[1]))
+    tiles = _drawing.displayable(tiles, value_range)
+    tiles = tiles.reshape(len(z), 3, *tiles.shape[1:])
+
+    figure = Figure(figsize=(6.0, 2.5 * len(z) + 0.3), layout="constrained")
+    axes = figure.subplots(2 * len(z), 3, height_ratios=[1, 2.6] * len(z), squeeze=False)
+    width = float(np.clip(120 / z.shape[1], 0.5, 4.0))
+    for i, column in np.ndindex(len(z), 3):
+        above, below = axes[2 * i, column], axes[2 * i + 1, column]
+        count = active[i].sum()
+        title = ("no noise", f"on the {count} activated", f"on the {z.shape[1] - count} others")[column]
+        _drawing.plain_axes(above)
+        above.set_title(title, fontsize=10, color=_drawing.INK)
+        colour = _drawing.PALETTE[2 if column == 2 else 0]
+        above.vlines(np.arange(z.shape[1]), 0, noises[i, column], color=colour, linewidth=width)
+        above.axhline(0, color="#999999", linewidth=0.8)
+        above.set(xticks=[], yticks=[-extent, 0, extent], ylim=(-1.05 * extent, 1.05 * extent), xlim=(-1, z.shape[1]))
+        above.spines["bottom"].set_visible(False)
+        if column:
+            above.set(yticklabels=[])
+        _drawing.mosaic(below, tiles[i, column][None, None])
+        below.set_anchor("C")
+    for i in range(len(z)):
+        axes[2 * i, 0].set_ylabel("noise", fontsize=9)
+        axes[2 * i + 1, 0].set_ylabel("decoded", fontsize=9, color=_drawing.INK)
+    figure.suptitle("Noise on the latent coordinates, and what it changes", fontsize=11, color=_drawing.INK)
+    return figure
+
+
+def axis_sweep(
+    model: keras.Model,
+    image: ArrayLike,
+    v_nat: ArrayLike,
+    n_axes: int = 5,
+    points: int = 11,
+    extent: float = 3.0,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+) -> Figure:
+    """Changes one coordinate of an encoded image at a time, those of the highest V-nat: the paper's Figure 9.
+
+    The frame in a row is around the image that is nearest to the unchanged one.
+
+    Args:
+        model: A model with `encode(x)` and `decode(z)`.
+        image: One image, shape (H, W, C): uint8, or floats scaled to [-1, 1].
+        v_nat: V-nat of the image's class, shape (d,).
+        n_axes: How many coordinates, at most d; the first row has the highest V-nat.
+        points: Images in a row, at least 2.
+        extent: The coordinate runs from -extent to extent.
+        value_range: Pixel values shown as black and white.
+
+    Returns:
+        The figure. Coordinates count from 0.
+
+    Raises:
+        ValueError: If an argument is not as described.
+
+    Example:
+
+    ```python
+    plots.axis_sweep(model, image, values[label]).savefig("sweep.png")
+    ```
+
+    Reference: the paper's Figure 9.
+    """
+    _check_extent(extent)
+    if n_axes < 1 or points < 2:
+        raise ValueError(
+            f"`n_axes` is {n_axes} and `points` is {points}; they must be at least 1 and at least 2 respectively."
+        )
+    z = encode_batches(model, _drawing.one_image("image", image))[0]
+    v_nat = np.asarray(v_nat, dtype="float64")
+    if v_nat.shape != z.shape or not np.isfinite(v_nat).all():
+        raise ValueError(
+            f"`v_nat` has shape {v_nat.shape}; it must be one finite number for each of the {len(z)} coordinates."
+        )
+    highest = np.argsort(-v_nat, kind="stable")[:n_axes]
+    steps = np.linspace(-extent, extent, points)
+    swept = np.tile(z, (len(highest), points, 1))
+    for row, axis in enumerate(highest):
+        swept[row, :, axis] = steps
+    tiles = _drawing.displayable(decode_batches(model, swept.reshape(-1, len(z))), value_range)
+    tiles = tiles.reshape(len(highest), points, *tiles.shape[1:])
+
+    figure = Figure(figsize=(0.8 * points + 1.3, 0.8 * len(highest) + 0.9), layout="constrained")
+    ax = _drawing.plain_axes(figure.add_subplot(), "One coordinate changed; framed: nearest to the image's own value")
+    columns, rows = _drawing.mosaic(ax, tiles)
+    for row, axis in enumerate(highest):
+        if abs(z[axis]) <= extent * points / (points - 1):  # up to half a step beyond the ends
+            _drawing.outline(ax, int(np.abs(steps - z[axis]).argmin()), row, tiles)
+    names = [f"coordinate {axis}\nV-nat {v_nat[axis]:.1f}" for axis in highest]
+    ax.set(xticks=columns, xticklabels=[f"{step:.2g}" for step in steps], yticks=rows, yticklabels=names)
+    return figure
+
+
+def activated_noise(
+    model: keras.Model,
+    image: ArrayLike,
+    active: ArrayLike,
+    draws: int = 21,
+    extent: float = 1.5,
+    seed: int = 0,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+) -> Figure:
+    """Adds noise to all activated coordinates of an encoded image, many times: the paper's Figure 10.
+
+    The first image, in a frame, has no noise.
+
+    Args:
+        model: A model with `encode(x)` and `decode(z)`.
+        image: One image, shape (H, W, C): uint8, or floats scaled to [-1, 1].
+        active: Which coordinates are activated in the image's class, booleans of shape (d,).
+        draws: How many images with noise, at least 1.
+        extent: The noise is uniform from -extent to extent.
+        seed: Seed of the noise.
+        value_range: Pixel values shown as black and white.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If an argument is not as described.
+
+    Example:
+
+    ```python
+    plots.activated_noise(model, image, evaluation.activated(values)[label]).savefig("noise.png")
+    ```
+
+    Reference: the paper's Figure 10.
+    """
+    _check_extent(extent)
+    if draws < 1:
+        raise ValueError(f"`draws` is {draws}; it must be at least 1.")
+    z = encode_batches(model, _drawing.one_image("image", image))
+    active = _activated_rows(active, z)
+    noise = np.random.default_rng(seed).uniform(-extent, extent, (draws, z.shape[1])) * active
+    tiles = decode_batches(model, np.concatenate([z, z + noise]))
+    tiles = _drawing.in_rows(_drawing.displayable(tiles, value_range), columns=11)
+    rows, columns = tiles.shape[:2]
+    figure = Figure(figsize=(max(0.8 * columns, 6.4), 0.8 * rows + 0.5), layout="constrained")
+    title = f"Noise from -{extent:g} to {extent:g} on all {active.sum()} activated coordinates; framed: no noise"
+    ax = _drawing.plain_axes(figure.add_subplot(), title)
+    _drawing.mosaic(ax, tiles)
+    _drawing.outline(ax, 0, 0, tiles)
+    return figure
+
+
+def _class_names(values: ArrayLike, class_names: Sequence[str] | None) -> list[str]:
+    names = [f"class {k}" for k in range(len(values))] if class_names is None else list(class_names)
+    if len(names) != len(values):
+        raise ValueError(f"`class_names` has {len(names)} names; `values` has {len(values)} classes.")
+    return names
+
+
+def _v_nats(values: ArrayLike, classes: Sequence[int]) -> np.ndarray:
+    """The rows of these classes, float64 of shape (classes, d); a missing row, None in a report, is refused."""
+    rows = [np.asarray(values[k], dtype="float64") for k in classes]
+    for k, row in zip(classes, rows, strict=True):
+        if row.ndim != 1 or row.size == 0 or row.shape != rows[0].shape or not np.isfinite(row).all():
+            raise ValueError(
+                f"`values` of class {k} are {values[k]}; they must be finite, one for each latent coordinate. V-nat "
+                "needs images of every class that is drawn."
+            )
+    return np.stack(rows)
+
+
+def _activated_rows(active: ArrayLike, z: np.ndarray) -> np.ndarray:
+    active = np.asarray(active)
+    if active.dtype != bool or active.shape not in (z.shape, z.shape[1:]):
+        raise ValueError(
+            f"`active` is {active.dtype} of shape {active.shape}; it must be booleans, ({z.shape[1]},) or {z.shape}. "
+            "`evaluation.activated` makes them from V-nat."
+        )
+    return np.broadcast_to(active, z.shape)
+
+
+def _check_extent(extent: float) -> None:
+    if not 0 < extent < np.inf:
+        raise ValueError(f"`extent` is {extent}; it must be positive.")
