@@ -1,26 +1,32 @@
-"""How fast a training step of the MNIST experiment is, as a share of what this machine can do.
+"""How fast a training step of an experiment is, as a share of what this machine can do.
 
 Measures in one run, in turns so that a machine whose speed drifts does not favour any: the training step on a batch at
-hand, the step with the data pipeline, the pipeline alone, and the float32 matrix product (2048 x 2048) that limits
-them all. The step's work is counted: multiply and add are 2 operations, and forward and backward together 3 forwards.
+hand, the step with the data pipeline, the pipeline alone, and the matrix product in the step's precision (2048 x 2048;
+8192 x 8192 on an accelerator) that limits them all. The step's work is counted: multiply and add are 2 operations, and
+forward and backward together 3 forwards. Other flags are those of the experiment: --mixed-precision, --batch-size ...
 """
 
 import argparse
+import importlib
+import itertools
 import json
 import statistics
 import time
+from collections.abc import Callable, Iterator
 
 import quiet  # noqa: F401
 
 # isort: split
+import flags
 import keras
 import numpy as np
-import tensorflow as tf
-from mnist_exon import PAPER, build_model
+from keras import ops
 
 from keras_ssvae import data
+from keras_ssvae.networks.layers import ConvBlock
 
-MATRIX_SIZE = 2048
+IMAGES = {"mnist": (60_000, 28, 28, 1), "cifar10": (50_000, 32, 32, 3)}
+JAX = keras.backend.backend() == "jax"
 
 
 def forward_gflop(network: keras.Model) -> float:
@@ -29,9 +35,16 @@ def forward_gflop(network: keras.Model) -> float:
     for layer in network.layers:
         kernel = getattr(layer, "kernel", None)
         if kernel is not None:
-            # A convolution ('same') uses its kernel at each pixel of its input, a dense layer once.
-            macs += int(np.prod(kernel.shape)) * int(np.prod(layer.input.shape[1:-1]))
+            macs += int(np.prod(kernel.shape)) * int(np.prod(_positions(layer)))
     return 2e-9 * macs
+
+
+def _positions(layer):
+    """How often a layer uses its kernel: a convolution at each pixel of the smaller side, a dense layer once."""
+    size = layer.input.shape[1:-1]
+    if isinstance(layer, ConvBlock) and not layer.transpose:
+        return [-(-n // layer.strides) for n in size]
+    return size
 
 
 def step_gflop(model: keras.Model, labeled: int, unlabeled: int) -> float:
@@ -42,60 +55,122 @@ def step_gflop(model: keras.Model, labeled: int, unlabeled: int) -> float:
     return passes * forward_gflop(model.classifier) + 3 * images * autoencoder
 
 
-def timed(function, repeats: int) -> float:
+def compiled(function: Callable) -> Callable:
+    if JAX:
+        import jax
+
+        return jax.jit(function)
+    import tensorflow as tf
+
+    return tf.function(function, autograph=False)
+
+
+def training(model: keras.Model) -> Callable[[Iterator], dict]:
+    """A function that trains with the next batches of an iterator, `steps_per_execution` of them, as `fit` does."""
+    if not JAX:
+        step = compiled(model.train_step)
+        return lambda batches: step(next(batches))
+    model.optimizer.build(model.trainable_variables)
+    model.make_train_function()
+    parts = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
+    state = model._get_jax_state(**dict.fromkeys(parts, True), purge_model_variables=True)
+
+    def train(batches):
+        nonlocal state
+        logs, state = model.train_function(state, batches)
+        return logs
+
+    return train
+
+
+def wait(result) -> None:
+    """Until the device has finished: an accelerator returns at once and computes on."""
+    if JAX:
+        import jax
+
+        jax.block_until_ready(result)
+    else:
+        import tensorflow as tf
+
+        tf.test.experimental.sync_devices()
+
+
+def timed(function: Callable, repeats: int) -> float:
     """Milliseconds of one call."""
     began = time.perf_counter()
     for _ in range(repeats):
-        function()
+        result = function()
+    wait(result)
     return 1e3 * (time.perf_counter() - began) / repeats
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--experiment", choices=list(IMAGES), default="mnist", help="(default %(default)s)")
     parser.add_argument("--rounds", type=int, default=10, help="turns of each measurement (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=12, help="steps in a turn (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=12, help="executions in a turn (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
-    args = parser.parse_args()
+    args, others = parser.parse_known_args()
 
-    settings = {**PAPER, "beta": 0.25, "seed": 1, "ramp_epochs": 10, "decay_start": 10, "schedule_epochs": 100}
-    model = build_model({**settings, "jit_compile": False})
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (60_000, 28, 28, 1), dtype=np.uint8)
-    labels = np.arange(96) % 10  # a multiple of the batch: every step has the full 32 labelled images
+    experiment = importlib.import_module(f"{args.experiment}_exon").EXPERIMENT
+    of_experiment = experiment.arguments(others)
+    defaults = experiment.settings[args.experiment]
+    settings = flags.settings_of(
+        of_experiment, args.experiment, defaults, experiment.labels, None, experiment.schedules
+    )
+    flags.apply_precision(settings)
+    model = experiment.build_model(settings)
     labeled, unlabeled = settings["labeled_batch_size"], settings["batch_size"] - settings["labeled_batch_size"]
+    images = np.random.default_rng(0).integers(0, 256, IMAGES[args.experiment], dtype=np.uint8)
+    # A multiple of the batch, and at least one image of each class: every step has the full labelled batch.
+    size = labeled * -(-model.num_classes // labeled)
     batches = data.semi_supervised(
-        (images[:96], labels),
+        (images[:size], np.arange(size) % model.num_classes),
         images,
-        num_classes=10,
+        num_classes=model.num_classes,
         labeled_batch_size=labeled,
         unlabeled_batch_size=unlabeled,
         steps_per_epoch=settings["steps_per_epoch"],
         seed=1,
-        augment=data.augment.mnist,
+        augment=experiment.augment,
+        augment_on=settings["augment_on"],
     )
-    pipeline = iter(batches)
-    batch = next(pipeline)
-    train_step = tf.function(model.train_step, autograph=False)
-    matrix = tf.random.normal((MATRIX_SIZE, MATRIX_SIZE))
-    product = tf.function(lambda a: tf.matmul(a, a), autograph=False)
+    pipeline = (batches[i] for i in itertools.count()) if JAX else iter(batches)
+    at_hand = itertools.repeat(next(pipeline))
+    train, steps = training(model), settings["steps_per_execution"]
+    if not JAX:
+        steps = 1
+    matrix_size = 2048 if flags.device_name() == "cpu" else 8192
+    matrix = ops.cast(
+        keras.random.normal((matrix_size, matrix_size), seed=0), keras.config.dtype_policy().compute_dtype
+    )
+    product = compiled(lambda a: ops.matmul(a, a))
+    # Function, calls in a turn, and steps in a call.
     measured = {
-        "step_ms": (lambda: train_step(batch), args.steps),
-        "step_with_pipeline_ms": (lambda: train_step(next(pipeline)), args.steps),
-        "pipeline_ms": (lambda: next(pipeline), args.steps),
-        "matmul_ms": (lambda: product(matrix), 4),
+        "step_ms": (lambda: train(at_hand), args.steps, steps),
+        "step_with_pipeline_ms": (lambda: train(pipeline), args.steps, steps),
+        "pipeline_ms": (lambda: [next(pipeline) for _ in range(steps)], args.steps, steps),
+        "matmul_ms": (lambda: product(matrix), 4, 1),
     }
-    for function, _ in measured.values():
+    for function, *_ in measured.values():
         for _ in range(3):
-            function()
-    rounds = [{name: timed(*measurement) for name, measurement in measured.items()} for _ in range(args.rounds)]
+            wait(function())
+    rounds = [
+        {name: timed(function, calls) / each for name, (function, calls, each) in measured.items()}
+        for _ in range(args.rounds)
+    ]
 
     gflop = step_gflop(model, labeled, unlabeled)
     # The share is taken within a round, where both run on the same machine, so to say.
-    product_gflop = 2e-9 * MATRIX_SIZE**3
+    product_gflop = 2e-9 * matrix_size**3
     shares = [(gflop / r["step_with_pipeline_ms"]) / (product_gflop / r["matmul_ms"]) for r in rounds]
     shares_alone = [(gflop / r["step_ms"]) / (product_gflop / r["matmul_ms"]) for r in rounds]
     medians = {name: statistics.median(r[name] for r in rounds) for name in measured}
     figures = {
+        "experiment": args.experiment,
+        "device": flags.device_name(),
+        **{name: settings[name] for name in ("backend", "mixed_precision")},
+        "steps_per_execution": steps,
         **{name: round(medians[name], 2) for name in ("step_ms", "step_with_pipeline_ms", "pipeline_ms")},
         "matmul_gflops": round(1e3 * product_gflop / medians["matmul_ms"], 1),
         "step_gflop": round(gflop, 2),

@@ -1,4 +1,7 @@
-"""Import this first: TensorFlow's libraries greet on stderr while they load, whatever the log level is."""
+"""Import this first: TensorFlow's libraries greet on stderr while they load, whatever the log level is.
+
+Keras imports the libraries of its own backend only: on JAX no TensorFlow is looked for.
+"""
 
 import os
 import signal
@@ -22,7 +25,7 @@ _handler = signal.signal(signal.SIGINT, _interrupted)
 with tempfile.TemporaryFile() as _greetings:
     os.dup2(_greetings.fileno(), 2)
     try:
-        import tensorflow  # noqa: F401
+        import keras  # noqa: F401
     except BaseException:
         _greetings.seek(0)
         os.write(_stderr, _greetings.read())

@@ -1,9 +1,7 @@
-"""What the experiments share: a run directory that is never lost, training that resumes, and a last summary."""
+"""What the experiments share: the way from the flags to a run, training that resumes, and a last summary."""
 
-import csv
+import argparse
 import dataclasses
-import io
-import json
 import os
 import platform
 import shlex
@@ -16,39 +14,78 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import flags
 import keras
+from flags import UserError
+from matplotlib.figure import Figure
+from run_directory import check_output_dir, check_writable, claim_output_dir, write_history, write_json
 
 from keras_ssvae import __version__, callbacks, data, evaluation, plots
 from keras_ssvae.export import export_saved_model
 
-_FLAGS = {"num_labeled": "--labels", "labeled_indices": "--labeled-indices", "seed": "--seed", "beta": "--beta"}
+_FLAGS = {"num_labeled": "--labels", "labeled_indices": "--labeled-indices", "num_validation": "--validation"}
+_FLAGS |= {name: f"--{name.replace('_', '-')}" for name in ("seed", "beta", "labeled_batch_size")}
 
 
-class UserError(Exception):
-    """A user's mistake: its message is all that is printed."""
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What a script says about its experiment; `main` does the rest.
+
+    Attributes:
+        name: Of the system, as in titles.
+        arguments: Parses the flags, those of the command line by default.
+        settings: Data set -> the settings that depend on it, the default of their flags.
+        labels: Default number of labelled images.
+        schedules: (flags, data set, epochs) -> the settings of the schedules.
+        build_model: Settings -> the compiled model.
+        augment: The augmentation, one of `data.augment`.
+        epoch_figures: (model, test images, test labels, where) -> callbacks that draw during the training; `where`
+            are their keyword arguments.
+        figures: (run, report of the test set) -> name -> figure, of the trained model.
+        metrics: Run -> further entries of `metrics.json`.
+    """
+
+    name: str
+    arguments: Callable[..., argparse.Namespace]
+    settings: dict[str, dict[str, Any]]
+    labels: int
+    schedules: Callable[[argparse.Namespace, str, int], dict[str, Any]]
+    build_model: Callable[[dict[str, Any]], keras.Model]
+    augment: Callable
+    epoch_figures: Callable[..., list[keras.callbacks.Callback]]
+    figures: Callable[["Run", dict[str, Any]], dict[str, Figure]]
+    metrics: Callable[["Run"], dict[str, Any]] = lambda run: {}
 
 
 @dataclasses.dataclass
-class Experiment:
+class Run:
     """Everything that `train` needs: the settings as written to `config.json`, and the objects made from them."""
 
-    title: str
+    experiment: Experiment
+    args: argparse.Namespace
     settings: dict[str, Any]
     images: data.ImageData
     split: data.Split
     model: keras.Model
-    batches: Callable[[int], Any]  # first step -> tf.data.Dataset
-    epochs: int
-    steps_per_epoch: int
+    batches: Any  # from the first step that is left
+    checkpoint: callbacks.Checkpoint
+    done: int  # epochs
     output_dir: Path
     export_dir: Path
-    resume: bool
+
+    @property
+    def title(self) -> str:
+        return f"{self.experiment.name} on {self.images.name}, {self.settings['labels']} labels"
+
+    @property
+    def test_images(self):
+        return data.scale(self.images.test_images)
 
 
-def main(run: Callable[[], None]) -> None:
+def main(experiment: Experiment) -> None:
     """Runs an experiment; a user's mistake, a full disk or Ctrl-C ends in one sentence, without a traceback."""
     try:
-        run()
+        train(prepare(experiment, experiment.arguments()))
     except (UserError, data.DataUnavailableError, callbacks.CheckpointError, OSError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
     except KeyboardInterrupt:
@@ -82,64 +119,59 @@ def load_data(name: str, data_dir: str | None) -> data.ImageData:
         return data.load("digits")
 
 
-def claim_output_dir(output_dir: Path, settings: dict[str, Any], resume: bool) -> None:
-    """Makes the run directory this run's own, and refuses to touch anybody else's.
+def prepare(experiment: Experiment, args: argparse.Namespace) -> Run:
+    """Checks everything before anything is written, restores a run that goes on, and claims the run directory."""
+    indices = flags.read_indices(args.labeled_indices)
+    images = load_data(args.dataset, args.data_dir)
+    labels = args.labels
+    if labels is None:
+        labels = experiment.labels if indices is None else len(indices)
+    defaults = experiment.settings[images.name]
+    settings = flags.settings_of(args, images.name, defaults, labels, indices, experiment.schedules)
+    split = usage_errors(data.split, images.train_labels, labels, settings["validation"], args.seed, indices)
+    flags.apply_precision(settings)
+    model = usage_errors(experiment.build_model, settings)
 
-    Raises:
-        UserError: When it holds a finished run, an unfinished one without `resume`, one with other settings, or files
-            that are no run at all, or cannot be written.
-    """
-    config = output_dir / "config.json"
-    if (output_dir / "metrics.json").exists():
-        raise UserError(
-            f"{output_dir} holds a finished run, see its metrics.json. Choose another --output-dir, or delete it."
-        )
-    if config.exists():
-        if not resume:
-            raise UserError(
-                f"{output_dir} holds an unfinished run. Add --resume to go on with it, or choose another --output-dir."
-            )
-        try:
-            started = dict(json.loads(config.read_text()))
-        except (ValueError, TypeError) as error:
-            raise UserError(
-                f"{config}, which holds the settings of the run, is damaged ({error}). Put a copy in its place, or "
-                "choose another --output-dir."
-            ) from error
-        differing = sorted(name for name in {*started, *settings} if started.get(name) != settings.get(name))
-        if differing:
-            changes = ", ".join(f"{n} was {started.get(n)!r} and is {settings.get(n)!r}" for n in differing)
-            raise UserError(f"{output_dir} was started with other settings: {changes}. Resume with the same settings.")
-        check_writable(output_dir, "--output-dir")
-        return
-    try:
-        # A kill can leave the first file half written.
-        if output_dir.exists() and any(path.name != "config.json.tmp" for path in output_dir.iterdir()):
-            raise UserError(f"{output_dir} is not empty and holds no run. Choose another --output-dir.")
-        output_dir.mkdir(parents=True, exist_ok=True)
-        write_json(config, settings)
-    except OSError as error:
-        raise UserError(f"--output-dir {output_dir} cannot be written: {error}.") from error
-
-
-def check_writable(directory: Path, flag: str) -> None:
-    """Fails before training, not after it, when the result could not be written."""
-    existing = directory
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"{flag} {directory} cannot be written: {existing} is not a writable directory.")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces a file as a whole, so that a kill leaves the old one or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, newline="")
-    os.replace(temporary, path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    name = f"{experiment.name.lower()}_{images.name}_{labels}"
+    output_dir = args.output_dir or Path("runs") / f"{name}_beta{args.beta:g}_seed{args.seed}"
+    export_dir = args.export_dir or Path("saved_models") / name
+    if keras.backend.backend() == "tensorflow":
+        check_writable(export_dir, "--export-dir")
+    check_output_dir(output_dir, settings, args.resume)
+    checkpoint = callbacks.Checkpoint(output_dir / "checkpoint.npz")
+    checkpoint.set_model(model)
+    done = checkpoint.restore() if args.resume and checkpoint.path.exists() else 0
+    batches = usage_errors(
+        data.semi_supervised,
+        (images.train_images[split.labeled], images.train_labels[split.labeled]),
+        images.train_images[split.unlabeled],
+        num_classes=images.num_classes,
+        labeled_batch_size=settings["labeled_batch_size"],
+        unlabeled_batch_size=settings["batch_size"] - settings["labeled_batch_size"],
+        steps_per_epoch=settings["steps_per_epoch"],
+        seed=args.seed,
+        start_step=done * settings["steps_per_epoch"],
+        augment=experiment.augment,
+        augment_on=args.augment_on,
+    )
+    claim_output_dir(output_dir, settings)
+    print(
+        f"{experiment.name} on {images.name}: {labels} labels of {len(images.train_images)} images, beta "
+        f"{args.beta:g}; {output_dir}"
+    )
+    return Run(
+        experiment=experiment,
+        args=args,
+        settings=settings,
+        images=images,
+        split=split,
+        model=model,
+        batches=batches,
+        checkpoint=checkpoint,
+        done=done,
+        output_dir=output_dir,
+        export_dir=export_dir,
+    )
 
 
 class _EpochLog(keras.callbacks.Callback):
@@ -153,6 +185,7 @@ class _EpochLog(keras.callbacks.Callback):
         self._began = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
+        # Keras has read the logs by now, so on an accelerator too the step is over.
         self._ended = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -161,112 +194,114 @@ class _EpochLog(keras.callbacks.Callback):
         logs.update({f"test_{name}": value for name, value in test.items()})
 
 
-def write_history(path: Path, history: list[dict[str, float]]) -> None:
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(history[-1]))
-    writer.writeheader()
-    writer.writerows(history)
-    write_text(path, table.getvalue())
-
-
-def train(experiment: Experiment) -> dict[str, Any]:
+def train(run: Run) -> dict[str, Any]:
     """Trains (or goes on), evaluates, draws, saves and exports; returns what `metrics.json` holds."""
-    output, model, images = experiment.output_dir, experiment.model, experiment.images
-    test_images = data.scale(images.test_images)
-    held_out = experiment.split.validation
-    validation = data.scale(images.train_images[held_out]), images.train_labels[held_out]
-
-    checkpoint = callbacks.Checkpoint(output / "checkpoint.npz")
-    checkpoint.set_model(model)
-    done = checkpoint.restore() if experiment.resume and checkpoint.path.exists() else 0
-    if done:
-        print(f"Going on after epoch {done}.")
+    output, model, images, settings = run.output_dir, run.model, run.images, run.settings
+    if run.done:
+        print(f"Going on after epoch {run.done}.")
     seconds_before = time.monotonic()
-    if done < experiment.epochs:
-        every = max(1, experiment.epochs // 10)
-        logs = output / "logs"
+    if run.done < settings["epochs"]:
+        held_out = run.split.validation
         model.fit(
-            experiment.batches(done * experiment.steps_per_epoch),
-            initial_epoch=done,
-            epochs=experiment.epochs,
-            steps_per_epoch=experiment.steps_per_epoch,
-            validation_data=validation,
+            run.batches,
+            initial_epoch=run.done,
+            epochs=settings["epochs"],
+            steps_per_epoch=settings["steps_per_epoch"],
+            validation_data=(data.scale(images.train_images[held_out]), images.train_labels[held_out])
+            if len(held_out)
+            else None,
             validation_batch_size=500,
             shuffle=False,
             verbose=0,
-            callbacks=[
-                _EpochLog(test_images, images.test_labels),
-                callbacks.ProgressBar(hidden=("loss", "train_seconds")),
-                keras.callbacks.TensorBoard(logs, write_graph=False),
-                callbacks.LatentScatter(test_images, images.test_labels, log_dir=logs, every=every),
-                callbacks.ImageGrid(log_dir=logs, every=every),
-                checkpoint,
-                keras.callbacks.LambdaCallback(
-                    on_epoch_end=lambda epoch, logs: write_history(output / "history.csv", checkpoint.history)
-                ),
-            ],
+            callbacks=_callbacks(run),
         )
     # Again, since a kill may have come between a checkpoint and its table.
-    write_history(output / "history.csv", checkpoint.history)
-    history = {name: [row[name] for row in checkpoint.history] for name in checkpoint.history[-1]}
-    if done < experiment.epochs:
+    write_history(output / "history.csv", run.checkpoint.history)
+    if run.done < settings["epochs"]:
         print(f"Trained in {time.monotonic() - seconds_before:.0f} s; evaluating and drawing.")
 
     report = evaluation.report(model, images.test_images, images.test_labels)
-    draw_figures(experiment, test_images, history)
+    draw_figures(run, report)
+    del report["v_nat"]  # a number for each class and coordinate; the figures show them
     model.save(output / "model.tmp.keras")
     os.replace(output / "model.tmp.keras", output / "model.keras")
-    exported = export_saved_model(model, experiment.export_dir)
+    exported = None
+    if keras.backend.backend() == "tensorflow":
+        exported = str(export_saved_model(model, run.export_dir))
+    last = run.checkpoint.history[-1]
+    seconds = [row["train_seconds"] for row in run.checkpoint.history]
     metrics = {
-        **{name: experiment.settings[name] for name in ("dataset", "labels", "beta", "seed")},
-        "epochs": experiment.epochs,
-        "steps": experiment.epochs * experiment.steps_per_epoch,
+        **{name: settings[name] for name in ("dataset", "labels", "beta", "seed", "epochs")},
+        "steps": settings["epochs"] * settings["steps_per_epoch"],
         "test_error_percent": report.pop("error_percent"),
-        "validation_error_percent": history["val_error"][-1],
+        "validation_error_percent": last.get("val_error"),
         **report,
-        "seconds": sum(history["train_seconds"]),
+        **run.experiment.metrics(run),
+        "seconds": sum(seconds),
         # The median epoch: the first one compiles, and a busy machine slows down some.
-        "step_milliseconds": 1e3 * statistics.median(history["train_seconds"]) / experiment.steps_per_epoch,
-        "saved_model": str(exported),
+        "step_milliseconds": 1e3 * statistics.median(seconds) / settings["steps_per_epoch"],
+        "device": flags.device_name(),
+        "backend": keras.backend.backend(),
+        "saved_model": exported,
         "versions": {
             "keras_ssvae": __version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in ("keras", "tensorflow", "numpy")},
+            **{name: version(name) for name in ("keras", keras.backend.backend(), "numpy")},
         },
     }
     write_json(output / "metrics.json", metrics)
-    summarise(experiment, metrics)
+    summarise(run, metrics)
     return metrics
 
 
-def draw_figures(experiment: Experiment, test_images, history: dict[str, list[float]]) -> None:
-    """The paper's figures 1 to 3 and the curves, as PNG files in `figures/`."""
-    model, names = experiment.model, experiment.images.class_names
-    figures = {
-        "prior": plots.prior(model.prior, class_names=names),
-        "latent": plots.latent(model, test_images, experiment.images.test_labels, class_names=names),
-        "grid": plots.grid(model),
-        "interpolation": plots.interpolation(model, class_names=names),
-        "curves": plots.curves(history),
-    }
-    folder = experiment.output_dir / "figures"
+def _callbacks(run: Run) -> list[keras.callbacks.Callback]:
+    """TensorBoard is written by TensorFlow; on JAX the figures of the epochs are PNG files."""
+    output, tensorflow = run.output_dir, keras.backend.backend() == "tensorflow"
+    where = {"log_dir": output / "logs"} if tensorflow else {"directory": output / "figures/epochs"}
+    where["every"] = max(1, run.settings["epochs"] // 10)
+    test_images, test_labels = run.test_images, run.images.test_labels
+    return [
+        _EpochLog(test_images, test_labels),
+        callbacks.ProgressBar(hidden=("loss", "train_seconds")),
+        *([keras.callbacks.TensorBoard(output / "logs", write_graph=False)] if tensorflow else []),
+        *run.experiment.epoch_figures(run.model, test_images, test_labels, where),
+        run.checkpoint,
+        keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: write_history(output / "history.csv", run.checkpoint.history)
+        ),
+    ]
+
+
+def draw_figures(run: Run, report: dict[str, Any]) -> None:
+    """The experiment's figures and the curves, as PNG files in `figures/`."""
+    folder = run.output_dir / "figures"
     folder.mkdir(exist_ok=True)
-    for name, figure in figures.items():
+    history = {name: [row[name] for row in run.checkpoint.history] for name in run.checkpoint.history[-1]}
+    for name, figure in {**run.experiment.figures(run, report), "curves": plots.curves(history)}.items():
         figure.savefig(folder / f"{name}.png", dpi=150)
 
 
-def summarise(experiment: Experiment, metrics: dict[str, Any]) -> None:
+def summarise(run: Run, metrics: dict[str, Any]) -> None:
     """Prints what came out and where it is."""
-    settings = " ".join(f"{name}={value}" for name, value in experiment.settings.items())
-    error, validation = metrics["test_error_percent"], metrics["validation_error_percent"]
-    print(
-        f"\n{experiment.title}\n"
-        f"  settings     {settings}\n"
-        f"  test error   {error:.2f} %, validation {validation:.2f} %\n"
-        f"  KL           {metrics['kl_divergence']:.2f} nats  (categorical {metrics['kl_categorical']:.2f}, "
-        f"Gaussian {metrics['kl_gaussian']:.2f})\n"
-        f"  time         {metrics['seconds']:.0f} s, {metrics['step_milliseconds']:.0f} ms a step\n"
-        f"  figures      {experiment.output_dir / 'figures'}\n"
-        f"  model        {experiment.output_dir / 'model.keras'}\n"
-        f"  SavedModel   {metrics['saved_model']}"
-    )
+    settings = " ".join(f"{name}={value}" for name, value in run.settings.items())
+    validation = metrics["validation_error_percent"]
+    validation = "" if validation is None else f", validation {validation:.2f} %"
+    lines = {
+        "settings": settings,
+        "test error": f"{metrics['test_error_percent']:.2f} %{validation}",
+        "KL": f"{metrics['kl_divergence']:.2f} nats  (categorical {metrics['kl_categorical']:.2f}, "
+        f"Gaussian {metrics['kl_gaussian']:.2f})",
+    }
+    if "inception_score" in metrics:
+        score = metrics["inception_score"]
+        lines["Inception"] = f"{score['mean']:.2f} +- {score['deviation']:.2f} by {score['classifier']}"
+    model = run.output_dir / "model.keras"
+    lines |= {
+        "time": f"{metrics['seconds']:.0f} s, {metrics['step_milliseconds']:.0f} ms a step on {metrics['device']}",
+        "figures": run.output_dir / "figures",
+        "model": model,
+        "SavedModel": metrics["saved_model"]
+        or "none, for it needs TensorFlow. Where that is installed: KERAS_BACKEND=tensorflow python "
+        f"{Path(__file__).parent / 'export.py'} --model {model} --export-dir {run.export_dir}",
+    }
+    print(f"\n{run.title}\n" + "\n".join(f"  {name:12s} {value}" for name, value in lines.items()))

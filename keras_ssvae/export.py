@@ -8,13 +8,18 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 __all__ = ["export_saved_model", "next_version", "write_warmup_requests"]
 
 
 # Of an interpolation: one request must not take the server's memory.
 _MAX_POINTS = 1000
+
+NEEDS_TENSORFLOW = (
+    "Exporting a SavedModel needs TensorFlow, and Keras does not run on it here. Save the model as a `.keras` file and "
+    "export that where TensorFlow is installed: `KERAS_BACKEND=tensorflow python experiments/export.py --model "
+    "model.keras --export-dir saved_models/NAME`."
+)
 
 
 def next_version(directory: str | os.PathLike) -> int:
@@ -62,6 +67,7 @@ def export_saved_model(model: keras.Model, directory: str | os.PathLike) -> Path
         The path of the new version, `<directory>/<version>`.
 
     Raises:
+        RuntimeError: Keras does not run on TensorFlow, which a SavedModel is a program of.
         OSError: the directory cannot be written to.
 
     Example:
@@ -72,6 +78,10 @@ def export_saved_model(model: keras.Model, directory: str | os.PathLike) -> Path
     served.signatures["classify"](image=images)["label"]
     ```
     """
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(NEEDS_TENSORFLOW)
+    import tensorflow as tf
+
     archive = keras.export.ExportArchive()
     for name, (function, inputs) in _signatures(model).items():
         archive.add_endpoint(name, function, inputs)
@@ -113,6 +123,8 @@ def write_warmup_requests(
         from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
     except ImportError:
         return None
+    import tensorflow as tf
+
     path = Path(version_directory) / "assets.extra" / "tf_serving_warmup_requests"
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -127,8 +139,9 @@ def write_warmup_requests(
     return path
 
 
-def _signatures(model: keras.Model) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
-    """The functions to export and their inputs; `serving_default` is Keras' alias of the first."""
+def _signatures(model: keras.Model) -> dict[str, tuple[Callable, list]]:
+    """The functions to export and the `TensorSpec`s of their inputs; `serving_default` is Keras' alias of the first."""
+    import tensorflow as tf
 
     def image(name="image"):
         return tf.TensorSpec((None, *model.image_shape), tf.float32, name=name)

@@ -50,13 +50,13 @@ def mix(values: Tensor, partners: Tensor, weight: Tensor) -> Tensor:
     return weight * ops.take(values, partners, axis=0) + (1.0 - weight) * values
 
 
-def sci(labels: Tensor, mixed_probs: Tensor, partners: Tensor, weight: Tensor) -> Tensor:
+def sci(labels: Tensor, partner_labels: Tensor, mixed_probs: Tensor, weight: Tensor) -> Tensor:
     """Soft-label consistency interpolation: `rho H(t_partner, f(x_mixed)) + (1 - rho) H(t, f(x_mixed))`.
 
     Args:
         labels: True labels (one-hot) or pseudo-labels `t`, `(B, K)`.
+        partner_labels: Those of the partners, `(B, K)`.
         mixed_probs: Class probabilities of the mixed images `mix(images, partners, weight)`, `(B, K)`.
-        partners: The permutation that mixed the images, `(B,)`.
         weight: The mixing weight rho, one number for the batch.
 
     Returns:
@@ -65,4 +65,4 @@ def sci(labels: Tensor, mixed_probs: Tensor, partners: Tensor, weight: Tensor) -
     Reference:
         EXoN, equation (7). The cross entropy is linear in the labels, so mixing these first is the same.
     """
-    return cross_entropy(mix(labels, partners, weight), mixed_probs)
+    return cross_entropy(weight * partner_labels + (1.0 - weight) * labels, mixed_probs)

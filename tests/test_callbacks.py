@@ -107,27 +107,41 @@ def test_drawing_does_not_change_what_is_trained(data, tmp_path):
         np.testing.assert_array_equal(plain, drawn)
 
 
-def test_images_reach_tensorboard_at_keras_own_steps(data, tmp_path):
-    tf = pytest.importorskip("tensorflow")
+@pytest.fixture
+def tensorflow():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("on the TensorFlow backend")
+    return pytest.importorskip("tensorflow")
+
+
+def test_images_reach_tensorboard_at_keras_own_steps(data, tmp_path, tensorflow):
     pytest.importorskip("tensorboard")
     from tensorflow.core.util import event_pb2
 
     fit(figure_callbacks(data, log_dir=tmp_path), data)
     steps = {}
     for path in tmp_path.iterdir():
-        for record in tf.data.TFRecordDataset(str(path)):
+        for record in tensorflow.data.TFRecordDataset(str(path)):
             event = event_pb2.Event.FromString(record.numpy())
             for value in event.summary.value:
                 steps.setdefault(value.tag, []).append(event.step)
                 assert value.metadata.plugin_data.plugin_name == "images"
-                image = tf.io.decode_png(value.tensor.string_val[2])
+                image = tensorflow.io.decode_png(value.tensor.string_val[2])
                 assert image.shape[-1] == 3
                 assert image.numpy().std() > 1.0
     assert steps == {"latent": [0, 1], "grid": [0, 1], "interpolation": [0, 1]}
 
 
-def test_without_tensorboard_log_dir_is_refused_in_a_sentence(data, tmp_path, monkeypatch):
-    pytest.importorskip("tensorflow")
+def test_on_another_backend_log_dir_is_refused_in_a_sentence(data, tmp_path, monkeypatch):
+    callback = LatentScatter(*data, log_dir=tmp_path / "logs")
+    callback.set_model(AutoEncoder())
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match=r"Keras runs on jax here\. Give `directory` instead"):
+        callback.on_train_begin()
+    assert not (tmp_path / "logs").exists()
+
+
+def test_without_tensorboard_log_dir_is_refused_in_a_sentence(data, tmp_path, monkeypatch, tensorflow):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ValueError, match="pip install tensorboard"):
         fit([LatentScatter(*data, log_dir=tmp_path)], data)

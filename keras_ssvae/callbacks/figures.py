@@ -87,7 +87,8 @@ class LatentScatter(_FigureCallback):
         images: Images as the model's `encode` takes them, shape (N, ...). A thousand or two give a clear figure.
         labels: Their classes, integers of shape (N,).
         directory: Writes `epoch_0001_latent.png`, ..., here; epochs count from 1.
-        log_dir: Writes the image `latent` to TensorBoard here, at Keras' own steps, which count epochs from 0.
+        log_dir: Writes the image `latent` to TensorBoard here, at Keras' own steps, which count epochs from 0. On the
+            TensorFlow backend only.
         every: Draws after every so many epochs.
         class_names: One name for each class; the class's number by default.
 
@@ -140,7 +141,8 @@ class ImageGrid(_FigureCallback):
         extent: The grid runs from -extent to extent on both axes.
         n: Grid points on each axis.
         directory: Writes `epoch_0001_grid.png`, ..., here; epochs count from 1.
-        log_dir: Writes the image `grid` to TensorBoard here, at Keras' own steps, which count epochs from 0.
+        log_dir: Writes the image `grid` to TensorBoard here, at Keras' own steps, which count epochs from 0. On the
+            TensorFlow backend only.
         every: Draws after every so many epochs.
         value_range: Pixel values shown as black and white.
 
@@ -189,6 +191,7 @@ class Interpolation(_FigureCallback):
         n: Images, both ends included.
         directory: Writes `epoch_0001_interpolation.png`, ..., here; epochs count from 1.
         log_dir: Writes the image `interpolation` to TensorBoard here, at Keras' own steps, which count epochs from 0.
+            On the TensorFlow backend only.
         every: Draws after every so many epochs.
         value_range: Pixel values shown as black and white.
 
@@ -238,6 +241,11 @@ class Interpolation(_FigureCallback):
 
 
 def _summary_writer(log_dir: str):
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "`log_dir` was given, but it is TensorFlow that writes for TensorBoard, and Keras runs on "
+            f"{keras.backend.backend()} here. Give `directory` instead, for PNG files."
+        )
     import tensorflow as tf
 
     try:

@@ -2,7 +2,7 @@
 
 from keras_ssvae.data import augment
 from keras_ssvae.data.batch import scale
-from keras_ssvae.data.pipeline import semi_supervised
+from keras_ssvae.data.pipeline import distribute, semi_supervised
 from keras_ssvae.data.sources import DataDamagedError, DataUnavailableError, ImageData, load
 from keras_ssvae.data.splits import Split, split
 
@@ -12,6 +12,7 @@ __all__ = [
     "ImageData",
     "Split",
     "augment",
+    "distribute",
     "load",
     "scale",
     "semi_supervised",

@@ -41,6 +41,14 @@ def check_dataset(name: str, dataset, num_classes: int | None):
     )
 
 
+def distribute(batches, strategy):
+    """Refuses: JAX lays the rows of a batch over the devices by itself."""
+    raise ValueError(
+        f"`strategy` is {strategy!r}. On the JAX backend call `keras.distribution.set_distribution(keras.distribution."
+        "DataParallel())` before the model is made, and give `fit` the batches as they are."
+    )
+
+
 def make_batches(
     labeled,
     unlabeled,

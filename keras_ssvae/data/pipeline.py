@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_ssvae.data import backend
 from keras_ssvae.data.backend import check_dataset, is_dataset, make_batches
 from keras_ssvae.data.checks import check_arrays, check_whole_number
 
@@ -102,3 +103,32 @@ def semi_supervised(
 
 def _check_source(name, source, num_classes):
     return (check_dataset if is_dataset(source) else check_arrays)(name, source, num_classes)
+
+
+def distribute(batches, strategy):
+    """Hands every replica of a `tf.distribute.Strategy` the whole batch of a step (TensorFlow backend).
+
+    The models of this library compute on each replica its own rows of it. So the noise, the mixing partners and the
+    sums of the losses are those of one device, and the weights too, up to rounding, but for batch normalisation, whose
+    statistics each replica takes of its own rows.
+
+    Args:
+        batches: As `semi_supervised` makes them; with several workers each makes the same.
+        strategy: `tf.distribute.MirroredStrategy`, `MultiWorkerMirroredStrategy` or another synchronous one, under
+            whose `scope()` the model was made and compiled.
+
+    Returns:
+        What `fit` takes.
+
+    Raises:
+        ValueError: On the JAX backend, where a `keras.distribution.DataParallel` does without.
+
+    Example:
+
+    >>> strategy = tf.distribute.MirroredStrategy()
+    >>> with strategy.scope():
+    ...     model = EXoN()
+    ...     model.compile(Adam(3e-3))
+    >>> model.fit(distribute(batches, strategy), steps_per_epoch=468, epochs=100)
+    """
+    return backend.distribute(batches, strategy)

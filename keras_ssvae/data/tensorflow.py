@@ -183,3 +183,13 @@ def _check_cardinality(name, cardinality):
             f"`{name}` is a Dataset of unknown size. State it with "
             "`.apply(tf.data.experimental.assert_cardinality(n))`."
         )
+
+
+def distribute(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.distribute.DistributedDataset:
+    """As `keras_ssvae.data.distribute`."""
+
+    def of_worker(context):
+        replicas = context.num_replicas_in_sync // context.num_input_pipelines
+        return batches.flat_map(lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(replicas))
+
+    return strategy.distribute_datasets_from_function(of_worker)

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_ssvae.distributions import Tensor
 from keras_ssvae.noise import Stream
-from keras_ssvae.training import gradient_step, run_step, several_steps
+from keras_ssvae.training import gradient_step, replica, run_step, several_steps
 
 # Random numbers are a function of (seed, step): each step owns this many counters, the first half of them for the
 # noise of the model, the rest for the networks' dropout: up to `_COUNTERS_PER_PASS` layers in each forward pass.
@@ -99,7 +99,8 @@ class SemiSupervisedVAE(keras.Model):
         self.check_batch(images, labels)
         batch = {**images, "labels": labels}
         terms = self.replay_step(batch, self.draw_noise(batch, self.optimizer.iterations))
-        num_images = ops.cast(sum(ops.shape(batch[part])[0] for part in ("labeled", "unlabeled")), "float32")
+        # A replica has its share of the batch in the terms.
+        num_images = ops.cast(ops.shape(terms["reconstruction"])[0], "float32")
         self._means["loss"].update_state(terms["total"] / num_images, sample_weight=num_images)
         return self._report(terms, ("loss", *self.training_terms))
 
@@ -109,7 +110,8 @@ class SemiSupervisedVAE(keras.Model):
 
     def replay_step(self, batch: dict[str, Tensor], noise: dict[str, Tensor]) -> dict[str, Tensor]:
         """One training step with the given noise: differentiates, applies the optimizer, returns `step_losses`."""
-        step = self.optimizer.iterations
+        # As a tensor: on JAX a variable of the optimizer has no value where the losses are differentiated.
+        step = ops.convert_to_tensor(self.optimizer.iterations)
         return gradient_step(self, lambda: self.step_losses(batch, noise, step))
 
     def _report(self, terms, names):
@@ -135,7 +137,8 @@ class SemiSupervisedVAE(keras.Model):
                 f"`{network.name}` has {len(states)} layers that draw random numbers; "
                 f"at most {_COUNTERS_PER_PASS} are supported."
             )
-        stream = Stream(self.seed, first_counter + pass_index * _COUNTERS_PER_PASS)
+        # Replicas compute different images: they drop out differently.
+        stream = Stream(self.seed + replica() * 2**20, first_counter + pass_index * _COUNTERS_PER_PASS)
         for state in states:
             state.assign(stream.next())
 

@@ -21,6 +21,7 @@ from keras_ssvae.models.base import SemiSupervisedVAE
 from keras_ssvae.networks import mnist
 from keras_ssvae.noise import Stream
 from keras_ssvae.priors import GaussianMixture
+from keras_ssvae.training import all_rows, own_rows
 
 _PARTS = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
 _NETWORKS = ("encoder", "decoder", "classifier")
@@ -233,32 +234,39 @@ class EXoN(SemiSupervisedVAE):
             self._seed_dropout(self.classifier, noise["dropout"], pass_index)
             return ops.softmax(_float32(self.classifier(images, training=True)))
 
-        labels = batch["labels"]
         for pass_index, network in ((5, self.encoder), (6, self.decoder)):
             self._seed_dropout(network, noise["dropout"], pass_index)
         # The scope drops what the pass does to the moving statistics.
         current = [(variable, variable.value) for variable in self.classifier.variables]
         rates = contextlib.nullcontext() if self.pseudo_label_dropout else _without_dropout(self.classifier)
         with keras.StatelessScope(current), rates:
-            pseudo_labels = ops.stop_gradient(probs(batch["unlabeled_augmented"], 0))
+            own_pseudo_labels = ops.stop_gradient(probs(own_rows(batch["unlabeled_augmented"]), 0))
+        targets = {"labeled": batch["labels"], "unlabeled": all_rows(own_pseudo_labels)}
 
         # The order of the passes is that in which the original moves the statistics.
-        images = ops.concatenate([batch["labeled"], batch["unlabeled"]])
+        images = _own_rows_of_both(batch["labeled"], batch["unlabeled"])
+        num_labeled = ops.shape(batch["labeled"])[0]
+        epsilon, gumbel = (
+            _own_rows_of_both(noise[name][:num_labeled], noise[name][num_labeled:]) for name in ("epsilon", "gumbel")
+        )
         weights = probs(images, 1)
         mean, logvar = map(_float32, self.encoder(images, training=True))
-        component = straight_through_one_hot(ops.log(weights + 1e-8) + noise["gumbel"])
-        z = ops.sum(component[:, :, None] * sample_gaussian(mean, logvar, noise["epsilon"]), axis=1)
+        component = straight_through_one_hot(ops.log(weights + 1e-8) + gumbel)
+        z = ops.sum(component[:, :, None] * sample_gaussian(mean, logvar, epsilon), axis=1)
         kl_categorical, kl_gaussian = mixture_kl(weights, mean, logvar, self.prior.means, self.prior.variances)
         terms = {
             "reconstruction": losses.reconstruction(images, _float32(self.decoder(z, training=True))),
             "kl_categorical": kl_categorical,
             "kl_gaussian": kl_gaussian,
-            "cross_entropy": losses.cross_entropy(labels, probs(batch["labeled_augmented"], 2)),
+            "cross_entropy": losses.cross_entropy(
+                own_rows(batch["labels"]), probs(own_rows(batch["labeled_augmented"]), 2)
+            ),
         }
-        for pass_index, part, targets in ((3, "labeled", labels), (4, "unlabeled", pseudo_labels)):
-            mixing = noise[f"partners_{part}"], noise[f"mix_weight_{part}"]
-            mixed = losses.mix(batch[f"{part}_augmented"], *mixing)
-            terms[f"sci_{part}"] = losses.sci(targets, probs(mixed, pass_index), *mixing)
+        for pass_index, part in ((3, "labeled"), (4, "unlabeled")):
+            partners, weight = noise[f"partners_{part}"], noise[f"mix_weight_{part}"]
+            mixed = own_rows(losses.mix(batch[f"{part}_augmented"], partners, weight))
+            labels = (own_rows(values) for values in (targets[part], ops.take(targets[part], partners, axis=0)))
+            terms[f"sci_{part}"] = losses.sci(*labels, probs(mixed, pass_index), weight)
 
         sums = {name: ops.sum(term) for name, term in terms.items()}
         lambda2 = self.lambda2(step) if callable(self.lambda2) else self.lambda2
@@ -384,6 +392,10 @@ class EXoN(SemiSupervisedVAE):
             if isinstance(value, dict)
         }
         return cls(**{**config, **objects})
+
+
+def _own_rows_of_both(labeled, unlabeled):
+    return ops.concatenate([own_rows(labeled), own_rows(unlabeled)])
 
 
 def _float32(x):

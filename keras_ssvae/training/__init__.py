@@ -14,19 +14,25 @@ match keras.backend.backend():
         )
 
 SEED_DTYPE = _backend.SEED_DTYPE
+all_rows = _backend.all_rows
 apply_adam = _backend.apply_adam
 batch_normalize = _backend.batch_normalize
 gradient_step = _backend.gradient_step
 normalize_pool_activate = _backend.normalize_pool_activate
+own_rows = _backend.own_rows
+replica = _backend.replica
 run_step = _backend.run_step
 several_steps = _backend.several_steps
 
 __all__ = [
     "SEED_DTYPE",
+    "all_rows",
     "apply_adam",
     "batch_normalize",
     "gradient_step",
     "normalize_pool_activate",
+    "own_rows",
+    "replica",
     "run_step",
     "several_steps",
 ]

@@ -83,6 +83,24 @@ def several_steps(model: keras.Model, train_function: Callable) -> Callable:
     return launches
 
 
+# One program sees the whole batch, on however many devices its rows lie.
+
+
+def replica() -> int:
+    """As `training.tensorflow.replica`."""
+    return 0
+
+
+def own_rows(x: jax.Array) -> jax.Array:
+    """As `training.tensorflow.own_rows`."""
+    return x
+
+
+def all_rows(x: jax.Array) -> jax.Array:
+    """As `training.tensorflow.all_rows`."""
+    return x
+
+
 def apply_adam(variable, momentum, velocity, gradient, learning_rate, step, beta_1, beta_2, epsilon) -> None:
     """One step of Adam on one variable, rounded as TensorFlow's kernel, which the original codes called.
 

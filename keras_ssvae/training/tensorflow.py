@@ -29,6 +29,33 @@ def gradient_step(model: keras.Model, losses: Callable[[], dict[str, tf.Tensor]]
     return terms
 
 
+# Under a `tf.distribute.Strategy` each replica is given the whole batch, and computes its own rows of it.
+
+
+def replica() -> tf.Tensor | int:
+    """The number of the replica that computes this, counted from 0 over all workers."""
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None or context.num_replicas_in_sync == 1 else context.replica_id_in_sync_group
+
+
+def own_rows(x: tf.Tensor) -> tf.Tensor:
+    """Of what all replicas hold, `(B, ...)`, the rows that this one computes: one run of about B / replicas rows."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return x
+    count, index = tf.shape(x)[0], tf.cast(context.replica_id_in_sync_group, "int32")
+    begin, end = (count * i // context.num_replicas_in_sync for i in (index, index + 1))
+    return x[begin:end]
+
+
+def all_rows(x: tf.Tensor) -> tf.Tensor:
+    """The rows of all replicas, of which each holds its own; without a gradient."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return x
+    return context.all_gather(x, axis=0)
+
+
 def apply_adam(variable, momentum, velocity, gradient, learning_rate, step, beta_1, beta_2, epsilon) -> None:
     """One step of Adam on one variable, by the kernel that the original codes' optimizers called.
 

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 
@@ -28,12 +29,13 @@ class Small:
     output = Path("runs/exon_digits_100_beta0.25_seed1")
     export = Path("saved_models/exon_digits_100")
     timeout = 300
+    backend = "tensorflow"
 
-    def start(self, folder, *args, **environment):
+    def start(self, folder, *args, script="mnist_exon.py", **environment):
         """Starts it in another folder, with the environment of a user rather than that of the tests."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "PYTEST"))}
-        environment = {**inherited, **environment}
-        command = [sys.executable, self.script, *args]
+        environment = {**inherited, "KERAS_BACKEND": self.backend, **environment}
+        command = [sys.executable, self.script.with_name(script), *args]
         with open(folder / "stdout", "w") as out, open(folder / "stderr", "w") as err:
             return subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=err)
 
@@ -77,13 +79,21 @@ def small():
 
 
 @pytest.fixture(scope="session")
-def finished(small, tmp_path_factory):
+def tensorflow():
+    """For what needs the TensorFlow backend, in this process or in one that it is compared with."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("on the TensorFlow backend")
+    return pytest.importorskip("tensorflow")
+
+
+@pytest.fixture(scope="session")
+def finished(small, tensorflow, tmp_path_factory):
     """A run that nothing disturbed."""
     return small.run(tmp_path_factory.mktemp("finished"), *small.args)
 
 
 @pytest.fixture(scope="session")
-def killed(small, tmp_path_factory):
+def killed(small, tensorflow, tmp_path_factory):
     """The folder of the same run, killed when its first checkpoint was there."""
     folder = tmp_path_factory.mktemp("killed")
     process = small.start(folder, *small.args)
@@ -103,31 +113,36 @@ def unfinished(killed, tmp_path):
     return folder
 
 
-@pytest.fixture(scope="module")
-def script(small):
-    """The experiment as a module."""
+def load_script(name):
+    """The modules of an experiment, in this process: the script and the runner."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(small.script.parent)
-        module = importlib.import_module("mnist_exon")
-        patch.setattr(module, "load_data", functools.cache(module.load_data))
-        yield module
-    for name in ("mnist_exon", "runner", "quiet"):
-        sys.modules.pop(name, None)
+        patch.syspath_prepend(Small.script.parent)
+        script, runner = importlib.import_module(name), importlib.import_module("runner")
+        patch.setattr(runner, "load_data", functools.cache(runner.load_data))
+        yield SimpleNamespace(script=script, runner=runner, flags=importlib.import_module("flags"))
+    for each in (name, "runner", "run_directory", "flags", "quiet"):
+        sys.modules.pop(each, None)
+
+
+@pytest.fixture(scope="module")
+def modules(request):
+    """Those of the MNIST experiment, or of the one that a test module names in `SCRIPT`."""
+    yield from load_script(getattr(request.module, "SCRIPT", "mnist_exon"))
 
 
 @pytest.fixture
-def call(script, small, monkeypatch, capsys, tmp_path):
+def call(modules, monkeypatch, capsys, tmp_path):
     """Runs it in this process; returns the exit code, what it printed, and the calls of `train` if that is replaced."""
 
     def run(*args, folder=tmp_path, train=None):
         calls = []
         monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", [str(small.script), *map(str, args)])
+        monkeypatch.setattr(sys, "argv", [modules.script.__file__, *map(str, args)])
         if train is not None:
-            monkeypatch.setattr(script, "train", lambda experiment: [calls.append(experiment), train(experiment)])
+            monkeypatch.setattr(modules.runner, "train", lambda run: [calls.append(run), train(run)])
         code, message = 0, ""
         try:
-            script.main(script.run)
+            modules.runner.main(modules.script.EXPERIMENT)
         except SystemExit as end:  # a message as the code is printed by the interpreter, which then exits with 1
             code, message = (1, f"{end.code}\n") if isinstance(end.code, str) else (end.code, "")
         printed = capsys.readouterr()
@@ -152,7 +167,7 @@ def one_sentence():
 
     def check(result, match):
         assert result.code == 1
-        assert result.err.startswith("mnist_exon.py: error: ")
+        assert re.match(r"\w+\.py: error: ", result.err)
         assert result.err.count("\n") == 1
         assert re.search(match, result.err), result.err
         assert result.out == ""
@@ -166,7 +181,7 @@ def refused(call, contents, one_sentence, tmp_path):
 
     def run(*args, match, folder=tmp_path):
         before = contents(folder)
-        result = call(*args, folder=folder, train=lambda experiment: pytest.fail("it began to train"))
+        result = call(*args, folder=folder, train=lambda run: pytest.fail("it began to train"))
         one_sentence(result, match)
         assert contents(folder) == before
         return result.err

@@ -8,15 +8,16 @@ import time
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from matplotlib.image import imread
 
 from keras_ssvae import data
 
 KEYS = {"dataset", "labels", "beta", "seed", "epochs", "steps", "test_error_percent", "validation_error_percent"}
 KEYS |= {"kl_divergence", "negative_ssim", "reconstruction", "seconds", "step_milliseconds", "versions"}
-FLAGS = ["dataset", "labels", "labeled-indices", "beta", "epochs", "steps-per-epoch", "batch-size"]
+KEYS |= {"activated_at_1", "device", "backend", "saved_model"}
+FLAGS = ["dataset", "labels", "labeled-indices", "validation", "beta", "epochs", "steps-per-epoch", "batch-size"]
 FLAGS += ["labeled-batch-size", "seed", "data-dir", "output-dir", "export-dir", "resume", "augment-on", "jit-compile"]
+FLAGS += ["mixed-precision", "steps-per-execution"]
 
 
 def test_a_run_succeeds_and_writes_nothing_to_stderr(finished):
@@ -43,12 +44,12 @@ def test_the_figures_show_something(small, finished):
         assert image.std() > 0.02
 
 
-def test_tensorboard_gets_curves_and_images(small, finished):
+def test_tensorboard_gets_curves_and_images(small, finished, tensorflow):
     from tensorflow.core.util import event_pb2
 
     steps = {}
     for path in (finished.folder / small.output / "logs").rglob("events*"):
-        for record in tf.data.TFRecordDataset(str(path)):
+        for record in tensorflow.data.TFRecordDataset(str(path)):
             event = event_pb2.Event.FromString(record.numpy())
             for value in event.summary.value:
                 steps.setdefault(value.tag, set()).add(event.step)
@@ -60,6 +61,7 @@ def test_the_settings_are_kept(small, finished):
     config = json.loads((finished.folder / small.output / "config.json").read_text())
     given = {"dataset": "digits", "labels": 100, "beta": 0.25, "seed": 1, "labeled_indices": None}
     given |= {"epochs": 3, "steps_per_epoch": 2, "batch_size": 16, "labeled_batch_size": 8, "dropout": 0.1}
+    given |= {"backend": "tensorflow", "mixed_precision": None, "steps_per_execution": 1}
     assert {name: config[name] for name in given} == given
 
 
@@ -80,15 +82,17 @@ def test_the_metrics_agree_with_the_history(small, finished):
     assert -1 <= metrics["negative_ssim"] <= 1
     assert {"keras_ssvae", "keras", "tensorflow", "numpy", "python"} == set(metrics["versions"])
     assert metrics["versions"]["keras"] == keras.__version__
+    assert metrics["backend"] == "tensorflow"
+    assert metrics["saved_model"] == f"{small.export}/1"
 
 
-def test_the_model_and_the_saved_model_answer_as_the_metrics_say(small, finished):
+def test_the_model_and_the_saved_model_answer_as_the_metrics_say(small, finished, tensorflow):
     digits = data.load("digits")
     images = data.scale(digits.test_images)
     expected = small.metrics(finished.folder)["test_error_percent"]
     model = keras.models.load_model(finished.folder / small.output / "model.keras")
-    served = tf.saved_model.load(str(finished.folder / small.export / "1"))
-    labels = served.signatures["classify"](image=tf.constant(images))["label"].numpy()
+    served = tensorflow.saved_model.load(str(finished.folder / small.export / "1"))
+    labels = served.signatures["classify"](image=tensorflow.constant(images))["label"].numpy()
     for predicted in (model.predict(images, verbose=0)["probs"].argmax(1), labels):
         assert 100 * np.mean(predicted != digits.test_labels) == pytest.approx(expected)
     checkpoint = small.arrays(finished.folder).items()
@@ -130,15 +134,15 @@ def offline(monkeypatch):
 
 
 def test_auto_warns_and_takes_the_digits_where_mnist_cannot_be_had(small, call, offline, tmp_path, contents):
-    result = call("--data-dir", tmp_path / "empty", train=lambda experiment: None)
+    result = call("--data-dir", tmp_path / "empty", train=lambda run: None)
     assert result.code == 0
-    assert "WARNING: mnist is not prepared in" in result.err
+    assert re.match("WARNING: mnist is not (prepared in|there)", result.err)
     assert "WARNING: training on the embedded digits instead of MNIST." in result.err
-    (experiment,) = result.calls
-    assert (experiment.epochs, experiment.steps_per_epoch) == (20, 75)  # the digits' own settings
-    assert experiment.settings["dataset"] == experiment.images.name == "digits"
-    assert "digits" in experiment.title
-    assert (experiment.output_dir, experiment.export_dir) == (small.output, small.export)
+    (run,) = result.calls
+    assert (run.settings["epochs"], run.settings["steps_per_epoch"]) == (20, 75)  # the digits' own settings
+    assert run.settings["dataset"] == run.images.name == "digits"
+    assert "digits" in run.title
+    assert (run.output_dir, run.export_dir) == (small.output, small.export)
     assert result.out.startswith("EXoN on digits: ")
     assert json.loads((tmp_path / small.output / "config.json").read_text())["dataset"] == "digits"
     assert sorted(contents(tmp_path)) == ["runs", str(small.output), f"{small.output}/config.json"]
@@ -147,10 +151,10 @@ def test_auto_warns_and_takes_the_digits_where_mnist_cannot_be_had(small, call, 
 def test_an_explicit_mnist_does_not_fall_back(refused, offline, tmp_path):
     for dataset in ("mnist", "fashion_mnist"):
         args = ("--dataset", dataset, "--data-dir", tmp_path / "empty")
-        refused(*args, match=f"{dataset} is not prepared in .*the network is closed")
+        refused(*args, match=f"{dataset} is not (prepared in .*the network is closed|there)")
 
 
-def test_damaged_files_of_mnist_are_not_passed_over(refused, tmp_path):
+def test_damaged_files_of_mnist_are_not_passed_over(refused, tensorflow, tmp_path):
     (tmp_path / "mnist/3.0.1").mkdir(parents=True)
     (tmp_path / "mnist/3.0.1/dataset_info.json").write_text('{"name": ')
     refused("--data-dir", tmp_path, match="mnist in .* cannot be read .*Delete that directory")
@@ -188,6 +192,7 @@ def test_help_explains_every_flag_with_its_default(call):
     for flag, (paper, digits) in defaults.items():
         option = " ".join(options[FLAGS.index(flag)].split())
         assert f"(default {paper}; digits {digits})" in option
+    assert "(default 5000; digits 200)" in options[FLAGS.index("validation")]
     described = " ".join(result.out.split())
     assert "dropout 0.1" in described
     assert "lambda2 over its first half" in described

@@ -69,9 +69,9 @@ def test_a_resumed_run_must_see_the_same_labelled_images(small, call, refused, t
     first = np.concatenate([np.flatnonzero(labels == k)[:2] for k in range(10)])
     np.savetxt(indices, first, fmt="%d")
     args = [*small.args, "--output-dir", tmp_path / "run"]
-    assert call(*args, "--labeled-indices", indices, train=lambda experiment: None).code == 0
+    assert call(*args, "--labeled-indices", indices, train=lambda run: None).code == 0
     shutil.copy(indices, elsewhere)
-    moved = call(*args, "--labeled-indices", elsewhere / "indices.txt", "--resume", train=lambda experiment: None)
+    moved = call(*args, "--labeled-indices", elsewhere / "indices.txt", "--resume", train=lambda run: None)
     assert (moved.code, moved.err) == (0, "")
     np.testing.assert_array_equal(moved.calls[0].split.labeled, first)
     assert moved.calls[0].settings["labels"] == 20
@@ -100,7 +100,7 @@ def test_damaged_settings_of_a_run_are_a_sentence(small, unfinished, refused):
 def test_a_kill_before_the_settings_were_written_is_no_obstacle(small, call, tmp_path):
     (tmp_path / small.output).mkdir(parents=True)
     (tmp_path / small.output / "config.json.tmp").write_text('{"se')
-    assert call(*small.args, train=lambda experiment: None).code == 0
+    assert call(*small.args, train=lambda run: None).code == 0
     assert os.listdir(tmp_path / small.output) == ["config.json"]
 
 
@@ -154,7 +154,7 @@ def assert_says_how_to_resume(small):
     return check
 
 
-def test_ctrl_c_ends_with_the_command_that_resumes(small, assert_says_how_to_resume, tmp_path):
+def test_ctrl_c_ends_with_the_command_that_resumes(small, tensorflow, assert_says_how_to_resume, tmp_path):
     args = [*small.args, "--export-dir", "my models"]
     output = tmp_path / small.output
     process = small.start(tmp_path, *args)
@@ -166,7 +166,7 @@ def test_ctrl_c_ends_with_the_command_that_resumes(small, assert_says_how_to_res
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc")
-def test_ctrl_c_while_tensorflow_is_imported_ends_quietly(small, tmp_path):
+def test_ctrl_c_while_tensorflow_is_imported_ends_quietly(small, tensorflow, tmp_path):
     process = small.start(tmp_path, *small.args)
     assert small.wait_until(lambda: "/tensorflow/" in Path(f"/proc/{process.pid}/maps").read_text(), process)
     process.send_signal(signal.SIGINT)
@@ -176,11 +176,11 @@ def test_ctrl_c_while_tensorflow_is_imported_ends_quietly(small, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_ctrl_c_while_the_data_is_read_says_the_same(call, script, assert_says_how_to_resume, monkeypatch):
+def test_ctrl_c_while_the_data_is_read_says_the_same(call, modules, assert_says_how_to_resume, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(script, "load_data", interrupted)
+    monkeypatch.setattr(modules.runner, "load_data", interrupted)
     handler = signal.getsignal(signal.SIGINT)
     try:
         assert_says_how_to_resume(call("--dataset", "digits"), "--dataset", "digits")

@@ -1,0 +1,41 @@
+"""Exports a saved model (`model.keras` of a run) as a SavedModel for TensorFlow Serving.
+
+For runs on JAX, which export none: TensorFlow must be installed where this runs, and is used whatever KERAS_BACKEND is.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+import quiet  # noqa: F401
+
+# isort: split
+import keras
+
+import keras_ssvae.models  # noqa: F401  (registers what a saved model refers to)
+from keras_ssvae.export import export_saved_model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="the `.keras` file")
+    parser.add_argument(
+        "--export-dir",
+        type=Path,
+        required=True,
+        help="where the SavedModel goes, under the next free version number; the directory's name is the model's",
+    )
+    args = parser.parse_args()
+    if not args.model.is_file():
+        sys.exit(f"export.py: error: --model {args.model} is no file; it must be a model that Keras saved.")
+    try:
+        # The optimizer is of no use here, and the biggest part of the file.
+        print(export_saved_model(keras.models.load_model(args.model, compile=False), args.export_dir))
+    except (OSError, ValueError) as error:
+        sys.exit(f"export.py: error: {error}")
+
+
+if __name__ == "__main__":
+    main()

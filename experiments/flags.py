@@ -1,0 +1,205 @@
+"""The flags that all experiments share, and the settings of a run that they make."""
+
+import argparse
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+# On an accelerator the host's work between two steps costs more than the steps.
+_STEPS_PER_EXECUTION = 8
+
+
+class UserError(Exception):
+    """A user's mistake: its message is all that is printed."""
+
+
+def parser(
+    description: str, settings: dict[str, dict[str, Any]], *, automatic: bool, labels: int, beta: float, run_name: str
+) -> argparse.ArgumentParser:
+    """The flags of an experiment; a script adds its own.
+
+    Args:
+        description: Of the experiment.
+        settings: Data set -> the settings that depend on it; the first data set is the paper's.
+        automatic: Whether `--dataset auto` (the first one, or the embedded digits) is offered, and the default.
+        labels: Default number of labelled images.
+        beta: Default variance of the decoder.
+        run_name: What the directories of a run are called, for the help.
+    """
+    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = result.add_argument
+    first, *others = settings
+
+    def default(name):
+        differing = (f"; {each} {settings[each][name]}" for each in others if settings[each] is not settings[first])
+        return f"(default {settings[first][name]}{''.join(differing)})"
+
+    if automatic:
+        add(
+            "--dataset",
+            choices=["auto", *settings],
+            default="auto",
+            help=f"auto: {first}, or the digits where it cannot be had (default %(default)s)",
+        )
+    else:
+        add("--dataset", choices=list(settings), default=first, help="(default %(default)s)")
+    add("--labels", type=int, help=f"labelled images, a multiple of the number of classes (default {labels})")
+    add(
+        "--labeled-indices",
+        type=Path,
+        metavar="FILE",
+        help="their indices in the training set, one a line, counted from 0 (default: drawn by --seed, the same number "
+        "from each class)",
+    )
+    add("--validation", type=int, help=f"validation images, held out {default('validation')}")
+    add(
+        "--beta",
+        type=float,
+        default=beta,
+        help="variance of the decoder, for pixels in [-1, 1], and so the weight of the KL (default %(default)s)",
+    )
+    add(
+        "--epochs",
+        type=int,
+        help="epochs to train; the schedules are those of the paper's epochs, of which a shorter run does the first "
+        f"ones {default('epochs')}",
+    )
+    add("--steps-per-epoch", type=int, help=f"training steps in an epoch {default('steps_per_epoch')}")
+    add("--batch-size", type=int, help=f"images in a batch, labelled and unlabelled {default('batch_size')}")
+    add("--labeled-batch-size", type=int, help=f"labelled images in it {default('labeled_batch_size')}")
+    add("--seed", type=int, default=1, help="of weights, split, order and noise (default %(default)s)")
+    add(
+        "--data-dir",
+        help="where the data set's files are (default: $TFDS_DATA_DIR or ~/tensorflow_datasets, and ~/.keras/datasets)",
+    )
+    add("--output-dir", type=Path, help=f"where the run's files go (default runs/{run_name}_beta<beta>_seed<seed>)")
+    add(
+        "--export-dir",
+        type=Path,
+        help="where the SavedModel goes, under the next free version number; on JAX there is none (default "
+        f"saved_models/{run_name})",
+    )
+    add("--resume", action="store_true", help="go on with the unfinished run in --output-dir (default: off)")
+    add(
+        "--augment-on",
+        choices=["host", "device"],
+        default="host",
+        help="where images are augmented, on the CPU or the accelerator; the images are the same, and JAX always does "
+        "it on the accelerator (default %(default)s)",
+    )
+    add(
+        "--jit-compile",
+        action="store_true",
+        help="compile the step with XLA: faster on a GPU, slower on a CPU; JAX always does (default: off)",
+    )
+    add(
+        "--mixed-precision",
+        choices=["bfloat16"],
+        help="compute in this precision, with float32 weights and losses: for a GPU (default: float32 everywhere)",
+    )
+    add(
+        "--steps-per-execution",
+        type=int,
+        help="training steps between two looks of the host, a divisor of the steps of an epoch; the result is the "
+        f"same (default: 1; with JAX on an accelerator the largest divisor up to {_STEPS_PER_EXECUTION})",
+    )
+    return result
+
+
+def read_indices(file: Path | None) -> np.ndarray | None:
+    if file is None:
+        return None
+    try:
+        return np.array(file.read_text().strip().splitlines(), dtype=np.int64)
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(f"--labeled-indices {file} cannot be read as one index a line: {error}.") from error
+
+
+def settings_of(
+    args: argparse.Namespace,
+    dataset: str,
+    defaults: dict[str, Any],
+    labels: int,
+    indices: np.ndarray | None,
+    schedules: Callable[[argparse.Namespace, str, int], dict[str, Any]],
+) -> dict[str, Any]:
+    """All that the result depends on, with the data set's defaults filled in.
+
+    Args:
+        args: The flags.
+        dataset: The data set that is used.
+        defaults: Its settings.
+        labels: Labelled images.
+        indices: Which ones, if they were given.
+        schedules: Flags, data set, epochs -> the settings of the experiment's schedules.
+
+    Raises:
+        UserError: When a number does not fit.
+    """
+    settings = {"dataset": dataset, "labels": labels, "beta": args.beta, "seed": args.seed, **defaults}
+    for name in ("epochs", "steps_per_epoch", "batch_size", "labeled_batch_size", "validation"):
+        least = 0 if name == "validation" else 1
+        given = getattr(args, name)
+        settings[name] = settings[name] if given is None else given
+        if settings[name] < least:
+            raise UserError(f"--{name.replace('_', '-')} is {settings[name]}; it must be at least {least}.")
+    if settings["labeled_batch_size"] >= settings["batch_size"]:
+        raise UserError(
+            f"--labeled-batch-size is {settings['labeled_batch_size']}; it must be smaller than --batch-size, "
+            f"{settings['batch_size']}, which counts the unlabelled images too."
+        )
+    # By content, not by path: a resumed run must see the same images.
+    file = None if indices is None else f"{args.labeled_indices.name} (CRC-32 {zlib.crc32(indices.tobytes()):08x})"
+    # Compiled by XLA or on another backend, the same seed draws other numbers; another device rounds differently.
+    how = {
+        "backend": keras.backend.backend(),
+        "augment_on": args.augment_on,
+        "jit_compile": args.jit_compile,
+        "mixed_precision": args.mixed_precision,
+        "steps_per_execution": _steps_per_execution(args.steps_per_execution, settings["steps_per_epoch"]),
+    }
+    return {**settings, **schedules(args, dataset, settings["epochs"]), "labeled_indices": file, **how}
+
+
+def _steps_per_execution(given, steps_per_epoch):
+    """An execution never goes beyond the end of an epoch: else it would use up batches of the next."""
+    if given is None:
+        accelerated = keras.backend.backend() == "jax" and device_name() != "cpu"
+        most = min(_STEPS_PER_EXECUTION, steps_per_epoch) if accelerated else 1
+        return next(number for number in range(most, 0, -1) if steps_per_epoch % number == 0)
+    if given < 1 or steps_per_epoch % given:
+        raise UserError(
+            f"--steps-per-execution is {given}; it must be at least 1 and divide --steps-per-epoch, {steps_per_epoch}."
+        )
+    return given
+
+
+def device_name() -> str:
+    """The device that Keras computes on: `cpu`, or the name of the GPU."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.devices()[0].device_kind
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "gpu") if gpus else "cpu"
+
+
+def apply_precision(settings: dict[str, Any]) -> None:
+    """Sets the precision that networks built from now on compute in."""
+    precision = settings["mixed_precision"]
+    keras.config.set_dtype_policy("float32" if precision is None else f"mixed_{precision}")
+
+
+def compile_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `model.compile` that are flags."""
+    jax = keras.backend.backend() == "jax"
+    return {
+        "jit_compile": True if jax else settings["jit_compile"],
+        "steps_per_execution": settings["steps_per_execution"],
+    }

@@ -1,0 +1,90 @@
+"""The files of a run: a directory that is never lost or taken for another's, and files that are never half written."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from flags import UserError
+
+
+def check_output_dir(output_dir: Path, settings: dict[str, Any], resume: bool) -> None:
+    """Refuses a run directory that is not this run's own; writes nothing.
+
+    Raises:
+        UserError: When it holds a finished run, an unfinished one without `resume`, one with other settings, or files
+            that are no run at all, or cannot be written.
+    """
+    config = output_dir / "config.json"
+    if (output_dir / "metrics.json").exists():
+        raise UserError(
+            f"{output_dir} holds a finished run, see its metrics.json. Choose another --output-dir, or delete it."
+        )
+    if config.exists():
+        if not resume:
+            raise UserError(
+                f"{output_dir} holds an unfinished run. Add --resume to go on with it, or choose another --output-dir."
+            )
+        try:
+            started = dict(json.loads(config.read_text()))
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{config}, which holds the settings of the run, is damaged ({error}). Put a copy in its place, or "
+                "choose another --output-dir."
+            ) from error
+        differing = sorted(name for name in {*started, *settings} if started.get(name) != settings.get(name))
+        if differing:
+            changes = ", ".join(f"{n} was {started.get(n)!r} and is {settings.get(n)!r}" for n in differing)
+            raise UserError(f"{output_dir} was started with other settings: {changes}. Resume with the same settings.")
+    else:
+        try:
+            # A kill can leave the first file half written.
+            if output_dir.exists() and any(path.name != "config.json.tmp" for path in output_dir.iterdir()):
+                raise UserError(f"{output_dir} is not empty and holds no run. Choose another --output-dir.")
+        except OSError as error:
+            raise _cannot_be_written(output_dir, error) from error
+    check_writable(output_dir, "--output-dir")
+
+
+def claim_output_dir(output_dir: Path, settings: dict[str, Any]) -> None:
+    """Makes a run directory, after `check_output_dir`, and writes the settings where it is new."""
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        if not (output_dir / "config.json").exists():
+            write_json(output_dir / "config.json", settings)
+    except OSError as error:
+        raise _cannot_be_written(output_dir, error) from error
+
+
+def _cannot_be_written(output_dir, error):
+    return UserError(f"--output-dir {output_dir} cannot be written: {error}.")
+
+
+def check_writable(directory: Path, flag: str) -> None:
+    """Fails before training, not after it, when the result could not be written."""
+    existing = directory
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"{flag} {directory} cannot be written: {existing} is not a writable directory.")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file as a whole, so that a kill leaves the old one or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, newline="")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(history[-1]))
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, table.getvalue())

@@ -1,0 +1,113 @@
+"""The MNIST experiment on JAX, where there is no TensorFlow: the same files but for TensorFlow's own, and resuming."""
+
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+pytest.importorskip("jax")
+
+EPOCHS = 2
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """JAX, and packages that nobody may import."""
+    folder = tmp_path_factory.mktemp("blocked")
+    for name in ("tensorflow", "tensorflow_datasets", "tensorboard"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(f"raise ImportError('{name} was imported on JAX')")
+    # The second process need not compile what the first one has.
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
+    return {"KERAS_BACKEND": "jax", "PYTHONPATH": str(folder), **cache}
+
+
+@pytest.fixture(scope="module")
+def args(small):
+    return [*small.args, "--epochs", str(EPOCHS)]
+
+
+@pytest.fixture(scope="module")
+def runs(small, args, environment, tmp_path_factory):
+    """A run, and the folder of its first epoch, as a kill would have left it."""
+    folder, stopped = tmp_path_factory.mktemp("jax"), tmp_path_factory.mktemp("stopped")
+    process = small.start(folder, *args, **environment)
+    checkpoint = folder / small.output / "checkpoint.npz"
+    seen = small.wait_until(checkpoint.exists, process)
+    if seen:
+        (stopped / small.output).mkdir(parents=True)
+        for name in ("checkpoint.npz", "config.json"):
+            shutil.copy(folder / small.output / name, stopped / small.output / name)
+    finished = small.finish(process, folder)
+    assert seen, finished.err
+    return finished, stopped
+
+
+def test_a_run_succeeds_and_writes_all_but_what_is_tensorflows(small, runs):
+    finished, _ = runs
+    assert (finished.code, finished.err) == (0, "")
+    run = finished.folder / small.output
+    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    figures = {f"figures/{name}.png" for name in ("prior", "latent", "grid", "interpolation", "curves")}
+    figures |= {f"figures/epochs/epoch_{e:04d}_{name}.png" for e in range(1, EPOCHS + 1) for name in ("latent", "grid")}
+    assert files == {"config.json", "metrics.json", "history.csv", "model.keras", "checkpoint.npz"} | figures
+    assert not (finished.folder / "saved_models").exists()
+
+
+def test_the_metrics_name_jax_and_say_that_nothing_was_exported(small, runs):
+    metrics = small.metrics(runs[0].folder)
+    assert metrics["saved_model"] is None
+    assert metrics["backend"] == "jax"
+    assert {"keras_ssvae", "keras", "jax", "numpy", "python"} == set(metrics["versions"])
+    assert 0 <= metrics["test_error_percent"] <= 100
+    assert np.isfinite(metrics["kl_divergence"])
+
+
+def test_a_stopped_run_resumes_to_the_same_bits(small, args, environment, runs):
+    finished, stopped = runs
+    resumed = small.run(stopped, *args, "--resume", **environment)
+    assert (resumed.code, resumed.err) == (0, "")
+    assert "Going on after epoch 1." in resumed.out
+    actual, expected = small.arrays(stopped), small.arrays(finished.folder)
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(actual[name], value, err_msg=name)
+    times = {"seconds": None, "step_milliseconds": None}
+    assert {**small.metrics(stopped), **times} == {**small.metrics(finished.folder), **times}
+
+
+def test_the_model_is_exported_where_tensorflow_is(small, runs, tensorflow):
+    from keras_ssvae import data
+
+    finished, _ = runs
+    command = finished.out[finished.out.index("export.py ") :].split()[1:]
+    exported = small.run(finished.folder, *command, script="export.py", KERAS_BACKEND="jax")
+    assert (exported.code, exported.err) == (0, "")
+    path = finished.folder / exported.out.strip()
+    assert path == finished.folder / small.export / "1"
+    digits = data.load("digits")
+    served = tensorflow.saved_model.load(str(path))
+    answer = served.signatures["classify"](image=tensorflow.constant(data.scale(digits.test_images)))
+    wrong = 100 * np.mean(answer["label"].numpy() != digits.test_labels)
+    assert wrong == pytest.approx(small.metrics(finished.folder)["test_error_percent"])
+
+
+@pytest.mark.parametrize(("content", "match"), [(None, "is no file"), (b"PK", "model.keras")])
+def test_what_cannot_be_exported_is_a_sentence(small, tensorflow, tmp_path, content, match):
+    if content is not None:
+        (tmp_path / "model.keras").write_bytes(content)
+    result = small.run(tmp_path, "--model", "model.keras", "--export-dir", "served", script="export.py")
+    assert result.code == 1
+    assert result.err.startswith("export.py: error: ")
+    assert match in result.err
+    assert not (tmp_path / "served").exists()
+
+
+def test_exporting_elsewhere_is_an_error_that_says_how(monkeypatch, tmp_path):
+    from keras_ssvae.export import export_saved_model
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(RuntimeError, match=r"KERAS_BACKEND=tensorflow python experiments/export\.py --model"):
+        export_saved_model(None, tmp_path / "served")
+    assert not (tmp_path / "served").exists()
