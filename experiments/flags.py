@@ -107,6 +107,11 @@ def parser(
         help="training steps between two looks of the host, a divisor of the steps of an epoch; the result is the "
         f"same (default: 1; with JAX on an accelerator the largest divisor up to {_STEPS_PER_EXECUTION})",
     )
+    add(
+        "--data-parallel",
+        action="store_true",
+        help="share each batch among all devices of this machine (default: off)",
+    )
     return result
 
 
@@ -160,6 +165,7 @@ def settings_of(
         "augment_on": args.augment_on,
         "jit_compile": args.jit_compile,
         "mixed_precision": args.mixed_precision,
+        "data_parallel": args.data_parallel,
         "steps_per_execution": _steps_per_execution(args.steps_per_execution, settings["steps_per_epoch"]),
     }
     return {**settings, **schedules(args, dataset, settings["epochs"]), "labeled_indices": file, **how}
@@ -203,3 +209,15 @@ def compile_options(settings: dict[str, Any]) -> dict[str, Any]:
         "jit_compile": True if jax else settings["jit_compile"],
         "steps_per_execution": settings["steps_per_execution"],
     }
+
+
+def strategy(settings: dict[str, Any]):
+    """The `tf.distribute` strategy of `--data-parallel`; None without the flag, and on JAX, which is told here."""
+    if not settings["data_parallel"]:
+        return None
+    if keras.backend.backend() == "jax":
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
+        return None
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy()

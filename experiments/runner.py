@@ -1,6 +1,7 @@
 """What the experiments share: the way from the flags to a run, training that resumes, and a last summary."""
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import platform
@@ -130,7 +131,9 @@ def prepare(experiment: Experiment, args: argparse.Namespace) -> Run:
     settings = flags.settings_of(args, images.name, defaults, labels, indices, experiment.schedules)
     split = usage_errors(data.split, images.train_labels, labels, settings["validation"], args.seed, indices)
     flags.apply_precision(settings)
-    model = usage_errors(experiment.build_model, settings)
+    strategy = flags.strategy(settings)
+    with contextlib.nullcontext() if strategy is None else strategy.scope():
+        model = usage_errors(experiment.build_model, settings)
 
     name = f"{experiment.name.lower()}_{images.name}_{labels}"
     output_dir = args.output_dir or Path("runs") / f"{name}_beta{args.beta:g}_seed{args.seed}"
@@ -154,6 +157,8 @@ def prepare(experiment: Experiment, args: argparse.Namespace) -> Run:
         augment=experiment.augment,
         augment_on=args.augment_on,
     )
+    if strategy is not None:
+        batches = data.distribute(batches, strategy)
     claim_output_dir(output_dir, settings)
     print(
         f"{experiment.name} on {images.name}: {labels} labels of {len(images.train_images)} images, beta "
@@ -176,6 +181,8 @@ def prepare(experiment: Experiment, args: argparse.Namespace) -> Run:
 
 class _EpochLog(keras.callbacks.Callback):
     """Adds to each epoch's logs its training time and the figures of the test set."""
+
+    async_safe = True  # the host may run ahead of the device
 
     def __init__(self, images, labels):
         super().__init__()

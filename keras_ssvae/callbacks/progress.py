@@ -20,6 +20,8 @@ class ProgressBar(keras.callbacks.Callback):
         >>> model.fit(batches, epochs=20, steps_per_epoch=468, verbose=0, callbacks=[ProgressBar()])
     """
 
+    async_safe = True  # Keras need not wait for the logs of a step before it launches the next
+
     _WIDTH = 20
     _REFRESH_SECONDS = 0.25
 

@@ -77,11 +77,16 @@ class SemiSupervisedVAE(keras.Model):
         if hasattr(optimizer, "bind"):
             optimizer.bind(self.variable_groups())
         super().compile(optimizer, **kwargs)
+        self.optimizer.build(self.trainable_variables)
 
     def compile_from_config(self, config):
         # Keras skips this for models with a `compile` of their own, and the optimizer's state would be lost.
         self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # After `compile` nothing is left to build. Keras would draw a batch and average it over the workers of a
+        # `MultiWorkerMirroredStrategy`, which fails for a dictionary.
+        pass
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:

@@ -85,7 +85,8 @@ class ConvBlock(keras.layers.Layer):
             x = ops.batch_normalization(ops.cast(x, "float32"), *statistics, -1, self.beta, self.gamma, self.epsilon)
             x = ops.leaky_relu(ops.cast(x, self.compute_dtype), self.negative_slope)
             return ops.max_pool(x, (2, 2), (2, 2)) if self.pool else x
-        keep = ops.ones((ops.shape(inputs)[0], 1, 1, self.filters), x.dtype)
+        # In float32: where TensorFlow draws in bfloat16, it rounds the rate to 1/128.
+        keep = ops.ones((ops.shape(inputs)[0], 1, 1, self.filters), "float32")
         if self.rate:
             keep = keras.random.dropout(keep, self.rate, seed=self.seed_generator)
         if self.pool:
@@ -95,7 +96,7 @@ class ConvBlock(keras.layers.Layer):
         else:
             outputs, mean, variance = batch_normalize(x, self.gamma, self.beta, self.epsilon)
             outputs = ops.leaky_relu(outputs, self.negative_slope)
-            outputs = outputs * keep if self.rate else outputs
+            outputs = outputs * ops.cast(keep, outputs.dtype) if self.rate else outputs
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
         return outputs

@@ -11,7 +11,11 @@ SEED_DTYPE = "int64"  # of the seeds that `keras.random` takes
 
 def run_step(model: keras.Model, step: Callable, data) -> dict[str, tf.Tensor]:
     """Runs `step(data)`, which gives the logs; on this backend variables are assigned in place."""
-    return step(data)
+    logs = step(data)
+    if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+        # Keras averages them over the workers along an axis that its own scalars do not have either.
+        return {name: value[None] for name, value in logs.items()}
+    return logs
 
 
 def several_steps(model: keras.Model, train_function: Callable) -> Callable:
