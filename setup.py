@@ -43,7 +43,9 @@ setup(
     ],
     extras_require={
         # tensorflow-probability is an oracle of the tests only; it needs tf-keras of TensorFlow's version.
-        "test": ["pytest", "hypothesis", "tensorflow-probability", "tf-keras>=2.21,<2.22", "ruff"],
+        # Some tests train on JAX in a process of their own.
+        "test": ["pytest", "hypothesis", "tensorflow-probability", "tf-keras>=2.21,<2.22", "jax>=0.10,<0.11", "ruff"],
+        "jax": ["jax>=0.10,<0.11"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
     },
     classifiers=[

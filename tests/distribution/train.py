@@ -1,7 +1,8 @@
 """Trains a small model for five steps on one device or several, and writes its weights: `train.py HOW FILE [norm]`.
 
-HOW is `one` or `two` (virtual CPU devices of this process), or a worker's number, 0 or 1, with the cluster in TF_CONFIG.
-With `norm` the classifier has batch normalisation.
+HOW is `one` or `two` (virtual CPU devices of this process), or the number of a worker, 0 or 1, with the cluster in
+TF_CONFIG.
+With `norm` the classifier has convolutions and batch normalisation.
 """
 
 import json
@@ -31,6 +32,7 @@ elif HOW == "two":
 
 from keras_ssvae import data  # noqa: E402
 from keras_ssvae.models import EXoN  # noqa: E402
+from keras_ssvae.networks.layers import ConvBlock  # noqa: E402
 from keras_ssvae.optimizers import Adam, GroupedOptimizer  # noqa: E402
 from keras_ssvae.priors import GaussianMixture  # noqa: E402
 
@@ -44,9 +46,11 @@ def build() -> EXoN:
     hidden = layers.Dense(8, activation="tanh")(flat)
     encoder = keras.Model(images, [layers.Reshape((3, 2))(layers.Dense(6)(hidden)) for _ in range(2)])
     decoder = keras.Model(z, layers.Reshape(SHAPE)(layers.Dense(192, activation="tanh")(z)))
-    hidden = layers.Dense(6, use_bias=False)(flat)
     if "norm" in sys.argv:
-        hidden = layers.BatchNormalization()(hidden)
+        hidden = layers.Flatten()(ConvBlock(4, 3, pool=True)(ConvBlock(4, 3)(images)))
+        hidden = layers.BatchNormalization()(layers.Dense(6, use_bias=False)(hidden))
+    else:
+        hidden = layers.Dense(6, use_bias=False)(flat)
     classifier = keras.Model(images, layers.Dense(3)(layers.ReLU()(hidden)))
     prior = GaussianMixture(3 * np.eye(3, 2), np.ones((3, 2)))
     model = EXoN(encoder, decoder, classifier, prior=prior, beta=0.3, lambda1=5.0, lambda2=7.0)
@@ -74,5 +78,5 @@ else:
     batches = data.distribute(batches, strategy)
 validation = None if HOW.isdigit() else (data.scale(images), labels)
 history = model.fit(batches, steps_per_epoch=STEPS, validation_data=validation, shuffle=False, verbose=0).history
-weights = {f"weight_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(model.trainable_variables)}
+weights = {f"{i} {v.path}": keras.ops.convert_to_numpy(v) for i, v in enumerate(model.trainable_variables)}
 np.savez(FILE, logs=json.dumps({name: values[0] for name, values in history.items()}), **weights)
