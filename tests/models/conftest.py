@@ -3,9 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from keras_ssvae.models import EXoN
+from keras_ssvae.networks.layers import ConvBlock, mixture_heads
+from keras_ssvae.optimizers import Adam, GroupedOptimizer
 from keras_ssvae.priors import GaussianMixture
 
 IMAGE_SHAPE = (8, 8, 3)
@@ -45,18 +47,41 @@ def small_classifier(num_classes=K, dropout=0.0):
 PRIOR = GaussianMixture([[-3.0, 0.0], [2.0, 1.0], [0.5, 4.0]], [[1.0, 2.0], [0.5, 1.5], [3.0, 0.7]])
 
 
+def convolutional(rate=0.0):
+    """The three networks as the papers have them: blocks of convolutions, and float32 ends under every policy."""
+    images, z = keras.Input(IMAGE_SHAPE), keras.Input((D,))
+    x = layers.Flatten()(ConvBlock(4, 3, strides=2, negative_slope=0.0)(images))
+    x = layers.BatchNormalization()(layers.Dense(8, use_bias=False)(x))
+    encoder = keras.Model(images, [mixture_heads(x, K, D, name=name) for name in ("mean", "logvar")], name="encoder")
+    x = layers.Reshape((4, 4, 4))(layers.Dense(64, activation="relu")(z))
+    x = ConvBlock(4, 5, strides=2, transpose=True, rate=rate, negative_slope=0.0)(x)
+    x = layers.Conv2D(3, 3, padding="same", activation="tanh", dtype="float32")(x)
+    decoder = keras.Model(z, x, name="decoder")
+    x = ConvBlock(4, 3, pool=True, rate=rate)(ConvBlock(4, 3)(images))
+    x = layers.Dropout(rate)(layers.GlobalAveragePooling2D()(x))
+    classifier = keras.Model(images, layers.Dense(K, dtype="float32")(x), name="classifier")
+    return {"encoder": encoder, "decoder": decoder, "classifier": classifier}
+
+
 @pytest.fixture
 def networks():
-    """The builders of the small networks."""
-    return {"encoder": small_encoder, "decoder": small_decoder, "classifier": small_classifier}
+    """The builders of the small networks, one by one, and of all three with convolutions."""
+    builders = {"encoder": small_encoder, "decoder": small_decoder, "classifier": small_classifier}
+    return {**builders, "convolutional": convolutional}
+
+
+@pytest.fixture(autouse=True)
+def no_random_weights(monkeypatch):
+    """`make_model` gives the weights, and JAX takes a second to compile the random ones of each shape."""
+    for initializer in (keras.initializers.GlorotUniform, keras.initializers.RandomUniform):
+        monkeypatch.setattr(initializer, "__call__", lambda self, shape, dtype=None: ops.zeros(shape, dtype))
 
 
 @pytest.fixture
 def make_model():
     """Builds a small model; the same weights each time, biases included."""
 
-    def make(dropout=0.0, weights_seed=0, **kwargs):
-        keras.utils.set_random_seed(weights_seed)
+    def make(dropout=0.0, weights_seed=7, **kwargs):
         defaults = {
             "encoder": small_encoder(),
             "decoder": small_decoder(),
@@ -69,11 +94,48 @@ def make_model():
         model = EXoN(**{**defaults, **kwargs})
         rng = np.random.default_rng(weights_seed)
         for weight in model.trainable_weights:
-            if weight.path.endswith("bias"):
+            if weight.name == "bias":
                 weight.assign(rng.normal(scale=0.3, size=weight.shape))
+            elif weight.name == "kernel":
+                *field, inputs, outputs = weight.shape
+                weight.assign(rng.normal(size=weight.shape) * (2.0 / np.prod(field) / (inputs + outputs)) ** 0.5)
         return model
 
     return make
+
+
+@pytest.fixture
+def compile_model():
+    """Compiles a model with one optimizer for each group, and returns it."""
+
+    def compile_model(model, rate=1e-2):
+        model.compile(GroupedOptimizer({"autoencoder": Adam(rate), "classifier": Adam(rate, weight_decay=1e-2)}))
+        return model
+
+    return compile_model
+
+
+@pytest.fixture
+def forever():
+    """The batches of `fit`: a batch of `step_losses` again and again."""
+
+    def forever(batch):
+        images = {name: part for name, part in batch.items() if name != "labels"}
+        while True:
+            yield images, batch["labels"]
+
+    return forever
+
+
+@pytest.fixture
+def train(forever):
+    """`fit` on the same batch, `steps` times; returns the last logs."""
+
+    def train(model, batch, steps):
+        history = model.fit(forever(batch), steps_per_epoch=steps, shuffle=False, verbose=0)
+        return {name: values[-1] for name, values in history.history.items()}
+
+    return train
 
 
 @pytest.fixture

@@ -9,12 +9,8 @@ from keras_ssvae.networks.layers import ConvBlock
 from keras_ssvae.training import normalize_pool_activate
 
 FILTERS = 6
-GAMMAS = {
-    "positive": [0.5, 1.0, 1.5, 2.0, 0.1, 0.7],
-    "negative": [-0.5, -1.0, -1.5, -2.0, -0.1, -0.7],
-    "mixed": [0.5, -1.0, 1.5, -2.0, -0.1, 0.7],
-}
-SHAPES = [(4, 8, 8, 3), (4, 7, 7, 3), (2, 6, 5, 1)]
+GAMMA = np.float32([0.5, -1.0, 1.5, -2.0, -0.1, 0.7])  # normalisation increases with x, or decreases
+SHAPE = (4, 8, 8, 3)
 # The rows of the papers' tables, and what else the arguments allow; (arguments, size of a 7x6 image afterwards).
 LAYOUTS = {
     "plain": ({"kernel_size": 3}, (7, 6)),
@@ -32,24 +28,22 @@ layouts = pytest.mark.parametrize(("arguments", "size"), LAYOUTS.values(), ids=L
 
 
 @pytest.fixture(autouse=True)
-def no_random_weights(monkeypatch):
-    """The tests give the blocks their weights, and JAX takes a second to compile the random ones of each shape."""
-    monkeypatch.setattr(
-        keras.initializers.GlorotUniform, "__call__", lambda self, shape, dtype=None: ops.zeros(shape, dtype)
-    )
+def quick_start(quick_weights):
+    with quick_weights():
+        yield
 
 
 def random(shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
-def make_block(shape, gamma="mixed", kernel_size=3, **kwargs):
+def make_block(shape, kernel_size=3, **kwargs):
     """A block whose weights and statistics are all different from their initial values."""
     block = ConvBlock(FILTERS, kernel_size, **kwargs)
     block.build(shape)
     for i, variable in enumerate((block.kernel, block.bias, block.beta, block.moving_mean)):
         variable.assign(0.5 * random(variable.shape, seed=i + 1))
-    block.gamma.assign(GAMMAS[gamma])
+    block.gamma.assign(GAMMA)
     block.moving_variance.assign(np.linspace(0.5, 2.0, FILTERS))
     return block
 
@@ -93,16 +87,18 @@ def assert_close(value, expected, tolerance):
     np.testing.assert_allclose(value, expected, rtol=0, atol=tolerance * max(np.abs(expected).max(), 0.1))
 
 
-def assert_trains_as_the_separate_layers(block, shape, differentiate, in_float64):
-    upstream = random(block.compute_output_shape(shape), seed=9)
+@layouts
+def test_block_of_every_layout_in_training_equals_the_separate_layers(arguments, size, differentiate, in_float64):
+    block = make_block(LAYOUT_SHAPE, **arguments)
+    upstream = random((3, *size, FILTERS), seed=9)
     variables = [block.kernel, block.gamma, block.beta, block.bias]
     outputs, (*gradients, of_bias) = differentiate(
-        lambda x: block(x, training=True), [random(shape)], variables, upstream
+        lambda x: block(x, training=True), [random(LAYOUT_SHAPE)], variables, upstream
     )
     with in_float64():
-        separate = Separate(block, shape[-1])
+        separate = Separate(block, LAYOUT_SHAPE[-1])
         expected, expected_gradients = differentiate(
-            lambda x: separate(x, True), [random(shape).astype("float64")], separate.variables, upstream
+            lambda x: separate(x, True), [random(LAYOUT_SHAPE).astype("float64")], separate.variables, upstream
         )
     assert expected.dtype == "float64"
     assert_close(outputs, expected, 1e-5)
@@ -111,28 +107,11 @@ def assert_trains_as_the_separate_layers(block, shape, differentiate, in_float64
     np.testing.assert_allclose(of_bias, 0.0, atol=1e-4)  # the normalisation takes a bias off again
 
 
-@pytest.mark.parametrize(
-    ("gamma", "shape"), [*((gamma, SHAPES[0]) for gamma in GAMMAS), *(("mixed", shape) for shape in SHAPES[1:])]
-)
-def test_a_pooling_block_in_training_equals_the_separate_layers(gamma, shape, differentiate, in_float64):
-    assert_trains_as_the_separate_layers(make_block(shape, gamma, pool=True), shape, differentiate, in_float64)
-
-
-@layouts
-def test_block_of_every_layout_in_training_equals_the_separate_layers(arguments, size, differentiate, in_float64):
-    block = make_block(LAYOUT_SHAPE, **arguments)
-    assert_trains_as_the_separate_layers(block, LAYOUT_SHAPE, differentiate, in_float64)
-
-
 @layouts
 def test_block_of_every_layout_in_inference_equals_the_separate_layers(arguments, size, differentiate, in_float64):
     block = make_block(LAYOUT_SHAPE, rate=0.5, **arguments)
-    before = [ops.convert_to_numpy(w) for w in block.weights]
     upstream = random((3, *size, FILTERS), seed=9)
     outputs, (gradient,) = differentiate(lambda x: block(x, training=False), [random(LAYOUT_SHAPE)], (), upstream)
-    block(random(LAYOUT_SHAPE))
-    for weight, value in zip(block.weights, before, strict=True):
-        np.testing.assert_array_equal(ops.convert_to_numpy(weight), value)
     with in_float64():
         separate = Separate(block, LAYOUT_SHAPE[-1])
         expected, (expected_gradient,) = differentiate(
@@ -144,17 +123,15 @@ def test_block_of_every_layout_in_inference_equals_the_separate_layers(arguments
 
 @layouts
 def test_output_shape_of_every_layout(arguments, size):
-    block = ConvBlock(FILTERS, **arguments)
-    assert block.compute_output_shape((None, 7, 6, 2)) == (None, *size, FILTERS)
-    for training in (False, True):
-        assert block(random(LAYOUT_SHAPE), training=training).shape == (3, *size, FILTERS)
+    assert ConvBlock(FILTERS, **arguments).compute_output_shape((None, *LAYOUT_SHAPE[1:])) == (None, *size, FILTERS)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
-    "arguments", [{"pool": True}, {}, {"strides": 2, "transpose": True}], ids=["pool", "plain", "transpose"]
+    ("arguments", "shape"),
+    [({"pool": True}, (2, 7, 5, 1)), ({}, SHAPE), ({"strides": 2, "transpose": True}, (2, 3, 4, 2))],
+    ids=["pool", "plain", "transpose"],
 )
-def test_moving_statistics_take_the_batchs_mean_and_its_unbiased_variance(shape, arguments, in_float64):
+def test_moving_statistics_take_the_batchs_mean_and_its_unbiased_variance(arguments, shape, in_float64):
     block = make_block(shape, momentum=0.9, **arguments)
     mean, variance = ops.convert_to_numpy(block.moving_mean), ops.convert_to_numpy(block.moving_variance)
     with in_float64():
@@ -168,11 +145,20 @@ def test_moving_statistics_take_the_batchs_mean_and_its_unbiased_variance(shape,
     assert np.abs(moved / (0.9 * variance + 0.1 * convolved.var(axes)) - 1).max() > 5e-5
 
 
+@pytest.mark.parametrize("pool", [True, False])
+def test_inference_is_the_default_drops_nothing_and_moves_nothing(pool):
+    block = make_block(SHAPE, pool=pool, rate=0.5)
+    before = list(map(ops.convert_to_numpy, block.variables))  # the dropout's state among them
+    np.testing.assert_array_equal(*(ops.convert_to_numpy(block(random(SHAPE), **k)) for k in ({}, {"training": False})))
+    for variable, value in zip(block.variables, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
+
+
 def test_a_frozen_block_normalises_by_the_moving_statistics():
-    block = make_block(SHAPES[0])
-    expected = ops.convert_to_numpy(block(random(SHAPES[0]), training=False))
+    block = make_block(SHAPE)
+    expected = ops.convert_to_numpy(block(random(SHAPE), training=False))
     block.trainable = False
-    np.testing.assert_array_equal(ops.convert_to_numpy(block(random(SHAPES[0]), training=True)), expected)
+    np.testing.assert_array_equal(ops.convert_to_numpy(block(random(SHAPE), training=True)), expected)
 
 
 # Dropout
@@ -181,14 +167,14 @@ def test_a_frozen_block_normalises_by_the_moving_statistics():
 @pytest.mark.parametrize("pool", [True, False])
 def test_dropout_takes_whole_channels_of_an_image_and_scales_the_others(pool):
     shape = (16, 8, 8, 3)
-    dropping, without = make_block(shape, rate=0.5, seed=3, pool=pool), make_block(shape, pool=pool)
+    dropping, without = make_block(shape, rate=0.2, seed=3, pool=pool), make_block(shape, pool=pool)
     outputs, full = (ops.convert_to_numpy(block(random(shape), training=True)) for block in (dropping, without))
     ratio = outputs / full
     factors = ratio[:, :1, :1]
     np.testing.assert_allclose(ratio, np.broadcast_to(factors, ratio.shape), rtol=1e-5)
-    np.testing.assert_allclose(np.unique(np.rint(factors)), [0.0, 2.0])
-    assert 0.3 < np.mean(factors == 0) < 0.7
-    assert len(np.unique(factors.reshape(16, -1) > 1, axis=0)) > 8  # each image has channels of its own
+    np.testing.assert_allclose(factors[factors != 0], 1 / 0.8, rtol=1e-5)
+    assert 0.05 < np.mean(factors == 0) < 0.4
+    assert len(np.unique(factors.reshape(16, -1) > 0, axis=0)) > 6  # each image has channels of its own
 
 
 @pytest.mark.parametrize("pool", [True, False])
@@ -212,22 +198,20 @@ def test_gradient_goes_through_the_channels_that_dropout_keeps(pool, differentia
 # Ties
 
 
-@pytest.mark.parametrize("gamma", GAMMAS)
-def test_equal_pixels_share_no_gradient_the_first_of_them_takes_it(gamma, differentiate, in_float64):
+def test_equal_pixels_share_no_gradient_the_first_of_them_takes_it(differentiate, in_float64):
     # Whole numbers, so that windows hold ties in any precision, as the background of a digit does.
     x = np.random.default_rng(0).integers(0, 3, (4, 6, 7, FILTERS)).astype("float32")
     beta, keep = random((FILTERS,), seed=2), np.ones((4, 1, 1, FILTERS), "float32")
     upstream = random((4, 3, 3, FILTERS), seed=9)
-    gamma = np.float32(GAMMAS[gamma])
     _, (gradient,) = differentiate(
-        lambda x: normalize_pool_activate(x, *map(ops.convert_to_tensor, (gamma, beta, keep)), 1e-3, 0.1)[0],
+        lambda x: normalize_pool_activate(x, *map(ops.convert_to_tensor, (GAMMA, beta, keep)), 1e-3, 0.1)[0],
         [x],
         upstream=upstream,
     )
 
     def separate(x):
         mean, variance = ops.moments(x, (0, 1, 2))
-        y = ops.batch_normalization(x, mean, variance, -1, beta.astype("float64"), gamma.astype("float64"), 1e-3)
+        y = ops.batch_normalization(x, mean, variance, -1, beta.astype("float64"), GAMMA.astype("float64"), 1e-3)
         return ops.max_pool(ops.leaky_relu(y, 0.1), 2, 2)
 
     with in_float64():
@@ -238,9 +222,9 @@ def test_equal_pixels_share_no_gradient_the_first_of_them_takes_it(gamma, differ
 # bfloat16
 
 
-@layouts
-def test_block_in_bfloat16_is_the_float64_one_within_its_rounding(arguments, size, in_float64):
-    shape = (8, 7, 6, 2)
+@pytest.mark.parametrize("layout", ["plain", "transpose", "pool"])
+def test_block_in_bfloat16_is_the_float64_one_within_its_rounding(layout, in_float64):
+    shape, (arguments, size) = (8, 7, 6, 2), LAYOUTS[layout]
     block = make_block(shape, dtype="mixed_bfloat16", **arguments)
     with in_float64():
         separate = Separate(block, shape[-1])
