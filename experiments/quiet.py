@@ -1,6 +1,6 @@
 """Import this first: TensorFlow's libraries greet on stderr while they load, whatever the log level is.
 
-Keras imports the libraries of its own backend only: on JAX no TensorFlow is looked for.
+On JAX the scripts do without TensorFlow where it is installed too: Keras would load it for a seed or to save a model.
 """
 
 import os
@@ -25,7 +25,10 @@ _handler = signal.signal(signal.SIGINT, _interrupted)
 with tempfile.TemporaryFile() as _greetings:
     os.dup2(_greetings.fileno(), 2)
     try:
-        import keras  # noqa: F401
+        import keras
+
+        if keras.backend.backend() == "jax":
+            sys.modules["tensorflow"] = None  # importing it fails as if it were not installed
     except BaseException:
         _greetings.seek(0)
         os.write(_stderr, _greetings.read())

@@ -17,7 +17,7 @@ def environment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("blocked")
     for name in ("tensorflow", "tensorflow_datasets", "tensorboard"):
         (folder / name).mkdir()
-        (folder / name / "__init__.py").write_text(f"raise ImportError('{name} was imported on JAX')")
+        (folder / name / "__init__.py").write_text(f"raise SystemError('{name} was imported on JAX')")
     # The second process need not compile what the first one has.
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
     return {"KERAS_BACKEND": "jax", "PYTHONPATH": str(folder), **cache}
