@@ -58,8 +58,8 @@ def convolutional(rate=0.0):
     x = layers.Conv2D(3, 3, padding="same", activation="tanh", dtype="float32")(x)
     decoder = keras.Model(z, x, name="decoder")
     x = ConvBlock(4, 3, pool=True, rate=rate)(ConvBlock(4, 3)(images))
-    x = layers.Dropout(rate)(layers.GlobalAveragePooling2D()(x))
-    classifier = keras.Model(images, layers.Dense(K, dtype="float32")(x), name="classifier")
+    x = layers.Dense(K, dtype="float32")(layers.GlobalAveragePooling2D()(x))
+    classifier = keras.Model(images, x, name="classifier")
     return {"encoder": encoder, "decoder": decoder, "classifier": classifier}
 
 
@@ -75,6 +75,25 @@ def no_random_weights(monkeypatch):
     """`make_model` gives the weights, and JAX takes a second to compile the random ones of each shape."""
     for initializer in (keras.initializers.GlorotUniform, keras.initializers.RandomUniform):
         monkeypatch.setattr(initializer, "__call__", lambda self, shape, dtype=None: ops.zeros(shape, dtype))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_programs(tmp_path_factory):
+    """JAX compiles a step for seconds, which many tests have in common, those in other processes included."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    folder = str(tmp_path_factory.mktemp("programs"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
+        jax.config.update("jax_compilation_cache_dir", folder)
+        compilation_cache.reset_cache()  # JAX decides at its first program whether to look
+        yield
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture
