@@ -27,11 +27,16 @@ class Stream(keras.random.SeedGenerator):
 
     def __init__(self, seed: int | Tensor, counter: int | Tensor, purpose: str = ""):
         # Not the parent's: it would make a variable.
-        offset = zlib.crc32(purpose.encode())
-        self._seed = ops.cast((seed + offset) % 2**32 if isinstance(seed, int) else seed + offset, SEED_DTYPE)
+        seed, offset = (_modulo_2_to_the_32(number) for number in (seed, zlib.crc32(purpose.encode())))
+        self._seed = _modulo_2_to_the_32(seed + offset)
         self._counter = ops.cast(counter, SEED_DTYPE)
 
     def next(self, ordered: bool = True) -> Tensor:
         drawn = ops.stack([self._seed, self._counter])
         self._counter = self._counter + 1
         return drawn
+
+
+def _modulo_2_to_the_32(number):
+    number = number % 2**32 if isinstance(number, int) else number
+    return ops.bitwise_and(ops.cast(number, SEED_DTYPE), ops.cast(2**32 - 1, SEED_DTYPE))

@@ -39,7 +39,9 @@ def gradient_step(model: keras.Model, losses: Callable[[], dict[str, tf.Tensor]]
 def replica() -> tf.Tensor | int:
     """The number of the replica that computes this, counted from 0 over all workers."""
     context = tf.distribute.get_replica_context()
-    return 0 if context is None or context.num_replicas_in_sync == 1 else context.replica_id_in_sync_group
+    if context is None or context.num_replicas_in_sync == 1:
+        return 0
+    return tf.cast(context.replica_id_in_sync_group, SEED_DTYPE)
 
 
 def own_rows(x: tf.Tensor) -> tf.Tensor:

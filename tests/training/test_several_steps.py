@@ -1,0 +1,151 @@
+"""`steps_per_execution` launches several steps at once; what they compute stays the same."""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_ssvae.models.base import SemiSupervisedVAE
+from keras_ssvae.training import several_steps
+
+JAX = keras.backend.backend() == "jax"
+SIZES = [4, 4, 2, 4, 4, 2, 4, 4, 2, 4]  # labelled rows, the last of each pass few
+
+
+class Small(SemiSupervisedVAE):
+    """Its statistics, dropout and noise would show it if a step saw another's."""
+
+    training_terms = ("reconstruction", "squares")
+
+    def __init__(self, network):
+        super().__init__(seed=3)
+        self.network = network
+        self.built = True
+
+    def check_batch(self, images, labels):
+        pass
+
+    def draw_noise(self, batch, step):
+        epsilon = keras.random.normal(ops.shape(batch["unlabeled"]), seed=self._noise_stream(step))
+        return {"epsilon": epsilon, "dropout": self._dropout_counter(step)}
+
+    def step_losses(self, batch, noise, step):
+        self._seed_dropout(self.network, noise["dropout"], 0)
+        images = ops.concatenate([batch["labeled"], batch["unlabeled"] + noise["epsilon"]])
+        outputs = self.network(images, training=True)
+        squares = ops.sum(ops.square(outputs[: ops.shape(batch["labels"])[0]] - batch["labels"]), axis=1)
+        reconstruction = ops.sum(ops.square(outputs - images), axis=1)
+        return {
+            "reconstruction": reconstruction,
+            "squares": squares,
+            "total": ops.sum(squares) + ops.sum(reconstruction),
+        }
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return len(SIZES)
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index)
+        draw = [rng.normal(size=(rows, 3)).astype("float32") for rows in (SIZES[index], 6, SIZES[index])]
+        return {"labeled": draw[0], "unlabeled": draw[1]}, draw[2]
+
+
+def train(steps_per_execution):
+    """Two epochs of 10 steps: four at a time, these are launches of 4, 4 and 2."""
+    network = keras.Sequential(
+        [
+            layers.Dense(4, use_bias=False, kernel_initializer="zeros"),
+            layers.BatchNormalization(momentum=0.5),
+            layers.Dropout(0.5),
+            layers.Dense(3, kernel_initializer="zeros"),
+        ]
+    )
+    network.build((None, 3))
+    rng = np.random.default_rng(0)
+    for weight in network.trainable_weights:
+        weight.assign(rng.normal(size=weight.shape))
+    model = Small(network)
+    model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), steps_per_execution=steps_per_execution)
+    history = model.fit(Batches(), epochs=2, shuffle=False, verbose=0).history
+    return model, history
+
+
+def test_four_steps_at_a_time_give_the_weights_and_the_logs_of_one_at_a_time():
+    (model, history), (expected, expected_history) = train(4), train(1)
+    assert int(model.optimizer.iterations) == 2 * len(SIZES)
+    pairs = list(zip(model.variables, expected.variables, strict=True))
+    assert {part for v, _ in pairs for part in v.path.split("/")} >= {"kernel", "moving_mean", "seed_generator_state"}
+    for variable, one in (*pairs, *zip(model.optimizer.variables, expected.optimizer.variables, strict=True)):
+        np.testing.assert_allclose(ops.convert_to_numpy(variable), ops.convert_to_numpy(one), rtol=0, atol=1e-6)
+    assert history.keys() == expected_history.keys() == {"loss", "reconstruction", "squares"}
+    assert np.isfinite(history["loss"]).all()  # nan would equal nan
+    for name, values in history.items():
+        np.testing.assert_allclose(values, expected_history[name], rtol=1e-6)
+
+
+# The program on JAX
+
+
+class Counter:
+    """As much of a model as is needed; its state depends on the order of the batches."""
+
+    steps_per_execution, jit_compile, run_eagerly = 4, True, False
+
+    def __init__(self, **attributes):
+        self.__dict__.update(attributes)
+        self.traces = 0
+
+    def train_step(self, state, batch):
+        self.traces += 1
+        state = 2.0 * state + ops.sum(batch["x"])
+        return {"state": state, "sum": ops.sum(batch["x"])}, state
+
+
+on_jax = pytest.mark.skipif(not JAX, reason="Keras makes one program of the steps on TensorFlow")
+
+
+def batches(sizes):
+    return iter([{"x": np.full(size, i + 1, "float32")} for i, size in enumerate(sizes)])
+
+
+def run(model, sizes):
+    launch, iterator, state, history = several_steps(model, None), batches(sizes), ops.zeros(()), []
+    for _ in range(0, len(sizes), 4):
+        logs, state = launch(state, iterator)
+        history.append(types.SimpleNamespace(sum=float(logs["sum"]), state=float(logs["state"]), kept=float(state)))
+    with pytest.raises(StopIteration):
+        launch(state, iterator)
+    return history
+
+
+@on_jax
+@pytest.mark.parametrize("sizes", [[2] * 10, [2, 2, 3, 2, 2, 3, 2, 2, 3, 2], [1, 2, 3, 4, 5, 6]])
+def test_a_launch_takes_the_steps_in_order_and_gives_the_last_ones_logs(sizes):
+    states = [0.0]
+    for i, size in enumerate(sizes):
+        states.append(2.0 * states[-1] + size * (i + 1))
+    ends = [min(end, len(sizes)) for end in range(4, len(sizes) + 4, 4)]
+    history = run(Counter(), sizes)
+    assert [launch.kept for launch in history] == [launch.state for launch in history] == [states[end] for end in ends]
+    assert [launch.sum for launch in history] == [sizes[end - 1] * end for end in ends]
+
+
+@on_jax
+def test_equal_batches_share_one_program():
+    model = Counter()
+    run(model, [2] * 40)
+    assert model.traces == 1
+
+
+@on_jax
+@pytest.mark.parametrize("setting", [{"steps_per_execution": 1}, {"jit_compile": False}, {"run_eagerly": True}])
+def test_keras_own_function_stays_where_there_is_nothing_to_join(setting):
+    def given(state, iterator):
+        raise AssertionError("it is not called")
+
+    assert several_steps(Counter(**setting), given) is given
+    assert several_steps(Counter(), given) is not given
