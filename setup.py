@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 
 
 def version() -> str:
-    """Read `__version__` without importing the package, which would need TensorFlow at build time."""
+    """Read `__version__` without importing the package, which would need Keras at build time."""
     source = (ROOT / "keras_ssvae" / "__init__.py").read_text(encoding="utf-8")
     match = re.search(r'^__version__ = "([^"]+)"', source, re.MULTILINE)
     if match is None:
@@ -45,7 +45,6 @@ setup(
         # tensorflow-probability is an oracle of the tests only; it needs tf-keras of TensorFlow's version.
         # Some tests train on JAX in a process of their own.
         "test": ["pytest", "hypothesis", "tensorflow-probability", "tf-keras>=2.21,<2.22", "jax>=0.10,<0.11", "ruff"],
-        "jax": ["jax>=0.10,<0.11"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
     },
     classifiers=[

@@ -16,9 +16,9 @@ class Stream(keras.random.SeedGenerator):
     computation that draws: it counts in Python.
 
     Args:
-        seed: An integer.
+        seed: An integer or an integer tensor; it counts modulo 2^32.
         counter: Where the stream begins, an integer or an integer tensor. Each draw takes the next one.
-        purpose: Streams of different purposes share no number, whatever their counters are.
+        purpose: Streams of one seed and different purposes share no number, whatever their counters are.
 
     Example:
         >>> stream = Stream(seed=1, counter=1024 * step)

@@ -4,6 +4,7 @@ A schedule is called with a step (an integer or a tensor); epochs are counted fr
 They are stateless: a resumed run continues where it was.
 """
 
+import numbers
 from collections.abc import Sequence
 
 import keras
@@ -135,6 +136,8 @@ class WarmUpStepDecay(_EpochSchedule):
         )  # fmt: skip
         if start is not None and not (epochs is not None and start < epochs):
             raise ValueError(f"`start` is {start} and `epochs` is {epochs}; the decay must start before the run ends.")
+        if not all(isinstance(epoch, numbers.Real) and epoch > 0 for epoch in boundaries):
+            raise ValueError(f"`boundaries` is {boundaries!r}; it must be a sequence of epochs, numbers above 0.")
         self.learning_rate, self.warm_up, self.boundaries, self.factor = learning_rate, warm_up, boundaries, factor
         self.start, self.epochs = start, epochs
 

@@ -37,22 +37,23 @@ class ProgressBar(keras.callbacks.Callback):
         self._epoch = epoch
         if self._began is None:
             self._first_epoch = epoch
-        self._drawn = 0.0
+        self._drawn, self._latest = 0.0, -1
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         now = time.monotonic()
         if self._began is None:
             # The first step compiles: it says nothing about the rest.
             self._began, self._first_batch = now, batch
-        if sys.stdout.isatty() and now - self._drawn >= self._REFRESH_SECONDS:
-            self._drawn = now
+        # Keras' threads may bring an older step after a newer one.
+        if sys.stdout.isatty() and batch > self._latest and now - self._drawn >= self._REFRESH_SECONDS:
+            self._drawn, self._latest = now, batch
             self._draw(self._line(batch, now, logs or {}))
 
     def _line(self, batch, now, logs):
         steps = self.params["steps"] or batch + 1
         done = (self._epoch - self._first_epoch) * steps + batch - self._first_batch
         left = (self.params["epochs"] - self._epoch) * steps - batch - 1
-        remaining = _clock((now - self._began) / done * left) if done else "?"
+        remaining = _clock((now - self._began) / done * left) if done > 0 else "?"
         filled = self._WIDTH * (batch + 1) // steps
         bar = "█" * filled + "░" * (self._WIDTH - filled)
         return f"{self._title()} {bar} {batch + 1}/{steps}, {remaining} left: {self._terms(logs)}"

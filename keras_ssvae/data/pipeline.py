@@ -121,7 +121,7 @@ def distribute(batches, strategy):
         What `fit` takes.
 
     Raises:
-        ValueError: On the JAX backend, where a `keras.distribution.DataParallel` does without.
+        ValueError: If `strategy` is none; on the JAX backend, where a `keras.distribution.DataParallel` does without.
 
     Example:
 

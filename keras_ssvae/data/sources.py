@@ -191,11 +191,13 @@ def _read_tfds(name, path):
 def _remedy(name):
     if keras.backend.backend() == "tensorflow":
         code = f"import tensorflow_datasets as tfds; tfds.builder('{name}').download_and_prepare()"
-        result = "~/tensorflow_datasets"
+        command, result = f'python -c "{code}"', "~/tensorflow_datasets"
     else:
-        code, result = f"import keras; keras.datasets.{name}.load_data()", "~/.keras/datasets"
+        # Left alone, Keras would look for TensorFlow.
+        code = f"import keras; keras.datasets.{name}.load_data()"
+        command, result = f'KERAS_BACKEND=jax python -c "{code}"', "~/.keras/datasets"
     return (
-        f'run `python -c "{code}"` where there is a network and copy {result} here, point `data_dir` (--data-dir) at a '
+        f"run `{command}` where there is a network and copy {result} here, point `data_dir` (--data-dir) at a "
         "directory that holds it, or use the built-in `digits` (--dataset digits)"
     )
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_ssvae.data import batch
 from keras_ssvae.data.checks import check_image_dtype, check_label_type, check_labels, check_pixels
 from keras_ssvae.data.order import batch_slice, epoch_order, passes_of_epoch
+from keras_ssvae.training import WHOLE_BATCH
 
 
 def gather(array: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
@@ -187,9 +188,14 @@ def _check_cardinality(name, cardinality):
 
 def distribute(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.distribute.DistributedDataset:
     """As `keras_ssvae.data.distribute`."""
+    if not isinstance(strategy, tf.distribute.Strategy):
+        raise ValueError(f"`strategy` is {strategy!r}; it must be a `tf.distribute.Strategy`.")
 
     def of_worker(context):
         replicas = context.num_replicas_in_sync // context.num_input_pipelines
-        return batches.flat_map(lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(replicas))
+        return batches.flat_map(lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(replicas)).map(mark)
+
+    def mark(images, *labels):
+        return {**images, WHOLE_BATCH: True}, *labels
 
     return strategy.distribute_datasets_from_function(of_worker)

@@ -17,7 +17,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 from scipy.special import rel_entr
 
-from keras_ssvae.evaluation.inputs import decode_batches, image_batches
+from keras_ssvae.evaluation.inputs import decode_batches, image_batches, inference
 
 _WEIGHTS_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
 _WEIGHTS_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{_WEIGHTS_FILE}"
@@ -131,10 +131,11 @@ def inception_score(
     # Indices instead of `ops.image.resize`: the backends' nearest neighbours are not the same.
     rows, columns = _nearest(shape[0], height), _nearest(shape[1], width)
     repeats = channels if shape[2] == 1 else 1
+    classify = inference(model)
     probs = []
     for x in batches:
         x = ops.take(ops.take(ops.convert_to_tensor(x), rows, axis=1), columns, axis=2)
-        batch = np.asarray(model.predict_on_batch(ops.repeat(x, repeats, axis=3)), dtype="float64")
+        batch = ops.convert_to_numpy(classify(ops.repeat(x, repeats, axis=3))).astype("float64")
         if batch.ndim != 2 or batch.shape[1] < 2:
             raise ValueError(
                 f"`classifier` {name} gives {batch.shape} for a batch of {len(x)}; it must give class probabilities, "
@@ -202,7 +203,12 @@ def load_classifier(classifier: keras.Model | str | PathLike | None = None) -> k
     if isinstance(classifier, keras.Model):
         return classifier
     if classifier is None:
-        return keras.applications.InceptionV3(weights=str(_inception_weights()))
+        weights, policy = str(_inception_weights()), keras.config.dtype_policy()
+        keras.config.set_dtype_policy("float32")  # in half precision the probabilities' sum would be too far from 1
+        try:
+            return keras.applications.InceptionV3(weights=weights)
+        finally:
+            keras.config.set_dtype_policy(policy)
     if not Path(classifier).is_file():
         raise ValueError(f"`classifier` is {str(classifier)!r}, but there is no such file; it must be a `.keras` file.")
     try:
@@ -216,9 +222,9 @@ def load_classifier(classifier: keras.Model | str | PathLike | None = None) -> k
 def _inception_weights() -> Path:
     path = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models" / _WEIGHTS_FILE
     remedy = (
-        f'put a copy of {_WEIGHTS_URL} there (where there is a network, `python -c "import keras; '
-        'keras.applications.InceptionV3()"` fetches it), or name a classifier of your own, a `.keras` file whose '
-        "outputs are class probabilities; its score is then not the published one"
+        f"put a copy of {_WEIGHTS_URL} there (where there is a network, `KERAS_BACKEND={keras.backend.backend()} "
+        'python -c "import keras; keras.applications.InceptionV3()"` fetches it), or name a classifier of your own, a '
+        "`.keras` file whose outputs are class probabilities; its score is then not the published one"
     )
     if path.exists():
         if _md5(path) != _WEIGHTS_MD5:

@@ -1,6 +1,7 @@
 """Checks of images and labels, and what goes through a model batch by batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -59,6 +60,18 @@ def check_labels(labels: ArrayLike, num_examples: int, num_classes: int) -> np.n
     return labels.astype("int64")
 
 
+def inference(model: keras.Model) -> Callable[[ArrayLike], Any]:
+    """`x -> model(x, training=False)`, compiled.
+
+    It is `model.predict_on_batch` but on TensorFlow, where every replica of a strategy would answer for all rows.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(lambda x: model(x, training=False), autograph=False)
+    return model.predict_on_batch
+
+
 def encode_batches(model: keras.Model, images: ArrayLike, batch_size: int = 500) -> np.ndarray:
     """Checks images and encodes them batch by batch with `model.encode`.
 
@@ -74,7 +87,7 @@ def encode_batches(model: keras.Model, images: ArrayLike, batch_size: int = 500)
         ValueError: If the images are not as described.
     """
     batches = image_batches(images, batch_size)
-    return np.concatenate([_float32(model.encode(ops.convert_to_tensor(batch))) for batch in batches])
+    return np.concatenate([as_float32(model.encode(ops.convert_to_tensor(batch))) for batch in batches])
 
 
 def decode_batches(model: keras.Model, z: ArrayLike, batch_size: int = 500) -> np.ndarray:
@@ -91,8 +104,9 @@ def decode_batches(model: keras.Model, z: ArrayLike, batch_size: int = 500) -> n
     z = np.asarray(z, dtype="float32")
     starts = range(0, len(z), batch_size)
     images = [model.decode(ops.convert_to_tensor(z[start : start + batch_size])) for start in starts]
-    return np.concatenate([_float32(batch) for batch in images])
+    return np.concatenate([as_float32(batch) for batch in images])
 
 
-def _float32(tensor) -> np.ndarray:
+def as_float32(tensor) -> np.ndarray:
+    """A tensor of any precision as a NumPy array of single precision."""
     return ops.convert_to_numpy(tensor).astype("float32")

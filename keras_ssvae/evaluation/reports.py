@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from keras_ssvae.distributions import mixture_kl
 from keras_ssvae.evaluation.figures import activated, v_nat_of_own_components
-from keras_ssvae.evaluation.inputs import check_labels, decode_batches, image_batches
+from keras_ssvae.evaluation.inputs import as_float32, check_labels, decode_batches, image_batches, inference
 from keras_ssvae.evaluation.ssim import WINDOW_SIZE, negative_ssim
 from keras_ssvae.losses import reconstruction
 
@@ -57,9 +57,10 @@ def report(model: keras.Model, images: ArrayLike, labels: ArrayLike, batch_size:
     labels = check_labels(labels, len(images), prior.num_classes)
     terms = {"error_percent": [], "kl_categorical": [], "kl_gaussian": [], "reconstruction": []}
     own_logvar = []
+    infer = inference(model)
     for index, x in enumerate(batches):
         # Models of mixed precision may answer in half precision, which is too coarse for sums over pixels.
-        outputs = {name: np.asarray(value, "float32") for name, value in model.predict_on_batch(x).items()}
+        outputs = {name: as_float32(value) for name, value in infer(x).items()}
         kl_categorical, kl_gaussian = mixture_kl(
             outputs["probs"], outputs["mean"], outputs["logvar"], prior.means, prior.variances
         )

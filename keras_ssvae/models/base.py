@@ -1,11 +1,14 @@
 """What the systems share: the training step, its noise, and its report."""
 
+import contextlib
+from collections.abc import Iterator
+
 import keras
 from keras import ops
 
 from keras_ssvae.distributions import Tensor
 from keras_ssvae.noise import Stream
-from keras_ssvae.training import gradient_step, replica, run_step, several_steps
+from keras_ssvae.training import WHOLE_BATCH, gradient_step, replica, replicas, run_step, several_steps
 
 # Random numbers are a function of (seed, step): each step owns this many counters, the first half of them for the
 # noise of the model, the rest for the networks' dropout: up to `_COUNTERS_PER_PASS` layers in each forward pass.
@@ -102,6 +105,11 @@ class SemiSupervisedVAE(keras.Model):
     def _train_on(self, data):
         images, labels = _unpack(data)
         self.check_batch(images, labels)
+        if replicas() > 1 and WHOLE_BATCH not in images:
+            raise ValueError(
+                "The batches are not those of `data.distribute`, and under a strategy each replica must see the whole "
+                "of a batch. Train with `model.fit(data.distribute(batches, strategy), ...)`."
+            )
         batch = {**images, "labels": labels}
         terms = self.replay_step(batch, self.draw_noise(batch, self.optimizer.iterations))
         # A replica has its share of the batch in the terms.
@@ -156,3 +164,17 @@ def _unpack(data):
             "and labels, and nothing else."
         )
     return images, labels
+
+
+@contextlib.contextmanager
+def without_dropout(network: keras.Model) -> Iterator[None]:
+    """While it is open, no layer of the network that draws random numbers at a `rate` drops anything."""
+    draws = [layer for layer in network._flatten_layers() if getattr(layer, "seed_generator", None) is not None]
+    rates = [(layer, layer.rate) for layer in draws if getattr(layer, "rate", 0)]
+    for layer, _ in rates:
+        layer.rate = 0.0
+    try:
+        yield
+    finally:
+        for layer, rate in rates:
+            layer.rate = rate

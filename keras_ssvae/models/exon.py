@@ -17,7 +17,7 @@ from keras_ssvae.distributions import (
     sample_gumbel,
     straight_through_one_hot,
 )
-from keras_ssvae.models.base import SemiSupervisedVAE
+from keras_ssvae.models.base import SemiSupervisedVAE, without_dropout
 from keras_ssvae.networks import mnist
 from keras_ssvae.noise import Stream
 from keras_ssvae.priors import GaussianMixture
@@ -238,7 +238,7 @@ class EXoN(SemiSupervisedVAE):
             self._seed_dropout(network, noise["dropout"], pass_index)
         # The scope drops what the pass does to the moving statistics.
         current = [(variable, variable.value) for variable in self.classifier.variables]
-        rates = contextlib.nullcontext() if self.pseudo_label_dropout else _without_dropout(self.classifier)
+        rates = contextlib.nullcontext() if self.pseudo_label_dropout else without_dropout(self.classifier)
         with keras.StatelessScope(current), rates:
             own_pseudo_labels = ops.stop_gradient(probs(own_rows(batch["unlabeled_augmented"]), 0))
         targets = {"labeled": batch["labels"], "unlabeled": all_rows(own_pseudo_labels)}
@@ -373,13 +373,16 @@ class EXoN(SemiSupervisedVAE):
     # Serialisation
 
     def get_config(self):
-        schedule = callable(self.lambda2)
+        if callable(self.lambda2):
+            lambda2 = keras.saving.serialize_keras_object(self.lambda2)
+        else:
+            lambda2 = float(ops.convert_to_numpy(self.lambda2))
         return {
             **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in (*_NETWORKS, "prior")},
             "beta": self.beta,
             "lambda1": self.lambda1,
             "pseudo_label_dropout": self.pseudo_label_dropout,
-            "lambda2": keras.saving.serialize_keras_object(self.lambda2) if schedule else float(self.lambda2),
+            "lambda2": lambda2,
             "seed": self.seed,
             "name": self.name,
         }
@@ -400,16 +403,3 @@ def _own_rows_of_both(labeled, unlabeled):
 
 def _float32(x):
     return ops.cast(x, "float32")
-
-
-@contextlib.contextmanager
-def _without_dropout(network):
-    """While it is open, no layer of the network drops anything; Keras' layers and ours keep the rate under one name."""
-    rates = [(layer, layer.rate) for layer in network._flatten_layers() if getattr(layer, "rate", 0)]
-    for layer, _ in rates:
-        layer.rate = 0.0
-    try:
-        yield
-    finally:
-        for layer, rate in rates:
-            layer.rate = rate

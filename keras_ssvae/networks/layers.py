@@ -1,5 +1,7 @@
 """Layers that the papers' networks need and Keras does not have."""
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -27,6 +29,9 @@ class ConvBlock(keras.layers.Layer):
         seed: Of the dropout. A model of this library sets the dropout's state at each step.
         **kwargs: As `keras.layers.Layer`.
 
+    Raises:
+        ValueError: For arguments that make no layer.
+
     Call arguments:
         inputs: `(B, H, W, channels)`.
         training: Whether to normalise by the batch, and drop out.
@@ -50,6 +55,14 @@ class ConvBlock(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        for name, value in (("filters", filters), ("kernel_size", kernel_size), ("strides", strides)):
+            if not isinstance(value, numbers.Integral) or value < 1:
+                raise ValueError(f"`{name}` is {value!r}; it must be a positive integer.")
+        if not 0 <= rate < 1:
+            raise ValueError(f"`rate` is {rate!r}; it must be a share of the channels, 0 or more and less than 1.")
+        if negative_slope < 0:
+            # Pooling comes before the activation, which must not turn the order of two pixels.
+            raise ValueError(f"`negative_slope` is {negative_slope!r}; it must be 0 (ReLU) or more.")
         self.filters, self.kernel_size, self.strides = filters, kernel_size, strides
         self.transpose, self.pool, self.rate, self.negative_slope = transpose, pool, rate, negative_slope
         self.momentum, self.epsilon, self.seed = momentum, epsilon, seed
@@ -102,9 +115,12 @@ class ConvBlock(keras.layers.Layer):
         return outputs
 
     def compute_output_shape(self, input_shape):
-        batch, *size, _ = input_shape
-        size = [n * self.strides if self.transpose else -(-n // self.strides) for n in size]
-        return batch, *(n // 2 if self.pool else n for n in size), self.filters
+        def output_size(n):
+            n = n * self.strides if self.transpose else -(-n // self.strides)
+            return n // 2 if self.pool else n
+
+        batch, *sizes, _ = input_shape
+        return batch, *(None if n is None else output_size(n) for n in sizes), self.filters
 
     def get_config(self):
         names = ("filters", "kernel_size", "strides", "transpose", "pool", "rate", "negative_slope", "momentum")

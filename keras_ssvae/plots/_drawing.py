@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.patheffects import withStroke
 
@@ -124,6 +125,12 @@ def mosaic(ax: Axes, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return np.arange(columns) * (width + GAP) + width / 2, np.arange(rows) * (height + GAP) + height / 2
+
+
+def trim(figure: Figure) -> None:
+    """Cuts off what a mosaic, which keeps its proportions, leaves empty at the bottom of its figure."""
+    figure.draw_without_rendering()
+    figure.set_figheight(figure.get_figheight() - figure.get_tightbbox().y0 + 0.1)
 
 
 def outline(ax: Axes, column: int, row: int, tiles: np.ndarray) -> None:

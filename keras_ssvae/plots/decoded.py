@@ -195,7 +195,8 @@ def image_interpolation(
     decoded = _drawing.displayable(decoded, value_range).reshape(len(a), n, *a.shape[1:])
     ends = [_drawing.displayable(_scaled(images), (-1.0, 1.0))[:, None] for images in (a, b)]
     tiles = np.concatenate([ends[0], decoded, ends[1]], axis=1)
-    figure = Figure(figsize=(0.85 * (n + 2), 0.85 * len(a) + 0.7), layout="constrained")
+    # Wide enough for the title.
+    figure = Figure(figsize=(max(0.85 * (n + 2), 7.0), 0.85 * len(a) + 0.7), layout="constrained")
     ax = _drawing.plain_axes(figure.add_subplot(), title)
     centres, _ = _drawing.mosaic(ax, tiles)
     for row in range(len(a)):
@@ -203,6 +204,7 @@ def image_interpolation(
             _drawing.outline(ax, column, row, tiles)
     ax.set(xticks=centres[[0, -1]], xticklabels=["A", "B"])
     ax.tick_params(labelsize=11)
+    _drawing.trim(figure)
     return figure
 
 
@@ -245,6 +247,7 @@ def reconstructions(
     # Wide enough for the title.
     figure = Figure(figsize=(max(0.75 * columns, 5.0), 1.5 * rows + 0.4), layout="constrained")
     _drawing.mosaic(_drawing.plain_axes(figure.add_subplot(), title), tiles)
+    _drawing.trim(figure)
     return figure
 
 

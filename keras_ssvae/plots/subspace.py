@@ -129,6 +129,7 @@ def perturbation(
     extent: float = 2.0,
     seed: int = 0,
     value_range: tuple[float, float] = (-1.0, 1.0),
+    title: str = "Noise on the latent coordinates, and what it changes",
 ) -> Figure:
     """Adds noise to the activated coordinates, and to the others, of encoded images: the paper's Figure 5(b).
 
@@ -141,6 +142,7 @@ def perturbation(
         extent: The noise is uniform from -extent to extent, drawn once for each image and coordinate.
         seed: Seed of the noise.
         value_range: Pixel values shown as black and white.
+        title: The figure's title.
 
     Returns:
         The figure.
@@ -172,9 +174,9 @@ def perturbation(
     for i, column in np.ndindex(len(z), 3):
         above, below = axes[2 * i, column], axes[2 * i + 1, column]
         count = active[i].sum()
-        title = ("no noise", f"on the {count} activated", f"on the {z.shape[1] - count} others")[column]
+        heading = ("no noise", f"on the {count} activated", f"on the {z.shape[1] - count} others")[column]
         _drawing.plain_axes(above)
-        above.set_title(title, fontsize=10, color=_drawing.INK)
+        above.set_title(heading, fontsize=10, color=_drawing.INK)
         colour = _drawing.PALETTE[2 if column == 2 else 0]
         above.vlines(np.arange(z.shape[1]), 0, noises[i, column], color=colour, linewidth=width)
         above.axhline(0, color="#999999", linewidth=0.8)
@@ -187,7 +189,7 @@ def perturbation(
     for i in range(len(z)):
         axes[2 * i, 0].set_ylabel("noise", fontsize=9)
         axes[2 * i + 1, 0].set_ylabel("decoded", fontsize=9, color=_drawing.INK)
-    figure.suptitle("Noise on the latent coordinates, and what it changes", fontsize=11, color=_drawing.INK)
+    figure.suptitle(title, fontsize=11, color=_drawing.INK)
     return figure
 
 
@@ -199,6 +201,7 @@ def axis_sweep(
     points: int = 11,
     extent: float = 3.0,
     value_range: tuple[float, float] = (-1.0, 1.0),
+    title: str = "One coordinate changed; framed: nearest to the image's own value",
 ) -> Figure:
     """Changes one coordinate of an encoded image at a time, those of the highest V-nat: the paper's Figure 9.
 
@@ -212,6 +215,7 @@ def axis_sweep(
         points: Images in a row, at least 2.
         extent: The coordinate runs from -extent to extent.
         value_range: Pixel values shown as black and white.
+        title: The figure's title.
 
     Returns:
         The figure. Coordinates count from 0.
@@ -246,14 +250,16 @@ def axis_sweep(
     tiles = _drawing.displayable(decode_batches(model, swept.reshape(-1, len(z))), value_range)
     tiles = tiles.reshape(len(highest), points, *tiles.shape[1:])
 
-    figure = Figure(figsize=(0.8 * points + 1.3, 0.8 * len(highest) + 0.9), layout="constrained")
-    ax = _drawing.plain_axes(figure.add_subplot(), "One coordinate changed; framed: nearest to the image's own value")
+    # Wide enough for the title.
+    figure = Figure(figsize=(max(0.8 * points + 1.3, 7.0), 0.8 * len(highest) + 0.9), layout="constrained")
+    ax = _drawing.plain_axes(figure.add_subplot(), title)
     columns, rows = _drawing.mosaic(ax, tiles)
     for row, axis in enumerate(highest):
         if abs(z[axis]) <= extent * points / (points - 1):  # up to half a step beyond the ends
             _drawing.outline(ax, int(np.abs(steps - z[axis]).argmin()), row, tiles)
     names = [f"coordinate {axis}\nV-nat {v_nat[axis]:.1f}" for axis in highest]
     ax.set(xticks=columns, xticklabels=[f"{step:.2g}" for step in steps], yticks=rows, yticklabels=names)
+    _drawing.trim(figure)
     return figure
 
 
@@ -265,6 +271,7 @@ def activated_noise(
     extent: float = 1.5,
     seed: int = 0,
     value_range: tuple[float, float] = (-1.0, 1.0),
+    title: str | None = None,
 ) -> Figure:
     """Adds noise to all activated coordinates of an encoded image, many times: the paper's Figure 10.
 
@@ -278,6 +285,7 @@ def activated_noise(
         extent: The noise is uniform from -extent to extent.
         seed: Seed of the noise.
         value_range: Pixel values shown as black and white.
+        title: The figure's title; by default which noise, and on how many coordinates.
 
     Returns:
         The figure.
@@ -303,10 +311,12 @@ def activated_noise(
     tiles = _drawing.in_rows(_drawing.displayable(tiles, value_range), columns=11)
     rows, columns = tiles.shape[:2]
     figure = Figure(figsize=(max(0.8 * columns, 6.4), 0.8 * rows + 0.5), layout="constrained")
-    title = f"Noise from -{extent:g} to {extent:g} on all {active.sum()} activated coordinates; framed: no noise"
+    if title is None:
+        title = f"Noise from -{extent:g} to {extent:g} on all {active.sum()} activated coordinates; framed: no noise"
     ax = _drawing.plain_axes(figure.add_subplot(), title)
     _drawing.mosaic(ax, tiles)
     _drawing.outline(ax, 0, 0, tiles)
+    _drawing.trim(figure)
     return figure
 
 

@@ -13,6 +13,9 @@ match keras.backend.backend():
             "environment variable KERAS_BACKEND to tensorflow or jax."
         )
 
+# Key in the images of a batch that `data.distribute` made: every replica holds the whole of it.
+WHOLE_BATCH = "whole_batch"
+
 SEED_DTYPE = _backend.SEED_DTYPE
 all_rows = _backend.all_rows
 apply_adam = _backend.apply_adam
@@ -21,11 +24,13 @@ gradient_step = _backend.gradient_step
 normalize_pool_activate = _backend.normalize_pool_activate
 own_rows = _backend.own_rows
 replica = _backend.replica
+replicas = _backend.replicas
 run_step = _backend.run_step
 several_steps = _backend.several_steps
 
 __all__ = [
     "SEED_DTYPE",
+    "WHOLE_BATCH",
     "all_rows",
     "apply_adam",
     "batch_normalize",
@@ -33,6 +38,7 @@ __all__ = [
     "normalize_pool_activate",
     "own_rows",
     "replica",
+    "replicas",
     "run_step",
     "several_steps",
 ]

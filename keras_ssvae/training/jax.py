@@ -55,35 +55,39 @@ def gradient_step(model: keras.Model, losses: Callable[[], dict[str, jax.Array]]
 def several_steps(model: keras.Model, train_function: Callable) -> Callable:
     """Makes one program of `model.steps_per_execution` training steps, where Keras would launch one after the other.
 
-    Batches of different shapes cannot go through one loop: a run of equal ones does. Under a
-    `keras.distribution.Distribution` Keras' own loop stays, which knows how the state lies on the devices.
+    Batches of different shapes cannot go through one loop: each run of equal ones has its own, and each order of runs
+    is compiled. Under a `keras.distribution.Distribution` Keras' way stays, which knows how the state lies on the
+    devices.
     """
     steps = model.steps_per_execution
     if steps == 1 or not model.jit_compile or model.run_eagerly or keras.distribution.distribution() is not None:
         return train_function
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def launch(state, batches):
-        def body(state, batch):
-            logs, state = model.train_step(state, batch)
-            return state, logs
-
-        state, logs = jax.lax.scan(body, state, jax.tree.map(lambda *parts: jnp.stack(parts), *batches))
-        return jax.tree.map(lambda values: values[-1], logs), state
-
     def shapes(batch):
         return [leaf.shape for leaf in jax.tree.leaves(batch)]
 
-    def launches(state: tuple, iterator: Iterator) -> tuple:
-        batches = [next(iterator), *itertools.islice(iterator, steps - 1)]
-        for _, run in itertools.groupby(batches, key=shapes):
-            logs, state = launch(state, tuple(run))
-        return logs, state
+    def step(state, batch):
+        logs, state = model.train_step(state, batch)
+        return state, logs
 
-    return launches
+    @functools.partial(jax.jit, donate_argnums=0)
+    def program(state, batches):
+        for _, run in itertools.groupby(batches, key=shapes):
+            state, logs = jax.lax.scan(step, state, jax.tree.map(lambda *parts: jnp.stack(parts), *run))
+        return jax.tree.map(lambda values: values[-1], logs), state
+
+    def launch(state: tuple, iterator: Iterator) -> tuple:
+        return program(state, (next(iterator), *itertools.islice(iterator, steps - 1)))
+
+    return launch
 
 
 # One program sees the whole batch, on however many devices its rows lie.
+
+
+def replicas() -> int:
+    """As `training.tensorflow.replicas`."""
+    return 1
 
 
 def replica() -> int:

@@ -12,7 +12,8 @@ SEED_DTYPE = "int64"  # of the seeds that `keras.random` takes
 def run_step(model: keras.Model, step: Callable, data) -> dict[str, tf.Tensor]:
     """Runs `step(data)`, which gives the logs; on this backend variables are assigned in place."""
     logs = step(data)
-    if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+    strategy = tf.distribute.get_strategy()
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and strategy.extended._in_multi_worker_mode():
         # Keras averages them over the workers along an axis that its own scalars do not have either.
         return {name: value[None] for name, value in logs.items()}
     return logs
@@ -36,30 +37,33 @@ def gradient_step(model: keras.Model, losses: Callable[[], dict[str, tf.Tensor]]
 # Under a `tf.distribute.Strategy` each replica is given the whole batch, and computes its own rows of it.
 
 
+def replicas() -> int:
+    """How many replicas compute a step together, on all workers."""
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else context.num_replicas_in_sync
+
+
 def replica() -> tf.Tensor | int:
     """The number of the replica that computes this, counted from 0 over all workers."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
+    if replicas() == 1:
         return 0
-    return tf.cast(context.replica_id_in_sync_group, SEED_DTYPE)
+    return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, SEED_DTYPE)
 
 
 def own_rows(x: tf.Tensor) -> tf.Tensor:
     """Of what all replicas hold, `(B, ...)`, the rows that this one computes: one run of about B / replicas rows."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
+    if replicas() == 1:
         return x
-    count, index = tf.shape(x)[0], tf.cast(context.replica_id_in_sync_group, "int32")
-    begin, end = (count * i // context.num_replicas_in_sync for i in (index, index + 1))
+    count, index = tf.shape(x)[0], tf.cast(replica(), "int32")
+    few = f"A part of a batch has fewer images than there are replicas ({replicas()}). Choose other batch sizes."
+    with tf.control_dependencies([tf.debugging.assert_greater_equal(count, replicas(), message=few)]):
+        begin, end = (count * i // replicas() for i in (index, index + 1))
     return x[begin:end]
 
 
 def all_rows(x: tf.Tensor) -> tf.Tensor:
     """The rows of all replicas, of which each holds its own; without a gradient."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return x
-    return context.all_gather(x, axis=0)
+    return x if replicas() == 1 else tf.distribute.get_replica_context().all_gather(x, axis=0)
 
 
 def apply_adam(variable, momentum, velocity, gradient, learning_rate, step, beta_1, beta_2, epsilon) -> None:

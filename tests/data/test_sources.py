@@ -120,6 +120,12 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones():
         data.load("cifar")
 
 
+def test_on_jax_the_command_that_fetches_the_files_says_so_to_keras(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(data.DataUnavailableError, match="run `KERAS_BACKEND=jax python -c"):
+        data.load("cifar10", data_dir=tmp_path)
+
+
 @on_tensorflow
 def test_a_download_that_makes_no_progress_ends_in_a_sentence_and_leaves_nothing(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sources, "_PATIENCE_SECONDS", 0.5)

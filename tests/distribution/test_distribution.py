@@ -22,17 +22,18 @@ def start(how, file, *args, **environment):
     )
 
 
-def finish(process, file):
+def finish(process, file, devices):
     _, messages = process.communicate(timeout=300)
     assert process.returncode == 0, messages[-3000:]
     with np.load(file) as arrays:
         arrays = dict(arrays)
+    assert arrays.pop("devices") == devices
     return json.loads(str(arrays.pop("logs"))), arrays
 
 
 def trained(how, folder, *args):
     file = folder / f"{how}{'_'.join(args)}.npz"
-    return finish(start(how, file, *args), file)
+    return finish(start(how, file, *args), file, devices={"one": 1, "two": 2}[how])
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_two_workers_end_with_the_weights_and_logs_of_one(folder, one):
         logs, weights = one
         training_logs = {name: value for name, value in logs.items() if not name.startswith("val_")}
         for process, file in zip(processes, files, strict=True):
-            assert_same(finish(process, file), (training_logs, weights))
+            assert_same(finish(process, file, devices=2), (training_logs, weights))
     finally:
         for process in processes:
             process.kill()

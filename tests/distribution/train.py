@@ -1,8 +1,12 @@
 """Trains a small model for five steps on one device or several, and writes its weights: `train.py HOW FILE [norm]`.
 
+Beside them it writes the logs, with a report on an odd number of images, and on how many devices the rows of a batch
+lay.
+
 HOW is `one` or `two` (virtual CPU devices of this process), or the number of a worker, 0 or 1, with the cluster in
 TF_CONFIG.
-With `norm` the classifier has convolutions and batch normalisation.
+With `norm` the classifier has convolutions and batch normalisation, and nothing is evaluated: the moving statistics
+follow biases whose gradient is rounding.
 """
 
 import json
@@ -10,6 +14,7 @@ import os
 import sys
 
 HOW, FILE = sys.argv[1:3]
+NORM = "norm" in sys.argv
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 
@@ -27,16 +32,20 @@ if keras.backend.backend() == "tensorflow":
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     elif HOW != "one":
         strategy = tf.distribute.MultiWorkerMirroredStrategy()  # before any tensor is made
-elif HOW == "two":
-    keras.distribution.set_distribution(keras.distribution.DataParallel())
+else:
+    import jax
+
+    if HOW == "two":
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
 
 from keras_ssvae import data  # noqa: E402
+from keras_ssvae.evaluation import report  # noqa: E402
 from keras_ssvae.models import EXoN  # noqa: E402
 from keras_ssvae.networks.layers import ConvBlock  # noqa: E402
 from keras_ssvae.optimizers import Adam, GroupedOptimizer  # noqa: E402
 from keras_ssvae.priors import GaussianMixture  # noqa: E402
 
-SHAPE, STEPS = (8, 8, 3), 5
+SHAPE, STEPS = (12, 12, 3), 5
 
 
 def build() -> EXoN:
@@ -45,17 +54,30 @@ def build() -> EXoN:
     flat = layers.Flatten()(images)
     hidden = layers.Dense(8, activation="tanh")(flat)
     encoder = keras.Model(images, [layers.Reshape((3, 2))(layers.Dense(6)(hidden)) for _ in range(2)])
-    decoder = keras.Model(z, layers.Reshape(SHAPE)(layers.Dense(192, activation="tanh")(z)))
-    if "norm" in sys.argv:
+    decoder = keras.Model(z, layers.Reshape(SHAPE)(layers.Dense(432, activation="tanh")(z)))
+    if NORM:
         hidden = layers.Flatten()(ConvBlock(4, 3, pool=True)(ConvBlock(4, 3)(images)))
         hidden = layers.BatchNormalization()(layers.Dense(6, use_bias=False)(hidden))
     else:
         hidden = layers.Dense(6, use_bias=False)(flat)
+        if keras.backend.backend() == "jax":  # on TensorFlow each replica drops out on its own
+            hidden = layers.Dropout(0.3)(hidden)
     classifier = keras.Model(images, layers.Dense(3)(layers.ReLU()(hidden)))
     prior = GaussianMixture(3 * np.eye(3, 2), np.ones((3, 2)))
     model = EXoN(encoder, decoder, classifier, prior=prior, beta=0.3, lambda1=5.0, lambda2=7.0)
     model.compile(GroupedOptimizer({"autoencoder": Adam(1e-2), "classifier": Adam(1e-2, weight_decay=1e-2)}))
     return model
+
+
+def count_devices(batch, labels):
+    """In the place of `model.check_batch`, which sees the batch inside the step."""
+    if keras.backend.backend() == "jax":
+        shape = batch["unlabeled"].shape
+        jax.debug.inspect_array_sharding(
+            batch["unlabeled"], callback=lambda sharding: seen.add(shape[0] // sharding.shard_shape(shape)[0])
+        )
+    else:
+        seen.add(tf.distribute.get_replica_context().num_replicas_in_sync)
 
 
 images = np.random.default_rng(0).integers(0, 256, (60, *SHAPE), dtype=np.uint8)
@@ -76,7 +98,14 @@ else:
     with strategy.scope():
         model = build()
     batches = data.distribute(batches, strategy)
-validation = None if HOW.isdigit() else (data.scale(images), labels)
+seen = set()
+model.check_batch = count_devices
+validation = None if NORM or HOW.isdigit() else (data.scale(images), labels)
 history = model.fit(batches, steps_per_epoch=STEPS, validation_data=validation, shuffle=False, verbose=0).history
 weights = {f"{i} {v.path}": keras.ops.convert_to_numpy(v) for i, v in enumerate(model.trainable_variables)}
-np.savez(FILE, logs=json.dumps({name: values[0] for name, values in history.items()}), **weights)
+logs = {name: values[0] for name, values in history.items()}
+if not NORM:
+    figures = report(model, images[:57], labels[:57], batch_size=20)
+    logs |= {f"report_{name}": value for name, value in figures.items()}
+(devices,) = seen
+np.savez(FILE, logs=json.dumps(logs), devices=devices, **weights)

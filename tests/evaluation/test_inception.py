@@ -95,18 +95,16 @@ def test_bytes_and_grey_images_score_like_scaled_ones_of_three_channels():
     assert inception_score(bright_and_dark, brightness_classifier(), splits=2).mean == pytest.approx(2.0)
 
 
-def test_images_are_resized_by_nearest_neighbour():
+def test_images_are_resized_by_nearest_neighbour(monkeypatch):
     seen = []
 
-    class Spy(keras.Model):
-        input_shape = (None, 6, 9, 1)
+    def classify(x):
+        seen.append(ops.convert_to_numpy(x))
+        return np.full((len(x), 2), 0.5)
 
-        def predict_on_batch(self, x):
-            seen.append(ops.convert_to_numpy(x))
-            return np.full((len(x), 2), 0.5)
-
+    monkeypatch.setattr(inception, "inference", lambda model: classify)
     image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 3, 1)).astype("float32")
-    inception_score(image, Spy(), splits=1)
+    inception_score(image, brightness_classifier((6, 9, 1)), splits=1)
     np.testing.assert_array_equal(seen[0], image.repeat(2, axis=1).repeat(3, axis=2))
     # Where sizes do not divide: the pixel in which the new pixel's centre lies; 0.8, 2.5 and 4.2 of 5.
     assert inception._nearest(5, 3).tolist() == [0, 2, 4]
@@ -196,13 +194,18 @@ def test_without_weights_and_network_the_error_says_where_to_put_them_or_what_to
     message = str(caught.value)
     assert f"not at {weights_path} and could not be downloaded" in message
     assert "Name or service not known" in message
+    assert f"`KERAS_BACKEND={keras.backend.backend()} python -c" in message
     assert "name a classifier of your own" in message
     assert not list(weights_path.parent.iterdir())
 
 
 def test_a_download_that_brings_nothing_is_given_up(weights_path, monkeypatch):
+    def stalled(url, timeout):
+        time.sleep(20)
+        raise TimeoutError
+
     monkeypatch.setattr(inception, "_PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: time.sleep(20))
+    monkeypatch.setattr(urllib.request, "urlopen", stalled)
     began = time.monotonic()
     with pytest.raises(ClassifierUnavailableError, match=re.escape("no progress for 0.5 seconds")):
         load_classifier()
@@ -229,6 +232,14 @@ def test_a_damaged_weights_file_is_named_and_left_alone(weights_path):
     with pytest.raises(ClassifierUnavailableError, match=re.escape(f"{weights_path} is not the file of Keras'")):
         load_classifier()
     assert weights_path.read_bytes() == b"half"
+
+
+def test_inception_v3_is_in_single_precision_whatever_the_policy_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(inception, "_inception_weights", lambda: tmp_path)
+    monkeypatch.setattr(keras.applications, "InceptionV3", lambda weights: brightness_classifier())
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    assert load_classifier().layers[-1].compute_dtype == "float32"
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
 
 
 def test_the_default_classifier_is_called_inception_v3(weights_path, monkeypatch):

@@ -164,6 +164,29 @@ def test_places_without_a_draw_stay_white():
     np.testing.assert_array_equal(tiles_of(ax, 2, 11)[1, 2:], 10.0)
 
 
+MOSAICS = [
+    lambda **title: plots.axis_sweep(Stripes(), IMAGES[0], VALUES[0], **title),
+    lambda **title: plots.activated_noise(Stripes(), IMAGES[0], ACTIVE, **title),
+    lambda **title: plots.image_interpolation(Stripes(), IMAGES, IMAGES, **title),
+    lambda **title: plots.reconstructions(Stripes(), np.tile(IMAGES, (10, 1, 1, 1)), **title),
+]
+
+
+@pytest.mark.parametrize("draw", MOSAICS)
+def test_tiles_reach_the_bottom_of_their_figure_and_make_room_for_a_heading(draw):
+    figure = draw()
+    figure.draw_without_rendering()
+    assert 0.0 <= figure.get_tightbbox().y0 < 0.15  # inches
+    heading = figure.suptitle("A heading")
+    figure.draw_without_rendering()
+    assert heading.get_window_extent().y0 >= figure.axes[0].get_tightbbox().y1
+
+
+def test_figures_have_the_title_that_they_are_given():
+    assert [draw(title="Mine").axes[0].get_title("left") for draw in MOSAICS] == ["Mine"] * 4
+    assert plots.perturbation(Stripes(), IMAGES, ACTIVE, title="Mine").get_suptitle() == "Mine"
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
