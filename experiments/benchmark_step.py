@@ -3,16 +3,21 @@
 Measures in one run, in turns so that a machine whose speed drifts does not favour any: the training step on a batch at
 hand, the step with the data pipeline, the pipeline alone, and the matrix product in the step's precision (2048 x 2048;
 8192 x 8192 on an accelerator) that limits them all. The step's work is counted: multiply and add are 2 operations, and
-forward and backward together 3 forwards. Other flags are those of the experiment: --mixed-precision, --batch-size ...
+forward and backward together 3 forwards. It runs as `fit` runs it, with these flags of the experiment:
+--batch-size, --labeled-batch-size, --steps-per-epoch, --steps-per-execution, --mixed-precision, --augment-on and
+--jit-compile. It says too how much memory all of this took at most.
 """
 
 import argparse
 import importlib
 import itertools
 import json
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import quiet  # noqa: F401
 
@@ -20,12 +25,15 @@ import quiet  # noqa: F401
 import flags
 import keras
 import numpy as np
+from experiment import Experiment
 from keras import ops
 
 from keras_ssvae import data
 from keras_ssvae.networks.layers import ConvBlock
 
 IMAGES = {"mnist": (60_000, 28, 28, 1), "cifar10": (50_000, 32, 32, 3)}
+MEASURED = {"batch_size", "labeled_batch_size", "steps_per_epoch", "steps_per_execution", "mixed_precision"}
+MEASURED |= {"augment_on", "jit_compile"}
 JAX = keras.backend.backend() == "jax"
 
 
@@ -67,11 +75,9 @@ def compiled(function: Callable) -> Callable:
 
 def training(model: keras.Model) -> Callable[[Iterator], dict]:
     """A function that trains with the next batches of an iterator, `steps_per_execution` of them, as `fit` does."""
-    if not JAX:
-        step = compiled(model.train_step)
-        return lambda batches: step(next(batches))
-    model.optimizer.build(model.trainable_variables)
     model.make_train_function()
+    if not JAX:
+        return model.train_function
     parts = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
     state = model._get_jax_state(**dict.fromkeys(parts, True), purge_model_variables=True)
 
@@ -104,7 +110,48 @@ def timed(function: Callable, repeats: int) -> float:
     return 1e3 * (time.perf_counter() - began) / repeats
 
 
+def repeated(batch) -> Iterator:
+    """The same batch again and again, as an iterator of the kind that `fit` takes."""
+    if JAX:
+        return itertools.repeat(batch)
+    import tensorflow as tf
+
+    return iter(tf.data.Dataset.from_tensors(batch).repeat())
+
+
+def peak_memory() -> dict[str, float]:
+    """The most memory that this process, and on JAX its accelerator, used at a time, in GB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"peak_memory_gb": 1e-9 * unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    if JAX:
+        import jax
+
+        of_device = jax.local_devices()[0].memory_stats()  # None on a CPU
+        if of_device:
+            peak["peak_device_memory_gb"] = 1e-9 * of_device["peak_bytes_in_use"]
+    return {name: round(value, 2) for name, value in peak.items()}
+
+
+def settings_of(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
+    """The settings of the paper's data set; flags that would change nothing here are refused."""
+    args, default = (vars(flags.arguments(experiment, given)) for given in (argv, []))
+    ignored = [name for name in args if args[name] != default[name] and name not in MEASURED]
+    if ignored:
+        raise flags.UserError(
+            f"--{ignored[0].replace('_', '-')} is not measured here: the step is that of the paper's data set, with "
+            "full batches of random images, on one device. Leave it out."
+        )
+    return flags.settings_of(experiment, argparse.Namespace(**args), next(iter(experiment.settings)))
+
+
 def main() -> None:
+    try:
+        benchmark()
+    except flags.UserError as error:
+        sys.exit(f"benchmark_step.py: error: {error}")
+
+
+def benchmark() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", choices=list(IMAGES), default="mnist", help="(default %(default)s)")
     parser.add_argument("--rounds", type=int, default=10, help="turns of each measurement (default %(default)s)")
@@ -113,11 +160,7 @@ def main() -> None:
     args, others = parser.parse_known_args()
 
     experiment = importlib.import_module(f"{args.experiment}_exon").EXPERIMENT
-    of_experiment = experiment.arguments(others)
-    defaults = experiment.settings[args.experiment]
-    settings = flags.settings_of(
-        of_experiment, args.experiment, defaults, experiment.labels, None, experiment.schedules
-    )
+    settings = settings_of(experiment, others)
     flags.apply_precision(settings)
     model = experiment.build_model(settings)
     labeled, unlabeled = settings["labeled_batch_size"], settings["batch_size"] - settings["labeled_batch_size"]
@@ -136,10 +179,8 @@ def main() -> None:
         augment_on=settings["augment_on"],
     )
     pipeline = (batches[i] for i in itertools.count()) if JAX else iter(batches)
-    at_hand = itertools.repeat(next(pipeline))
+    at_hand = repeated(next(pipeline))
     train, steps = training(model), settings["steps_per_execution"]
-    if not JAX:
-        steps = 1
     matrix_size = 2048 if flags.device_name() == "cpu" else 8192
     matrix = ops.cast(
         keras.random.normal((matrix_size, matrix_size), seed=0), keras.config.dtype_policy().compute_dtype
@@ -169,14 +210,14 @@ def main() -> None:
     figures = {
         "experiment": args.experiment,
         "device": flags.device_name(),
-        **{name: settings[name] for name in ("backend", "mixed_precision")},
-        "steps_per_execution": steps,
+        **{name: settings[name] for name in ("backend", "jit_compile", "mixed_precision", "steps_per_execution")},
         **{name: round(medians[name], 2) for name in ("step_ms", "step_with_pipeline_ms", "pipeline_ms")},
         "matmul_gflops": round(1e3 * product_gflop / medians["matmul_ms"], 1),
         "step_gflop": round(gflop, 2),
         "share_of_limit": round(statistics.median(shares), 3),
         "share_of_limit_without_pipeline": round(statistics.median(shares_alone), 3),
         "pipeline_cost": round(statistics.median(r["step_with_pipeline_ms"] / r["step_ms"] for r in rounds) - 1, 3),
+        **peak_memory(),
     }
     for name, value in figures.items():
         print(f"{name:32s} {value}")

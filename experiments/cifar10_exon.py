@@ -2,7 +2,8 @@
 
 Paper: test error 7.27 %, Inception Score 3.36 after 600 epochs at beta 0.05 (5 runs). A step takes about ten seconds on
 2 CPU cores, so this is a run for a GPU, best with KERAS_BACKEND=jax (no TensorFlow is needed) and `--mixed-precision
-bfloat16`. `--schedule-epochs 60` makes a run of 60 epochs with all the schedules of the 600 in proportion.
+bfloat16`. `--schedule-epochs 60` makes a run of 60 epochs with all the schedules of the 600 in proportion, but for the
+warm-up, which stays one epoch.
 """
 
 import argparse
@@ -14,8 +15,9 @@ import quiet  # noqa: F401
 import flags
 import keras
 import numpy as np
+from experiment import Experiment
 from matplotlib.figure import Figure
-from runner import Experiment, Run, main
+from runner import Run, main, usage_errors
 
 from keras_ssvae import callbacks, data, evaluation, plots, priors
 from keras_ssvae.models import EXoN
@@ -23,7 +25,6 @@ from keras_ssvae.networks import cifar10
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
 from keras_ssvae.schedules import RampUp, WarmUpStepDecay
 
-LABELS, BETA = 4000, 0.05
 LEARNING_RATE, WEIGHT_DECAY, LAMBDA1 = 1e-3, 5e-4, 5000.0
 AUTOENCODER_WARM_UP, CLASSIFIER_WARM_UP, FACTOR = 0.1, 0.2, 0.5  # the paper says 0.1 for the last, the code has 0.5
 PAPER_EPOCHS, RAMP_EPOCHS, BOUNDARIES = 600, 50, (250, 350, 450, 550)
@@ -32,18 +33,19 @@ SETTINGS = {
     | {"dropout": 0.1, "validation": 5000}
 }
 PAIRS, PERTURBED, RECONSTRUCTED = 5, 3, 50  # images in a figure
+SHOWN = 1  # the class of the paper's Figures 5, 9 and 10: automobile
 IMAGENET = "imagenet"
 
 
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    run_name = "exon_<dataset>_<labels>"
-    parser = flags.parser(__doc__, SETTINGS, automatic=False, labels=LABELS, beta=BETA, run_name=run_name)
+def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """Adds the flags of this experiment."""
     parser.add_argument(
         "--schedule-epochs",
         type=int,
         metavar="N",
-        help="shorten the paper's schedules of 600 epochs to N, and the run with them unless --epochs says otherwise "
-        "(default: 600, or --epochs where that is more)",
+        help="the paper's schedules of 600 epochs in N, in proportion but for the first epoch's warm-up; the run has N "
+        "epochs too, unless --epochs says fewer, and _schedule<N> at the end of its directory's name (default: 600, "
+        "or --epochs where that is more)",
     )
     parser.add_argument(
         "--inception-score",
@@ -54,29 +56,33 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "ImageNet, or by your own classifier with probabilities as its output (default: off)",
     )
     args = parser.parse_args(argv)
-    if args.inception_score is not None:
-        try:  # now, not after the training
-            evaluation.load_classifier(_classifier(args))
-        except (evaluation.ClassifierUnavailableError, ValueError) as error:
-            raise flags.UserError(str(error).replace("`classifier`", "--inception-score")) from error
-    if args.epochs is None:
-        args.epochs = args.schedule_epochs
+    if args.schedule_epochs is not None:
+        args.epochs = args.schedule_epochs if args.epochs is None else args.epochs
+        if args.schedule_epochs < 2:
+            raise flags.UserError(f"--schedule-epochs is {args.schedule_epochs}; it must be at least 2.")
+        if args.epochs > args.schedule_epochs:
+            raise flags.UserError(
+                f"--epochs is {args.epochs}; it must be at most --schedule-epochs, {args.schedule_epochs}: after its "
+                "schedules there is no learning rate left."
+            )
+    if args.inception_score is not None:  # now, not after the training
+        noise = np.random.default_rng(0).integers(0, 256, (2, *cifar10.IMAGE_SHAPE), dtype=np.uint8)
+        _inception_score(args, noise, splits=1)
     return args
 
 
-def _classifier(args):
-    return None if args.inception_score == IMAGENET else args.inception_score
+def _inception_score(args, images, **kwargs):
+    classifier = None if args.inception_score == IMAGENET else args.inception_score
+    return usage_errors(evaluation.inception_score, images, classifier, **kwargs)
 
 
 def schedules(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
     """The paper's schedules in epochs, in proportion to `--schedule-epochs`; the warm-up is always one epoch."""
     total = max(PAPER_EPOCHS, epochs) if args.schedule_epochs is None else args.schedule_epochs
-    if total < 2:
-        raise flags.UserError(f"--schedule-epochs is {total}; it must be at least 2.")
 
     def in_proportion(epoch):
         # A decay that begins with the last epoch at the latest.
-        return min(total - 1, max(1, round(epoch * total / PAPER_EPOCHS)))
+        return min(total - 1, max(1, int(epoch * total / PAPER_EPOCHS + 0.5)))
 
     boundaries = [in_proportion(epoch) for epoch in BOUNDARIES]
     return {"schedule_epochs": total, "ramp_epochs": in_proportion(RAMP_EPOCHS), "boundaries": boundaries}
@@ -128,16 +134,22 @@ def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
     model, names = run.model, run.images.class_names
     images, labels = run.images.test_images, run.images.test_labels
     v_nat = np.array(report["v_nat"])
-    activated = evaluation.activated(v_nat)
-    own = labels[0]
+    shown, own = images[labels == SHOWN], v_nat[SHOWN]
+    activated = evaluation.activated(own)
+    of_class = {
+        "perturbation": plots.perturbation(model, shown[:PERTURBED], activated),
+        "axis_sweep": plots.axis_sweep(model, shown[0], own),
+        "activated_noise": plots.activated_noise(model, shown[0], activated),
+    }
+    for figure in of_class.values():
+        figure.suptitle(": ".join(filter(None, [names[SHOWN], figure.get_suptitle()])), fontsize=11)
     return {
         "latent": plots.latent(model, images, labels, class_names=names),
         "interpolation": plots.image_interpolation(model, images[:PAIRS], images[PAIRS : 2 * PAIRS]),
         "v_nat": plots.v_nat(v_nat, class_names=names),
+        f"v_nat_{names[SHOWN]}": plots.v_nat(v_nat, classes=SHOWN, class_names=names),
         "v_nat_correlation": plots.v_nat_correlation(v_nat, class_names=names),
-        "perturbation": plots.perturbation(model, images[:PERTURBED], activated[labels[:PERTURBED]]),
-        "axis_sweep": plots.axis_sweep(model, images[0], v_nat[own]),
-        "activated_noise": plots.activated_noise(model, images[0], activated[own]),
+        **of_class,
         "reconstructions_train": plots.reconstructions(model, run.images.train_images[:RECONSTRUCTED]),
         "reconstructions_test": plots.reconstructions(model, images[:RECONSTRUCTED]),
     }
@@ -148,20 +160,22 @@ def metrics(run: Run) -> dict[str, Any]:
     if run.args.inception_score is None:
         return {}
     images = evaluation.sample_classes(run.model, seed=run.settings["seed"])
-    return {"inception_score": evaluation.inception_score(images, _classifier(run.args))._asdict()}
+    return {"inception_score": _inception_score(run.args, images)._asdict()}
 
 
 EXPERIMENT = Experiment(
     name="EXoN",
-    arguments=arguments,
+    description=__doc__,
     settings=SETTINGS,
-    labels=LABELS,
+    labels=4000,
+    beta=0.05,
     schedules=schedules,
     build_model=build_model,
     augment=data.augment.cifar10,
     epoch_figures=epoch_figures,
     figures=figures,
     metrics=metrics,
+    parse=parse,
 )
 
 if __name__ == "__main__":

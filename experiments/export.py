@@ -4,10 +4,13 @@ For runs on JAX, which export none: TensorFlow must be installed where this runs
 """
 
 import argparse
+import importlib.util
 import os
 import sys
 from pathlib import Path
 
+if importlib.util.find_spec("tensorflow") is None:
+    sys.exit("export.py: error: exporting needs TensorFlow, which is not installed here: pip install tensorflow.")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 import quiet  # noqa: F401
 
@@ -32,8 +35,12 @@ def main() -> None:
         sys.exit(f"export.py: error: --model {args.model} is no file; it must be a model that Keras saved.")
     try:
         # The optimizer is of no use here, and the biggest part of the file.
-        print(export_saved_model(keras.models.load_model(args.model, compile=False), args.export_dir))
-    except (OSError, ValueError) as error:
+        model = keras.models.load_model(args.model, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        sys.exit(f"export.py: error: --model {args.model} cannot be read as a model that Keras saved: {error}.")
+    try:
+        print(export_saved_model(model, args.export_dir))
+    except OSError as error:
         sys.exit(f"export.py: error: {error}")
 
 

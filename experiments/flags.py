@@ -2,12 +2,12 @@
 
 import argparse
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from experiment import Experiment
 
 # On an accelerator the host's work between two steps costs more than the steps.
 _STEPS_PER_EXECUTION = 8
@@ -17,28 +17,26 @@ class UserError(Exception):
     """A user's mistake: its message is all that is printed."""
 
 
-def parser(
-    description: str, settings: dict[str, dict[str, Any]], *, automatic: bool, labels: int, beta: float, run_name: str
-) -> argparse.ArgumentParser:
-    """The flags of an experiment; a script adds its own.
+def arguments(experiment: Experiment, argv: list[str] | None = None) -> argparse.Namespace:
+    """Parses the flags of an experiment, those of the command line by default."""
+    return experiment.parse(_parser(experiment), argv)
 
-    Args:
-        description: Of the experiment.
-        settings: Data set -> the settings that depend on it; the first data set is the paper's.
-        automatic: Whether `--dataset auto` (the first one, or the embedded digits) is offered, and the default.
-        labels: Default number of labelled images.
-        beta: Default variance of the decoder.
-        run_name: What the directories of a run are called, for the help.
-    """
-    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+def _parser(experiment):
+    """The flags that all experiments have."""
+    result = argparse.ArgumentParser(
+        description=experiment.description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = result.add_argument
+    settings, labels = experiment.settings, experiment.labels
+    run_name = experiment.run_name("<dataset>", "<labels>")
     first, *others = settings
 
     def default(name):
         differing = (f"; {each} {settings[each][name]}" for each in others if settings[each] is not settings[first])
         return f"(default {settings[first][name]}{''.join(differing)})"
 
-    if automatic:
+    if "digits" in others:
         add(
             "--dataset",
             choices=["auto", *settings],
@@ -59,7 +57,7 @@ def parser(
     add(
         "--beta",
         type=float,
-        default=beta,
+        default=experiment.beta,
         help="variance of the decoder, for pixels in [-1, 1], and so the weight of the KL (default %(default)s)",
     )
     add(
@@ -104,13 +102,14 @@ def parser(
     add(
         "--steps-per-execution",
         type=int,
-        help="training steps between two looks of the host, a divisor of the steps of an epoch; the result is the "
-        f"same (default: 1; with JAX on an accelerator the largest divisor up to {_STEPS_PER_EXECUTION})",
+        help="training steps that are launched at once, which saves the host's work between them; the result is the "
+        "same. It must divide the steps per epoch (default: with JAX on an accelerator the largest divisor of the "
+        f"steps per epoch up to {_STEPS_PER_EXECUTION}, else 1)",
     )
     add(
         "--data-parallel",
         action="store_true",
-        help="share each batch among all devices of this machine (default: off)",
+        help="share each batch among all devices of this machine, whose number must divide it (default: off)",
     )
     return result
 
@@ -125,27 +124,29 @@ def read_indices(file: Path | None) -> np.ndarray | None:
 
 
 def settings_of(
+    experiment: Experiment,
     args: argparse.Namespace,
     dataset: str,
-    defaults: dict[str, Any],
-    labels: int,
-    indices: np.ndarray | None,
-    schedules: Callable[[argparse.Namespace, str, int], dict[str, Any]],
+    indices: np.ndarray | None = None,
+    replicas: int = 1,
 ) -> dict[str, Any]:
     """All that the result depends on, with the data set's defaults filled in.
 
     Args:
-        args: The flags.
+        experiment: The experiment.
+        args: Its flags.
         dataset: The data set that is used.
-        defaults: Its settings.
-        labels: Labelled images.
-        indices: Which ones, if they were given.
-        schedules: Flags, data set, epochs -> the settings of the experiment's schedules.
+        indices: The labelled images, if they were given.
+        replicas: Devices that share a batch.
 
     Raises:
         UserError: When a number does not fit.
     """
-    settings = {"dataset": dataset, "labels": labels, "beta": args.beta, "seed": args.seed, **defaults}
+    labels = args.labels
+    if labels is None:
+        labels = experiment.labels if indices is None else len(indices)
+    settings = {"dataset": dataset, "labels": labels, "beta": args.beta, "seed": args.seed}
+    settings |= experiment.settings[dataset]
     for name in ("epochs", "steps_per_epoch", "batch_size", "labeled_batch_size", "validation"):
         least = 0 if name == "validation" else 1
         given = getattr(args, name)
@@ -160,15 +161,17 @@ def settings_of(
     # By content, not by path: a resumed run must see the same images.
     file = None if indices is None else f"{args.labeled_indices.name} (CRC-32 {zlib.crc32(indices.tobytes()):08x})"
     # Compiled by XLA or on another backend, the same seed draws other numbers; another device rounds differently.
+    jax = keras.backend.backend() == "jax"
     how = {
         "backend": keras.backend.backend(),
-        "augment_on": args.augment_on,
-        "jit_compile": args.jit_compile,
+        "augment_on": "device" if jax else args.augment_on,
+        "jit_compile": jax or args.jit_compile,
         "mixed_precision": args.mixed_precision,
         "data_parallel": args.data_parallel,
+        "replicas": replicas,
         "steps_per_execution": _steps_per_execution(args.steps_per_execution, settings["steps_per_epoch"]),
     }
-    return {**settings, **schedules(args, dataset, settings["epochs"]), "labeled_indices": file, **how}
+    return {**settings, **experiment.schedules(args, dataset, settings["epochs"]), "labeled_indices": file, **how}
 
 
 def _steps_per_execution(given, steps_per_epoch):
@@ -204,20 +207,4 @@ def apply_precision(settings: dict[str, Any]) -> None:
 
 def compile_options(settings: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `model.compile` that are flags."""
-    jax = keras.backend.backend() == "jax"
-    return {
-        "jit_compile": True if jax else settings["jit_compile"],
-        "steps_per_execution": settings["steps_per_execution"],
-    }
-
-
-def strategy(settings: dict[str, Any]):
-    """The `tf.distribute` strategy of `--data-parallel`; None without the flag, and on JAX, which is told here."""
-    if not settings["data_parallel"]:
-        return None
-    if keras.backend.backend() == "jax":
-        keras.distribution.set_distribution(keras.distribution.DataParallel())
-        return None
-    import tensorflow as tf
-
-    return tf.distribute.MirroredStrategy()
+    return {name: settings[name] for name in ("jit_compile", "steps_per_execution")}

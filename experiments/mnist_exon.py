@@ -14,8 +14,9 @@ import quiet  # noqa: F401
 # isort: split
 import flags
 import keras
+from experiment import Experiment
 from matplotlib.figure import Figure
-from runner import Experiment, Run, main
+from runner import Run, main
 
 from keras_ssvae import callbacks, data, plots, priors
 from keras_ssvae.models import EXoN
@@ -23,7 +24,6 @@ from keras_ssvae.networks import mnist
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
 from keras_ssvae.schedules import LateExponentialDecay, RampUp
 
-LABELS, BETA = 100, 0.25
 LEARNING_RATE, WEIGHT_DECAY, LAMBDA1 = 3e-3, 5e-4, 6000.0
 PAPER_EPOCHS = 100
 # What depends on the data set: Table 7 for MNIST (and its like), and what 1,437 images want.
@@ -35,12 +35,6 @@ SETTINGS = {
     "digits": {"epochs": 20, "steps_per_epoch": 75, "batch_size": 64, "labeled_batch_size": 16}
     | {"dropout": 0.1, "validation": 200},
 }
-
-
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    run_name = "exon_<dataset>_<labels>"
-    parser = flags.parser(__doc__, SETTINGS, automatic=True, labels=LABELS, beta=BETA, run_name=run_name)
-    return parser.parse_args(argv)
 
 
 def schedules(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
@@ -86,9 +80,10 @@ def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
 
 EXPERIMENT = Experiment(
     name="EXoN",
-    arguments=arguments,
+    description=__doc__,
     settings=SETTINGS,
-    labels=LABELS,
+    labels=100,
+    beta=0.25,
     schedules=schedules,
     build_model=build_model,
     augment=data.augment.mnist,

@@ -34,7 +34,9 @@ def check_output_dir(output_dir: Path, settings: dict[str, Any], resume: bool) -
                 f"{config}, which holds the settings of the run, is damaged ({error}). Put a copy in its place, or "
                 "choose another --output-dir."
             ) from error
-        differing = sorted(name for name in {*started, *settings} if started.get(name) != settings.get(name))
+        # Whatever `steps_per_execution` is, the result is the same.
+        compared = {*started, *settings} - {"steps_per_execution"}
+        differing = sorted(name for name in compared if started.get(name) != settings.get(name))
         if differing:
             changes = ", ".join(f"{n} was {started.get(n)!r} and is {settings.get(n)!r}" for n in differing)
             raise UserError(f"{output_dir} was started with other settings: {changes}. Resume with the same settings.")
@@ -83,8 +85,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    names = list(history[-1])
+    write_table(path, names, [[row[name] for name in names] for row in history])
+
+
+def write_table(path: Path, header: list, rows: list[list]) -> None:
     table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(history[-1]))
-    writer.writeheader()
-    writer.writerows(history)
+    csv.writer(table).writerows([header, *rows])
     write_text(path, table.getvalue())

@@ -17,45 +17,17 @@ from typing import Any
 
 import flags
 import keras
+import parallel
+from experiment import Experiment
 from flags import UserError
-from matplotlib.figure import Figure
-from run_directory import check_output_dir, check_writable, claim_output_dir, write_history, write_json
+from run_directory import check_output_dir, check_writable, claim_output_dir, write_history, write_json, write_table
 
 from keras_ssvae import __version__, callbacks, data, evaluation, plots
 from keras_ssvae.export import export_saved_model
 
 _FLAGS = {"num_labeled": "--labels", "labeled_indices": "--labeled-indices", "num_validation": "--validation"}
 _FLAGS |= {name: f"--{name.replace('_', '-')}" for name in ("seed", "beta", "labeled_batch_size")}
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """What a script says about its experiment; `main` does the rest.
-
-    Attributes:
-        name: Of the system, as in titles.
-        arguments: Parses the flags, those of the command line by default.
-        settings: Data set -> the settings that depend on it, the default of their flags.
-        labels: Default number of labelled images.
-        schedules: (flags, data set, epochs) -> the settings of the schedules.
-        build_model: Settings -> the compiled model.
-        augment: The augmentation, one of `data.augment`.
-        epoch_figures: (model, test images, test labels, where) -> callbacks that draw during the training; `where`
-            are their keyword arguments.
-        figures: (run, report of the test set) -> name -> figure, of the trained model.
-        metrics: Run -> further entries of `metrics.json`.
-    """
-
-    name: str
-    arguments: Callable[..., argparse.Namespace]
-    settings: dict[str, dict[str, Any]]
-    labels: int
-    schedules: Callable[[argparse.Namespace, str, int], dict[str, Any]]
-    build_model: Callable[[dict[str, Any]], keras.Model]
-    augment: Callable
-    epoch_figures: Callable[..., list[keras.callbacks.Callback]]
-    figures: Callable[["Run", dict[str, Any]], dict[str, Figure]]
-    metrics: Callable[["Run"], dict[str, Any]] = lambda run: {}
+_FLAGS["classifier"] = "--inception-score"
 
 
 @dataclasses.dataclass
@@ -86,21 +58,23 @@ class Run:
 def main(experiment: Experiment) -> None:
     """Runs an experiment; a user's mistake, a full disk or Ctrl-C ends in one sentence, without a traceback."""
     try:
-        train(prepare(experiment, experiment.arguments()))
+        train(prepare(experiment, flags.arguments(experiment)))
     except (UserError, data.DataUnavailableError, callbacks.CheckpointError, OSError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only add a traceback to what is over
         resume = " ".join(["python", *map(shlex.quote, sys.argv)]) + ("" if "--resume" in sys.argv else " --resume")
+        if keras.backend.backend() != "tensorflow":
+            resume = f"KERAS_BACKEND={keras.backend.backend()} {resume}"
         print(f"\nInterrupted. To go on after the last complete epoch: {resume}", file=sys.stderr)
         sys.exit(130)
 
 
 def usage_errors(function: Callable, *args, **kwargs) -> Any:
-    """Calls what checks a user's input, and turns its ValueErrors into `UserError`s that name the flags."""
+    """Calls what checks a user's input, and turns its errors into `UserError`s that name the flags."""
     try:
         return function(*args, **kwargs)
-    except ValueError as error:
+    except (ValueError, evaluation.ClassifierUnavailableError) as error:
         message = str(error)
         for argument, flag in _FLAGS.items():
             message = message.replace(f"`{argument}`", flag)
@@ -124,19 +98,19 @@ def prepare(experiment: Experiment, args: argparse.Namespace) -> Run:
     """Checks everything before anything is written, restores a run that goes on, and claims the run directory."""
     indices = flags.read_indices(args.labeled_indices)
     images = load_data(args.dataset, args.data_dir)
-    labels = args.labels
-    if labels is None:
-        labels = experiment.labels if indices is None else len(indices)
-    defaults = experiment.settings[images.name]
-    settings = flags.settings_of(args, images.name, defaults, labels, indices, experiment.schedules)
+    strategy, replicas = parallel.start(args.data_parallel)
+    settings = flags.settings_of(experiment, args, images.name, indices, replicas)
+    labels = settings["labels"]
     split = usage_errors(data.split, images.train_labels, labels, settings["validation"], args.seed, indices)
+    parallel.check(settings, len(images.test_images))
     flags.apply_precision(settings)
-    strategy = flags.strategy(settings)
     with contextlib.nullcontext() if strategy is None else strategy.scope():
         model = usage_errors(experiment.build_model, settings)
 
-    name = f"{experiment.name.lower()}_{images.name}_{labels}"
-    output_dir = args.output_dir or Path("runs") / f"{name}_beta{args.beta:g}_seed{args.seed}"
+    name = experiment.run_name(images.name, labels)
+    of_schedule = getattr(args, "schedule_epochs", None)
+    suffix = "" if of_schedule is None else f"_schedule{of_schedule}"
+    output_dir = args.output_dir or Path("runs") / f"{name}_beta{args.beta:g}_seed{args.seed}{suffix}"
     export_dir = args.export_dir or Path("saved_models") / name
     if keras.backend.backend() == "tensorflow":
         check_writable(export_dir, "--export-dir")
@@ -155,7 +129,7 @@ def prepare(experiment: Experiment, args: argparse.Namespace) -> Run:
         seed=args.seed,
         start_step=done * settings["steps_per_epoch"],
         augment=experiment.augment,
-        augment_on=args.augment_on,
+        augment_on=settings["augment_on"],
     )
     if strategy is not None:
         batches = data.distribute(batches, strategy)
@@ -184,9 +158,9 @@ class _EpochLog(keras.callbacks.Callback):
 
     async_safe = True  # the host may run ahead of the device
 
-    def __init__(self, images, labels):
+    def __init__(self, images, labels, batch_size):
         super().__init__()
-        self.images, self.labels = images, labels
+        self.images, self.labels, self.batch_size = images, labels, batch_size
 
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.monotonic()
@@ -197,7 +171,7 @@ class _EpochLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs["train_seconds"] = self._ended - self._began
-        test = self.model.evaluate(self.images, self.labels, batch_size=500, verbose=0, return_dict=True)
+        test = self.model.evaluate(self.images, self.labels, batch_size=self.batch_size, verbose=0, return_dict=True)
         logs.update({f"test_{name}": value for name, value in test.items()})
 
 
@@ -217,7 +191,7 @@ def train(run: Run) -> dict[str, Any]:
             validation_data=(data.scale(images.train_images[held_out]), images.train_labels[held_out])
             if len(held_out)
             else None,
-            validation_batch_size=500,
+            validation_batch_size=parallel.evaluation_batch(settings, len(held_out)),
             shuffle=False,
             verbose=0,
             callbacks=_callbacks(run),
@@ -227,16 +201,21 @@ def train(run: Run) -> dict[str, Any]:
     if run.done < settings["epochs"]:
         print(f"Trained in {time.monotonic() - seconds_before:.0f} s; evaluating and drawing.")
 
-    report = evaluation.report(model, images.test_images, images.test_labels)
-    draw_figures(run, report)
-    del report["v_nat"]  # a number for each class and coordinate; the figures show them
+    # First of all, so that nothing that goes wrong below costs the training.
     model.save(output / "model.tmp.keras")
     os.replace(output / "model.tmp.keras", output / "model.keras")
+    report = evaluation.report(model, images.test_images, images.test_labels)
+    draw_figures(run, report)
+    v_nat = report.pop("v_nat")  # a row for each class, None where the test set has no image of it
+    rows = [[name, *(row or [])] for name, row in zip(images.class_names, v_nat, strict=True)]
+    write_table(output / "v_nat.csv", ["class", *range(model.prior.latent_dim)], rows)
     exported = None
     if keras.backend.backend() == "tensorflow":
         exported = str(export_saved_model(model, run.export_dir))
     last = run.checkpoint.history[-1]
     seconds = [row["train_seconds"] for row in run.checkpoint.history]
+    # The first epoch compiles, and a busy machine slows down some.
+    usual = 1e3 * statistics.median(seconds[1:]) / settings["steps_per_epoch"] if len(seconds) > 1 else None
     metrics = {
         **{name: settings[name] for name in ("dataset", "labels", "beta", "seed", "epochs")},
         "steps": settings["epochs"] * settings["steps_per_epoch"],
@@ -245,10 +224,11 @@ def train(run: Run) -> dict[str, Any]:
         **report,
         **run.experiment.metrics(run),
         "seconds": sum(seconds),
-        # The median epoch: the first one compiles, and a busy machine slows down some.
-        "step_milliseconds": 1e3 * statistics.median(seconds) / settings["steps_per_epoch"],
+        "step_milliseconds": usual,
+        "test_images": len(images.test_images),
         "device": flags.device_name(),
         "backend": keras.backend.backend(),
+        "settings": settings,
         "saved_model": exported,
         "versions": {
             "keras_ssvae": __version__,
@@ -268,7 +248,7 @@ def _callbacks(run: Run) -> list[keras.callbacks.Callback]:
     where["every"] = max(1, run.settings["epochs"] // 10)
     test_images, test_labels = run.test_images, run.images.test_labels
     return [
-        _EpochLog(test_images, test_labels),
+        _EpochLog(test_images, test_labels, parallel.evaluation_batch(run.settings, len(test_images))),
         callbacks.ProgressBar(hidden=("loss", "train_seconds")),
         *([keras.callbacks.TensorBoard(output / "logs", write_graph=False)] if tensorflow else []),
         *run.experiment.epoch_figures(run.model, test_images, test_labels, where),
@@ -303,12 +283,14 @@ def summarise(run: Run, metrics: dict[str, Any]) -> None:
         score = metrics["inception_score"]
         lines["Inception"] = f"{score['mean']:.2f} +- {score['deviation']:.2f} by {score['classifier']}"
     model = run.output_dir / "model.keras"
+    step = metrics["step_milliseconds"]
+    step = "" if step is None else f", {step:.0f} ms a step"
     lines |= {
-        "time": f"{metrics['seconds']:.0f} s, {metrics['step_milliseconds']:.0f} ms a step on {metrics['device']}",
+        "time": f"{metrics['seconds']:.0f} s{step} on {metrics['device']}",
         "figures": run.output_dir / "figures",
         "model": model,
         "SavedModel": metrics["saved_model"]
-        or "none, for it needs TensorFlow. Where that is installed: KERAS_BACKEND=tensorflow python "
+        or "none, for it needs TensorFlow. Where that is installed: python "
         f"{Path(__file__).parent / 'export.py'} --model {model} --export-dir {run.export_dir}",
     }
     print(f"\n{run.title}\n" + "\n".join(f"  {name:12s} {value}" for name, value in lines.items()))

@@ -113,3 +113,8 @@ def test_scale_works_inside_graphs():
 def test_a_wrong_dataset_is_named_in_a_sentence_before_any_training(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         make(**arguments)
+
+
+def test_what_is_no_strategy_is_refused():
+    with pytest.raises(ValueError, match=r"`strategy` is None; it must be a `tf\.distribute\.Strategy`"):
+        data.distribute(tf.data.Dataset.range(2), None)

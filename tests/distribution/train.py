@@ -20,6 +20,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 from keras import layers  # noqa: E402
 
 strategy = None
@@ -97,6 +98,10 @@ if strategy is None:
 else:
     with strategy.scope():
         model = build()
+    if HOW == "two" and not NORM:
+        with pytest.raises(ValueError, match=r"Train with `model\.fit\(data\.distribute\(batches, strategy\)"):
+            model.fit(batches, steps_per_epoch=STEPS, verbose=0)
+        assert model.get_config()["lambda2"] == 7.0  # a variable, on both devices
     batches = data.distribute(batches, strategy)
 seen = set()
 model.check_batch = count_devices

@@ -30,6 +30,9 @@ class Small:
     export = Path("saved_models/exon_digits_100")
     timeout = 300
     backend = "tensorflow"
+    flags = ("dataset", "labels", "labeled-indices", "validation", "beta", "epochs", "steps-per-epoch", "batch-size")
+    flags = (*flags, "labeled-batch-size", "seed", "data-dir", "output-dir", "export-dir", "resume", "augment-on")
+    flags = (*flags, "jit-compile", "mixed-precision", "steps-per-execution", "data-parallel")
 
     def start(self, folder, *args, script="mnist_exon.py", **environment):
         """Starts it in another folder, with the environment of a user rather than that of the tests."""
@@ -120,8 +123,9 @@ def load_script(name):
         script, runner = importlib.import_module(name), importlib.import_module("runner")
         patch.setattr(runner, "load_data", functools.cache(runner.load_data))
         yield SimpleNamespace(script=script, runner=runner, flags=importlib.import_module("flags"))
-    for each in (name, "runner", "run_directory", "flags", "quiet"):
-        sys.modules.pop(each, None)
+    for each, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "").parent == Small.script.parent:
+            del sys.modules[each]
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +153,16 @@ def call(modules, monkeypatch, capsys, tmp_path):
         return SimpleNamespace(code=code, out=printed.out, err=printed.err + message, calls=calls)
 
     return run
+
+
+@pytest.fixture
+def explained(call):
+    """What `--help` says before the options, and of each flag: its name -> its text."""
+    result = call("--help")
+    assert (result.code, result.err) == (0, "")
+    described, options = result.out.split("\noptions:")
+    texts = re.split(r"\n  --", options)[1:]
+    return " ".join(described.split()), {text.split(maxsplit=1)[0]: " ".join(text.split()) for text in texts}
 
 
 @pytest.fixture(scope="session")

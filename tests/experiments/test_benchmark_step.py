@@ -1,24 +1,72 @@
 """The benchmark: what it counts, against a count by hand of the paper's tables, and what it prints."""
 
 import json
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+from keras_ssvae.networks import cifar10
+
+SCRIPT = "benchmark_step"
 KEYS = {"step_ms", "step_with_pipeline_ms", "pipeline_ms", "matmul_gflops", "step_gflop", "share_of_limit"}
+KEYS |= {"peak_memory_gb"}
+# Table 5: kernel sizes times pixels.
+CLASSIFIER = 784 * 25 * 32 + 196 * 9 * 32 * 64 + 49 * 9 * 64 * 128 + 128 * 64 + 64 * 10
+AUTOENCODER = 784 * 256 + 256 * 128 + 128 * 2 * 20 + 2 * 128 + 128 * 256 + 256 * 784
 
 
-def test_it_prints_its_figures_as_json_and_counts_as_by_hand():
-    command = [sys.executable, EXPERIMENTS / "benchmark_step.py", "--json", "--rounds", "1", "--steps", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    figures = json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture
+def measured(small):
+    """A function: what the benchmark prints as JSON, in a process of its own."""
+
+    def run(backend, *args):
+        command = [sys.executable, small.script.with_name("benchmark_step.py"), "--json", "--rounds", "1", *args]
+        environment = {**os.environ, "KERAS_BACKEND": backend}
+        done = subprocess.run([*command, "--steps", "1"], capture_output=True, text=True, check=True, env=environment)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_it_prints_its_figures_as_json_and_counts_as_by_hand(request, measured, backend):
+    if backend == "jax":
+        pytest.importorskip("jax")
+    else:
+        request.getfixturevalue("tensorflow")
+    flags = ("--batch-size", "24", "--labeled-batch-size", "8", "--steps-per-epoch", "4", "--steps-per-execution", "2")
+    figures = measured(backend, *flags)
     assert set(figures) >= KEYS
     assert all(figures[name] > 0 for name in KEYS)
+    assert (figures["backend"], figures["steps_per_execution"]) == (backend, 2)
+    # 184 passes of an image: 3 x (24 + 8 + 8 + 16), and 16 for pseudo-labels.
+    assert figures["step_gflop"] == pytest.approx(2e-9 * (184 * CLASSIFIER + 3 * 24 * AUTOENCODER), abs=0.006)
 
-    # Table 5: kernel sizes times pixels; 960 passes of an image: 3 x (128 + 32 + 32 + 96), and 96 for pseudo-labels
-    classifier = 784 * 25 * 32 + 196 * 9 * 32 * 64 + 49 * 9 * 64 * 128 + 128 * 64 + 64 * 10
-    autoencoder = 784 * 256 + 256 * 128 + 128 * 2 * 20 + 2 * 128 + 128 * 256 + 256 * 784
-    assert figures["step_gflop"] == pytest.approx(2e-9 * (960 * classifier + 3 * 128 * autoencoder), abs=0.006)
+
+def test_the_networks_of_cifar10_are_counted_as_by_hand(modules):
+    # Tables 8 and 9: kernel sizes times pixels, of the input where a convolution is transposed, else of the output.
+    encoder = 256 * 25 * 3 * 32 + 64 * 16 * 32 * 64 + 16 * 16 * (64 * 128 + 128 * 256)
+    encoder += 16 * 256 * 1024 + 1024 * 2 * 10 * 256
+    decoder = 256 * 16 * 512 + 25 * (16 * 512 * 256 + 64 * 256 * 128 + 256 * 128 * 64 + 1024 * 64 * 32)
+    decoder += 1024 * 16 * 32 * 3
+    classifier = 9 * 1024 * (3 * 128 + 2 * 128 * 128) + 9 * 256 * (128 * 256 + 2 * 256 * 256)
+    classifier += 9 * 64 * (256 * 512 + 512 * 256 + 256 * 128) + 128 * 10
+    for network, macs in ((cifar10.encoder, encoder), (cifar10.decoder, decoder), (cifar10.classifier, classifier)):
+        assert modules.script.forward_gflop(network()) == pytest.approx(2e-9 * macs, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("args", "match"),
+    [
+        (["--data-parallel"], "--data-parallel is not measured here"),
+        (["--dataset", "digits"], "--dataset is not measured here"),
+        (["--labels", "50"], "--labels is not measured here"),
+        (["--batch-size", "16"], "--labeled-batch-size is 32; it must be smaller"),
+    ],
+)
+def test_what_it_does_not_measure_is_a_sentence(modules, monkeypatch, args, match):
+    monkeypatch.setattr(sys, "argv", ["benchmark_step.py", *args])
+    with pytest.raises(SystemExit, match=f"^benchmark_step.py: error: {match}"):
+        modules.script.main()

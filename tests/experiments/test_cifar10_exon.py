@@ -3,9 +3,11 @@
 The real networks are slow on a CPU; what they are is tested in `tests/networks`, and one run with them is marked slow.
 """
 
+import csv
 import json
 import math
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -14,11 +16,13 @@ import pytest
 from keras import layers
 from matplotlib.image import imread
 
+from keras_ssvae import evaluation, plots
+
 SCRIPT = "cifar10_exon"
 SMALL = ("--labels", "20", "--validation", "20", "--steps-per-epoch", "2", "--batch-size", "8")
 SMALL = (*SMALL, "--labeled-batch-size", "4", "--output-dir", "run")
 FIGURES = ["latent", "interpolation", "v_nat", "v_nat_correlation", "perturbation", "axis_sweep", "activated_noise"]
-FIGURES += ["reconstructions_train", "reconstructions_test", "curves"]
+FIGURES += ["v_nat_automobile", "reconstructions_train", "reconstructions_test", "curves"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def small_networks(modules, monkeypatch):
         x = layers.Dropout(dropout)(layers.Flatten()(layers.AveragePooling2D(8)(images)))
         return keras.Model(images, layers.Dense(10, dtype="float32")(x))
 
-    networks = SimpleNamespace(encoder=encoder, decoder=decoder, classifier=classifier)
+    networks = SimpleNamespace(IMAGE_SHAPE=(32, 32, 3), encoder=encoder, decoder=decoder, classifier=classifier)
     monkeypatch.setattr(modules.script, "cifar10", networks)
 
 
@@ -71,10 +75,8 @@ def scorer(tmp_path):
 
 
 def settings(modules, *args):
-    parsed = modules.script.arguments(list(args))
     experiment = modules.script.EXPERIMENT
-    of_data = experiment.settings["cifar10"]
-    return modules.flags.settings_of(parsed, "cifar10", of_data, experiment.labels, None, experiment.schedules)
+    return modules.flags.settings_of(experiment, modules.flags.arguments(experiment, list(args)), "cifar10")
 
 
 def test_the_defaults_are_the_papers(modules):
@@ -91,8 +93,22 @@ def test_the_schedules_are_shortened_in_proportion(modules):
     assert actual["boundaries"] == [25, 35, 45, 55]
     first = settings(modules, "--schedule-epochs", "60", "--epochs", "3")
     assert (first["epochs"], first["boundaries"]) == (3, [25, 35, 45, 55])
+    assert settings(modules, "--schedule-epochs", "30")["boundaries"] == [13, 18, 23, 28]  # 12.5, 17.5 ... rounded up
     # A run of part of the paper's epochs has the paper's schedules.
     assert settings(modules, "--epochs", "3")["boundaries"] == [250, 350, 450, 550]
+
+
+def test_a_run_with_other_schedules_has_a_directory_of_its_own(modules, call, args, small_networks):
+    runs = [
+        call(*args[:-2], *given, train=lambda run: None).calls[0].output_dir
+        for given in ((), ("--schedule-epochs", "60"))
+    ]
+    assert runs == [Path("runs/exon_cifar10_20_beta0.05_seed1"), Path("runs/exon_cifar10_20_beta0.05_seed1_schedule60")]
+
+
+def test_what_jax_always_does_is_no_setting_of_its_own(modules):
+    same = settings(modules) == settings(modules, "--jit-compile", "--augment-on", "device")
+    assert same == (keras.backend.backend() == "jax")
 
 
 @pytest.mark.parametrize("epochs", [2, 3, 7, 59])
@@ -135,7 +151,11 @@ def test_a_run_writes_what_the_paper_shows(call, args, small_networks, scorer, t
     metrics = json.loads((run / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert (metrics["dataset"], metrics["labels"], metrics["epochs"]) == ("cifar10", 20, 2)
     assert metrics["negative_ssim"] is None  # the latent space is no plane
-    assert len(metrics["activated_at_1"]) == 10
+    assert metrics["settings"] == json.loads((run / "config.json").read_text())
+    with open(run / "v_nat.csv") as file:
+        rows = list(csv.reader(file))[1:]
+    assert [sum(float(value) > 1 for value in row[1:]) for row in rows] == metrics["activated_at_1"]
+    assert (rows[1][0], len(rows[1])) == ("automobile", 257)
     score = metrics["inception_score"]
     assert 1 <= score["mean"] <= 10
     assert score["classifier"] == str(scorer)
@@ -151,11 +171,35 @@ def test_a_run_writes_what_the_paper_shows(call, args, small_networks, scorer, t
     assert int(model.optimizer.iterations) == 4
 
 
+def test_the_figures_of_one_class_are_of_the_papers_automobile(modules, call, args, small_networks, monkeypatch):
+    drawn = {}
+
+    def recorded(name, original):
+        def draw(model, images, values):
+            drawn[name] = images, values
+            return original(model, images, values)
+
+        return draw
+
+    for name in ("perturbation", "axis_sweep", "activated_noise"):
+        monkeypatch.setattr(plots, name, recorded(name, getattr(plots, name)))
+    (run,) = call(*args, train=lambda run: None).calls
+    report = evaluation.report(run.model, run.images.test_images, run.images.test_labels)
+    figures = modules.script.figures(run, report)
+    shown = run.images.test_images[run.images.test_labels == 1]
+    v_nat = np.array(report["v_nat"][1])
+    for name, images, values in (
+        ("perturbation", shown, v_nat > 1),
+        ("axis_sweep", shown[0], v_nat),
+        ("activated_noise", shown[0], v_nat > 1),
+    ):
+        assert figures[name].get_suptitle().startswith("automobile")
+        np.testing.assert_array_equal(drawn[name][0], images)
+        np.testing.assert_array_equal(drawn[name][1], values)
+
+
 def test_half_precision_reaches_the_networks_and_leaves_the_weights(call, args, small_networks):
-    try:
-        result = call(*args, "--mixed-precision", "bfloat16", train=lambda run: None)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    result = call(*args, "--mixed-precision", "bfloat16", train=lambda run: None)
     (run,) = result.calls
     dense = run.model.encoder.layers[3]
     assert (dense.compute_dtype, dense.kernel.dtype) == ("bfloat16", "float32")
@@ -171,6 +215,8 @@ def test_several_steps_in_an_execution_are_asked_for(call, args, small_networks)
     ("given", "match"),
     [
         (["--schedule-epochs", "1"], "--schedule-epochs is 1; it must be at least 2"),
+        (["--schedule-epochs", "0"], "--schedule-epochs is 0; it must be at least 2"),
+        (["--schedule-epochs", "60", "--epochs", "100"], "--epochs is 100; it must be at most --schedule-epochs, 60"),
         (["--labels", "100"], "--labels = 100.*take 2 and 10 images of every class, but only 10"),
         (["--inception-score", "nothing.keras"], "--inception-score is 'nothing.keras', but there is no such file"),
     ],
@@ -179,19 +225,32 @@ def test_mistakes_are_sentences(refused, args, small_networks, given, match):
     refused(*args, *given, match=match)
 
 
+@pytest.mark.parametrize(
+    ("shape", "activation", "match"),
+    [
+        ((8, 8, 3), None, "--inception-score .* must be class probabilities"),
+        ((8, 8, 4), "softmax", "--inception-score .* takes images of 4 channels"),
+        ((192,), "softmax", "--inception-score .* must have one input, images"),
+    ],
+)
+def test_a_classifier_that_cannot_score_is_found_before_the_training(refused, args, tmp_path, shape, activation, match):
+    images = keras.Input(shape)
+    model = keras.Model(images, layers.Dense(10, activation)(layers.Flatten()(images)))
+    model.save(tmp_path / "scorer.keras")
+    refused(*args, "--inception-score", tmp_path / "scorer.keras", match=match)
+
+
 def test_without_the_data_the_sentence_says_where_it_looked(refused, monkeypatch, tmp_path):
     monkeypatch.setattr("keras_ssvae.data.sources._download", lambda name, work: "the network is closed")
     refused("--data-dir", tmp_path / "empty", match="cifar10 is not .*cifar-10-batches-bin")
 
 
-def test_help_explains_every_flag_with_its_default(call):
-    result = call("--help")
-    assert (result.code, result.err) == (0, "")
-    options = result.out[result.out.index("\noptions:") :].split("\n  --")[1:]
-    assert len(options) == 20
-    for option in options:
+def test_help_explains_every_flag_with_its_default(small, explained):
+    _, options = explained
+    assert tuple(options) == (*small.flags, "schedule-epochs", "inception-score")
+    for option in options.values():
         assert "default" in option, option
-    assert "(default 600)" in result.out
+    assert "(default 600)" in options["epochs"]
 
 
 @pytest.mark.slow

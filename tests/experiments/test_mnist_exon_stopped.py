@@ -7,6 +7,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -60,6 +61,17 @@ def test_resuming_with_other_settings_is_refused(small, unfinished, refused, cha
     args = (*small.args, *changed, "--output-dir", small.output, "--resume")
     message = refused(*args, match=f"other settings: .*{said}", folder=unfinished)
     assert "batch_size" not in message
+
+
+def test_resuming_on_another_number_of_devices_is_refused(small, unfinished, refused):
+    config = unfinished / small.output / "config.json"
+    config.write_text(config.read_text().replace('"replicas": 1', '"replicas": 2'))
+    refused(*small.args, "--resume", match="other settings: replicas was 2 and is 1", folder=unfinished)
+
+
+def test_resuming_with_more_steps_in_an_execution_is_allowed(small, unfinished, call):
+    result = call(*small.args, "--steps-per-execution", "2", "--resume", folder=unfinished, train=lambda run: None)
+    assert (result.code, result.err) == (0, "")
 
 
 def test_a_resumed_run_must_see_the_same_labelled_images(small, call, refused, tmp_path):
@@ -119,9 +131,23 @@ def test_a_run_killed_at_the_very_end_is_completed(small, finished, call, assert
     assert os.listdir(folder / small.export) == ["1"]
 
 
+def test_the_trained_model_is_saved_before_anything_else_can_fail(small, finished, call, monkeypatch, tmp_path):
+    def failing(*args):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("keras_ssvae.evaluation.report", failing)
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    for name in ("metrics.json", "model.keras"):
+        (folder / small.output / name).unlink()
+    with pytest.raises(ZeroDivisionError):
+        call(*small.args, "--resume", folder=folder)
+    keras.models.load_model(folder / small.output / "model.keras")
+
+
 @pytest.mark.slow
 def test_a_run_killed_at_many_moments_ends_with_the_same_bits(small, assert_ended_alike, tmp_path):
-    files = ["config.json", "logs/train", "checkpoint.npz.tmp", "history.csv", "figures/*.png", "model.tmp.keras"]
+    files = ["config.json", "logs/train", "checkpoint.npz.tmp", "history.csv", "model.tmp.keras", "figures/*.png"]
     files = ["runs", *(f"{small.output}/{name}" for name in files), f"{small.export}/.incomplete*"]
     seconds = np.random.default_rng(0).uniform(1, 10, 4)
     kills = 0
@@ -149,6 +175,8 @@ def assert_says_how_to_resume(small):
     def check(result, *args):
         assert result.code == 130, result.err
         command = " ".join(["python", str(small.script), *map(shlex.quote, args), "--resume"])
+        if keras.backend.backend() == "jax":
+            command = f"KERAS_BACKEND=jax {command}"
         assert result.err == f"\nInterrupted. To go on after the last complete epoch: {command}\n"
 
     return check

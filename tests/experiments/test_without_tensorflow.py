@@ -1,6 +1,9 @@
 """The MNIST experiment on JAX, where there is no TensorFlow: the same files but for TensorFlow's own, and resuming."""
 
+import re
+import runpy
 import shutil
+import sys
 
 import keras
 import numpy as np
@@ -51,7 +54,8 @@ def test_a_run_succeeds_and_writes_all_but_what_is_tensorflows(small, runs):
     files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     figures = {f"figures/{name}.png" for name in ("prior", "latent", "grid", "interpolation", "curves")}
     figures |= {f"figures/epochs/epoch_{e:04d}_{name}.png" for e in range(1, EPOCHS + 1) for name in ("latent", "grid")}
-    assert files == {"config.json", "metrics.json", "history.csv", "model.keras", "checkpoint.npz"} | figures
+    others = {"config.json", "metrics.json", "history.csv", "v_nat.csv", "model.keras", "checkpoint.npz"}
+    assert files == figures | others
     assert not (finished.folder / "saved_models").exists()
 
 
@@ -59,6 +63,7 @@ def test_the_metrics_name_jax_and_say_that_nothing_was_exported(small, runs):
     metrics = small.metrics(runs[0].folder)
     assert metrics["saved_model"] is None
     assert metrics["backend"] == "jax"
+    assert (metrics["settings"]["augment_on"], metrics["settings"]["jit_compile"]) == ("device", True)
     assert {"keras_ssvae", "keras", "jax", "numpy", "python"} == set(metrics["versions"])
     assert 0 <= metrics["test_error_percent"] <= 100
     assert np.isfinite(metrics["kl_divergence"])
@@ -93,15 +98,33 @@ def test_the_model_is_exported_where_tensorflow_is(small, runs, tensorflow):
     assert wrong == pytest.approx(small.metrics(finished.folder)["test_error_percent"])
 
 
-@pytest.mark.parametrize(("content", "match"), [(None, "is no file"), (b"PK", "model.keras")])
-def test_what_cannot_be_exported_is_a_sentence(small, tensorflow, tmp_path, content, match):
-    if content is not None:
+@pytest.fixture
+def export(small, monkeypatch, tmp_path):
+    """Exports `model.keras` in this process; returns what it exits with."""
+
+    def run():
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())  # the script sets it
+        monkeypatch.syspath_prepend(small.script.parent)
+        monkeypatch.setattr(sys, "argv", ["export.py", "--model", "model.keras", "--export-dir", "served"])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(small.script.with_name("export.py")), run_name="__main__")
+        assert not (tmp_path / "served").exists()
+        return end.value.code
+
+    return run
+
+
+def test_what_is_no_model_cannot_be_exported(tensorflow, export, tmp_path):
+    assert export() == "export.py: error: --model model.keras is no file; it must be a model that Keras saved."
+    for content in (b"PK", b"PK\5\6" + bytes(18)):  # the second one is a zip that holds nothing
         (tmp_path / "model.keras").write_bytes(content)
-    result = small.run(tmp_path, "--model", "model.keras", "--export-dir", "served", script="export.py")
-    assert result.code == 1
-    assert result.err.startswith("export.py: error: ")
-    assert match in result.err
-    assert not (tmp_path / "served").exists()
+        assert re.fullmatch(r"export\.py: error: --model model\.keras cannot be read as a model .*\.", export(), re.S)
+
+
+def test_exporting_without_tensorflow_is_a_sentence(monkeypatch, export):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert export().startswith("export.py: error: exporting needs TensorFlow, which is not installed here")
 
 
 def test_exporting_elsewhere_is_an_error_that_says_how(monkeypatch, tmp_path):

@@ -11,7 +11,7 @@ from keras_ssvae.priors import GaussianMixture
 FILES = "exon_cifar10_*.npz"
 TERMS = ("reconstruction", "kl_categorical", "kl_gaussian", "cross_entropy", "sci_labeled", "sci_unlabeled", "total")
 # At the three steps: rounding, and what Adam makes of it, grows from step to step.
-TERM_TOLERANCES = (3e-6, 5e-4, 4e-3)
+TERM_TOLERANCES = (2e-6, 5e-4, 4e-3)
 
 
 def rename(network, layer, kind):
@@ -130,11 +130,18 @@ def test_gradients_of_the_first_step_equal_the_original(replay):
 
 
 def test_weights_after_the_last_step_equal_the_original(replay):
-    # A decay that is left out, or reaches the wrong weights, shows as 1e-2 and more.
+    # A normalised bias differs by twice the rate for each step taken, and the moving mean follows it by 1 % in each of
+    # the four passes of the second and the third step.
+    drift = 4 * 0.01 * (2 + 4) * float(replay.file["lr_classifier"])
+    compared = 0
     for name, value in replay.values():
-        if is_normalized_bias(name) or name.endswith("moving_mean"):  # which follows the bias before it
-            continue
-        np.testing.assert_allclose(np.linalg.norm(value), replay.file[f"final/norm/{name}"], rtol=6e-4, err_msg=name)
+        if not is_normalized_bias(name):
+            # A decay that is left out, or reaches the wrong weights, shows as 1e-2 and more.
+            rtol, atol = (0, drift * np.sqrt(value.size)) if name.endswith("moving_mean") else (6e-4, 0)
+            norm = replay.file[f"final/norm/{name}"]
+            np.testing.assert_allclose(np.linalg.norm(value), norm, rtol=rtol, atol=atol, err_msg=name)
+            compared += 1
+    assert compared == sum(key.startswith("final/norm/") for key in replay.file) - 19
 
 
 def test_inference_after_the_last_step_equals_the_original(replay):

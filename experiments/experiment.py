@@ -1,0 +1,52 @@
+"""What a script says about its experiment; `runner.main` does the rest."""
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from matplotlib.figure import Figure
+
+
+def _parse(parser, argv):
+    return parser.parse_args(argv)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """An experiment.
+
+    Attributes:
+        name: Of the system, as in titles.
+        description: For the help.
+        settings: Data set -> the settings that depend on it, the default of their flags; the first data set is the
+            paper's. Where the digits are among them, `--dataset auto` takes them for a first one that cannot be had.
+        labels: Default number of labelled images.
+        beta: Default variance of the decoder.
+        schedules: (flags, data set, epochs) -> the settings of the schedules.
+        build_model: Settings -> the compiled model.
+        augment: The augmentation, one of `data.augment`.
+        epoch_figures: (model, test images, test labels, where) -> callbacks that draw during the training; `where`
+            are their keyword arguments.
+        figures: (run, report of the test set) -> name -> figure, of the trained model.
+        metrics: Run -> further entries of `metrics.json`.
+        parse: (parser with the shared flags, command line) -> flags; it may add flags of its own, and check them.
+    """
+
+    name: str
+    description: str
+    settings: dict[str, dict[str, Any]]
+    labels: int
+    beta: float
+    schedules: Callable[[argparse.Namespace, str, int], dict[str, Any]]
+    build_model: Callable[[dict[str, Any]], keras.Model]
+    augment: Callable
+    epoch_figures: Callable[..., list[keras.callbacks.Callback]]
+    figures: Callable[..., dict[str, Figure]]
+    metrics: Callable[..., dict[str, Any]] = lambda run: {}
+    parse: Callable[[argparse.ArgumentParser, list[str] | None], argparse.Namespace] = _parse
+
+    def run_name(self, dataset: str, labels: int | str) -> str:
+        """What the directories of a run are called."""
+        return f"{self.name.lower()}_{dataset}_{labels}"

@@ -1,0 +1,71 @@
+"""`--data-parallel`: a run on two virtual devices, and what several devices cannot share."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+# TensorFlow has virtual devices only by its own functions, and takes one CPU where it is not told which devices.
+TWO_CPUS = """
+import runpy, sys
+import tensorflow as tf
+strategy, cpu = tf.distribute.MirroredStrategy, tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+tf.distribute.MirroredStrategy = lambda: strategy(["CPU:0", "CPU:1"])
+del sys.argv[0]
+sys.path[0] = sys.argv[0].rpartition("/")[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_run_on_two_devices_succeeds(request, small, tmp_path, backend):
+    if backend == "jax":
+        pytest.importorskip("jax")
+    else:
+        request.getfixturevalue("tensorflow")
+    start = ["-c", TWO_CPUS] if backend == "tensorflow" else []
+    command = [sys.executable, *start, small.script, *small.args, "--epochs", "1", "--data-parallel"]
+    # JAX has virtual devices by a flag.
+    environment = {"KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **environment})
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = small.metrics(tmp_path)
+    assert (metrics["settings"]["data_parallel"], metrics["settings"]["replicas"]) == (True, 2)
+    (row,) = small.history(tmp_path)
+    # On TensorFlow Keras' own batch normalisation moves its statistics on each device.
+    close = 1e-4 if backend == "jax" else 0.02
+    assert metrics["test_error_percent"] == pytest.approx(row["test_error"], rel=close)
+    assert metrics["kl_divergence"] == pytest.approx(row["test_kl_categorical"] + row["test_kl_gaussian"], rel=close)
+    # One epoch is mostly compiling.
+    assert metrics["step_milliseconds"] is None
+    assert "ms a step" not in done.stdout
+
+
+def settings(**changed):
+    given = {"dataset": "cifar10", "labels": 4000, "batch_size": 128, "labeled_batch_size": 32, "validation": 5000}
+    return {**given, "replicas": 8, **changed}
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"labels": 100}, "--labels 100 .* end with one of 4, .* multiple of 8"),
+        ({"labeled_batch_size": 20}, "--labeled-batch-size is 20, .* multiple of 8"),
+        ({"batch_size": 100}, "--batch-size less --labeled-batch-size is 68, .* multiple of 8"),
+        ({"validation": 500}, "--validation is 500, .* multiple of 8"),
+        ({"replicas": 32, "validation": 0}, "cifar10 has 10000 test images, .* multiple of 32"),
+    ],
+)
+def test_what_the_devices_cannot_share_is_found_before_the_training(modules, changed, match):
+    parallel = modules.runner.parallel
+    parallel.check(settings(), 10_000)
+    parallel.check(settings(**{**changed, "replicas": 1}), 10_000)
+    with pytest.raises(modules.flags.UserError, match=match):
+        parallel.check(settings(**changed), 10_000)
+
+
+def test_all_batches_of_an_evaluation_can_be_shared(modules):
+    for replicas, images, batch in ((1, 10_000, 500), (8, 10_000, 400), (2, 360, 360), (16, 10_000, 400), (8, 0, 500)):
+        assert modules.runner.parallel.evaluation_batch(settings(replicas=replicas), images) == batch
