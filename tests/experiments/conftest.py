@@ -40,7 +40,9 @@ class Small:
         environment = {**inherited, "KERAS_BACKEND": self.backend, **environment}
         command = [sys.executable, self.script.with_name(script), *args]
         with open(folder / "stdout", "w") as out, open(folder / "stderr", "w") as err:
-            return subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=err)
+            # A shell that runs the tests in the background has its children ignore Ctrl-C.
+            ctrl_c = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+            return subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=err, preexec_fn=ctrl_c)
 
     def finish(self, process, folder):
         """Waits for its end; returns the folder, the exit code and what it printed."""
