@@ -1,5 +1,6 @@
 """Three steps of the original EXoN code with the CIFAR-10 architecture, on either backend."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from keras_ssvae.priors import GaussianMixture
 FILES = "exon_cifar10_*.npz"
 TERMS = ("reconstruction", "kl_categorical", "kl_gaussian", "cross_entropy", "sci_labeled", "sci_unlabeled", "total")
 # At the three steps: rounding, and what Adam makes of it, grows from step to step.
-TERM_TOLERANCES = (2e-6, 5e-4, 4e-3)
+TERM_TOLERANCES = (5e-6 if keras.backend.backend() == "jax" else 2e-6, 5e-4, 4e-3)
 
 
 def rename(network, layer, kind):
