@@ -1,7 +1,6 @@
 """Checks of images and labels, and what goes through a model batch by batch."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -58,18 +57,6 @@ def check_labels(labels: ArrayLike, num_examples: int, num_classes: int) -> np.n
             f"0 to {num_classes - 1}."
         )
     return labels.astype("int64")
-
-
-def inference(model: keras.Model) -> Callable[[ArrayLike], Any]:
-    """`x -> model(x, training=False)`, compiled.
-
-    It is `model.predict_on_batch` but on TensorFlow, where every replica of a strategy would answer for all rows.
-    """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(lambda x: model(x, training=False), autograph=False)
-    return model.predict_on_batch
 
 
 def encode_batches(model: keras.Model, images: ArrayLike, batch_size: int = 500) -> np.ndarray:

@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike
 
 from keras_ssvae.distributions import mixture_kl
 from keras_ssvae.evaluation.figures import activated, v_nat_of_own_components
-from keras_ssvae.evaluation.inputs import as_float32, check_labels, decode_batches, image_batches, inference
+from keras_ssvae.evaluation.inputs import as_float32, check_labels, decode_batches, image_batches
 from keras_ssvae.evaluation.ssim import WINDOW_SIZE, negative_ssim
 from keras_ssvae.losses import reconstruction
+from keras_ssvae.training import inference
 
 GRID_31 = np.stack(np.meshgrid(np.arange(-15.0, 16.0), np.arange(-15.0, 16.0)), axis=-1).reshape(-1, 2)
 

@@ -21,6 +21,7 @@ all_rows = _backend.all_rows
 apply_adam = _backend.apply_adam
 batch_normalize = _backend.batch_normalize
 gradient_step = _backend.gradient_step
+inference = _backend.inference
 normalize_pool_activate = _backend.normalize_pool_activate
 own_rows = _backend.own_rows
 replica = _backend.replica
@@ -35,6 +36,7 @@ __all__ = [
     "apply_adam",
     "batch_normalize",
     "gradient_step",
+    "inference",
     "normalize_pool_activate",
     "own_rows",
     "replica",

@@ -3,10 +3,12 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import keras
+import numpy as np
 
 SEED_DTYPE = "uint32"  # of the seeds that `keras.random` takes
 
@@ -33,6 +35,11 @@ def run_step(model: keras.Model, step: Callable, state: tuple, data) -> tuple:
 
 def _pairs(groups, values):
     return [pair for group, part in zip(groups, values, strict=True) for pair in zip(group, part, strict=True)]
+
+
+def inference(model: keras.Model) -> Callable[[np.ndarray | jax.Array], Any]:
+    """As `training.tensorflow.inference`."""
+    return model.predict_on_batch
 
 
 def gradient_step(model: keras.Model, losses: Callable[[], dict[str, jax.Array]]) -> dict[str, jax.Array]:

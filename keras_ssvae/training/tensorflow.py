@@ -2,8 +2,10 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 SEED_DTYPE = "int64"  # of the seeds that `keras.random` takes
@@ -22,6 +24,14 @@ def run_step(model: keras.Model, step: Callable, data) -> dict[str, tf.Tensor]:
 def several_steps(model: keras.Model, train_function: Callable) -> Callable:
     """Keras makes one program of `steps_per_execution` steps on this backend."""
     return train_function
+
+
+def inference(model: keras.Model) -> Callable[[np.ndarray | tf.Tensor], Any]:
+    """`x -> model(x, training=False)`, compiled.
+
+    Under a strategy every replica would answer for all rows of `model.predict_on_batch`.
+    """
+    return tf.function(lambda x: model(x, training=False), autograph=False)
 
 
 def gradient_step(model: keras.Model, losses: Callable[[], dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
