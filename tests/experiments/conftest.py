@@ -39,10 +39,11 @@ class Small:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "PYTEST"))}
         environment = {**inherited, "KERAS_BACKEND": self.backend, **environment}
         command = [sys.executable, self.script.with_name(script), *args]
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # A shell that runs the tests in the background has them, and what they start, ignore Ctrl-C.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         with open(folder / "stdout", "w") as out, open(folder / "stderr", "w") as err:
-            # A shell that runs the tests in the background has its children ignore Ctrl-C.
-            ctrl_c = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
-            return subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=err, preexec_fn=ctrl_c)
+            return subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=err)
 
     def finish(self, process, folder):
         """Waits for its end; returns the folder, the exit code and what it printed."""
