@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_ssvae.models import EXoN
+from keras_ssvae.optimizers import Adam, GroupedOptimizer
 
 GOLDEN = Path(os.environ.get("KERAS_SSVAE_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
 PARTS = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
@@ -38,11 +39,11 @@ def scaled(images):
 
 
 class Replay:
-    """A compiled EXoN with the file's first weights, and what its steps give.
+    """An EXoN with the file's first weights and learning rates, and what its steps give.
 
     Args:
         file: The arrays of the golden file.
-        model: The model.
+        model: The model, which is compiled here.
         rename: Layer and variable of a network -> the layer's name in the file.
         initial: Gives the first value of a variable by its name in the file.
     """
@@ -56,7 +57,9 @@ class Replay:
                 variable.assign(np.stack(heads, axis=-2))
             else:
                 variable.assign(initial("/".join(name)))
-        model.optimizer.build(model.trainable_variables)
+        rate, classifier_rate, decay = (float(file[name]) for name in ("lr", "lr_classifier", "weight_decay"))
+        optimizers = {"autoencoder": Adam(rate), "classifier": Adam(classifier_rate, weight_decay=decay)}
+        model.compile(GroupedOptimizer(optimizers))
         self.steps = sorted({key.split("/")[0] for key in file if key.startswith("step")})
         self.terms, self.outputs = [], []
         step = with_gradients(model)

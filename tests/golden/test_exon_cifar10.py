@@ -6,7 +6,6 @@ import pytest
 
 from keras_ssvae.models import EXoN
 from keras_ssvae.networks import cifar10
-from keras_ssvae.optimizers import Adam, GroupedOptimizer
 from keras_ssvae.priors import GaussianMixture
 
 FILES = "exon_cifar10_*.npz"
@@ -55,7 +54,7 @@ class Weights:
 @pytest.fixture(scope="module")
 def model(golden_file):
     file = golden_file
-    model = EXoN(
+    return EXoN(
         cifar10.encoder(),
         cifar10.decoder(),
         cifar10.classifier(dropout=0.0),
@@ -65,16 +64,6 @@ def model(golden_file):
         lambda2=float(file["lambda2"]),
         pseudo_label_dropout=False,
     )
-    decay = float(file["weight_decay"])
-    model.compile(
-        GroupedOptimizer(
-            {
-                "autoencoder": Adam(float(file["lr"])),
-                "classifier": Adam(float(file["lr_classifier"]), weight_decay=decay),
-            }
-        )
-    )
-    return model
 
 
 @pytest.fixture(scope="module")

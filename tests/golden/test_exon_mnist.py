@@ -6,7 +6,6 @@ import pytest
 
 from keras_ssvae.models import EXoN
 from keras_ssvae.networks import mnist
-from keras_ssvae.optimizers import Adam, GroupedOptimizer
 from keras_ssvae.priors import GaussianMixture
 
 FILES = "exon_mnist_*.npz"
@@ -21,23 +20,13 @@ def rename(network, layer, kind):
 
 def build(file):
     means = file["prior_means"].reshape(-1, file["prior_means"].shape[-1])
-    model = EXoN(
+    return EXoN(
         classifier=mnist.classifier(len(means), dropout=0.0),
         prior=GaussianMixture(means, float(file["prior_variance"])),
         beta=float(file["beta"]),
         lambda1=float(file["lambda1"]),
         lambda2=float(file["lambda2"]),
     )
-    decay = float(file["weight_decay"])
-    model.compile(
-        GroupedOptimizer(
-            {
-                "autoencoder": Adam(float(file["lr"])),
-                "classifier": Adam(float(file["lr_classifier"]), weight_decay=decay),
-            }
-        )
-    )
-    return model
 
 
 def sum_in_four(x):
