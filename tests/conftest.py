@@ -77,3 +77,11 @@ def dtype_policy():
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(scope="session")
+def tfd():
+    """TensorFlow Probability, as a witness; it computes on TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("the witness computes on TensorFlow")
+    return pytest.importorskip("tensorflow_probability").distributions

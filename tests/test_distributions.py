@@ -41,14 +41,6 @@ def mixture():
     )
 
 
-@pytest.fixture(scope="module")
-def tfd():
-    """TensorFlow Probability, as a witness; it computes on TensorFlow."""
-    if JAX:
-        pytest.skip("the witness computes on TensorFlow")
-    return pytest.importorskip("tensorflow_probability").distributions
-
-
 def draws(sample, n, seed=0, jit_compile=False):
     """`n` numbers of `sample(stream)`, each from counters of its own."""
 

@@ -4,6 +4,7 @@ from keras_ssvae.callbacks.checkpoint import Checkpoint, CheckpointError
 from keras_ssvae.callbacks.figures import ImageGrid, Interpolation, LatentScatter
 from keras_ssvae.callbacks.loss_weight import LossWeightSchedule
 from keras_ssvae.callbacks.progress import ProgressBar
+from keras_ssvae.callbacks.report import Report
 
 __all__ = [
     "Checkpoint",
@@ -13,4 +14,5 @@ __all__ = [
     "LatentScatter",
     "LossWeightSchedule",
     "ProgressBar",
+    "Report",
 ]

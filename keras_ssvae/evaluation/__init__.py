@@ -9,17 +9,21 @@ from keras_ssvae.evaluation.inception import (
     load_classifier,
     sample_classes,
 )
+from keras_ssvae.evaluation.information import KLDecomposition, kl_decomposition, kl_gaussian_bounds
 from keras_ssvae.evaluation.reports import report
 from keras_ssvae.evaluation.ssim import negative_ssim
 
 __all__ = [
     "ClassifierUnavailableError",
     "InceptionScore",
+    "KLDecomposition",
     "activated",
     "classification_error",
     "inception_score",
     "inception_score_from_probs",
+    "kl_decomposition",
     "kl_divergence",
+    "kl_gaussian_bounds",
     "load_classifier",
     "negative_ssim",
     "report",

@@ -65,14 +65,7 @@ def kl_divergence(mean: ArrayLike, logvar: ArrayLike, probs: ArrayLike, prior: G
 
     Reference: the paper's equation (23).
     """
-    mean, logvar, probs = (np.asarray(array, dtype="float32") for array in (mean, logvar, probs))
-    expected = (len(probs), *prior.means.shape)
-    if not mean.shape == logvar.shape == expected or probs.shape != expected[:2]:
-        raise ValueError(
-            f"`mean`, `logvar` and `probs` have shapes {mean.shape}, {logvar.shape} and {probs.shape}; with this prior "
-            f"they must be (examples, {prior.num_classes}, {prior.latent_dim}) twice and "
-            f"(examples, {prior.num_classes})."
-        )
+    mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)
     categorical, gaussian = mixture_kl(probs, mean, logvar, prior.means, prior.variances)
     return float(ops.convert_to_numpy(categorical + gaussian).mean(dtype="float64"))
 
@@ -104,22 +97,12 @@ def v_nat(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture) -> np.nd
 
     Reference: the paper's Section 3.4, after Theorem 1.
     """
-    logvar = np.asarray(logvar)
-    if logvar.ndim != 3 or logvar.size == 0 or logvar.shape[1:] != prior.means.shape:
-        raise ValueError(
-            f"`logvar` has shape {logvar.shape}; with this prior it must be (examples, {prior.num_classes}, "
-            f"{prior.latent_dim})."
-        )
-    labels = check_labels(labels, len(logvar), prior.num_classes)
-    return v_nat_of_own_components(logvar[np.arange(len(labels)), labels], labels, prior)
-
-
-def v_nat_of_own_components(logvar: np.ndarray, labels: np.ndarray, prior: GaussianMixture) -> np.ndarray:
-    """`v_nat` from the log-variances (N, d) of each image's own component alone."""
+    own, labels = own_components(logvar, labels, prior)
     values = np.full(prior.means.shape, np.nan)
     for k in np.unique(labels):
-        own = logvar[labels == k].astype("float64")
-        values[k] = np.log(prior.variances[k].astype("float64")) + logsumexp(-own, axis=0) - np.log(len(own))
+        of_class = own[labels == k].astype("float64")
+        mean_precision = logsumexp(-of_class, axis=0) - np.log(len(of_class))
+        values[k] = np.log(prior.variances[k].astype("float64")) + mean_precision
     return values
 
 
@@ -142,3 +125,38 @@ def activated(v_nat: ArrayLike, delta: float = 1.0) -> np.ndarray:
     Reference: the paper's Section 3.4, the set A_k(delta).
     """
     return np.asarray(v_nat, dtype="float64") > delta
+
+
+def posterior_arrays(
+    mean: ArrayLike, logvar: ArrayLike, probs: ArrayLike, prior: GaussianMixture
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The parameters of posteriors, (N, K, d) twice and (N, K), as float32 arrays.
+
+    Raises:
+        ValueError: If the shapes do not fit each other and the prior, or there is no example.
+    """
+    mean, logvar, probs = (np.asarray(array, dtype="float32") for array in (mean, logvar, probs))
+    expected = (len(probs), *prior.means.shape) if probs.ndim and len(probs) else None
+    if not mean.shape == logvar.shape == expected or probs.shape != expected[:2]:
+        raise ValueError(
+            f"`mean`, `logvar` and `probs` have shapes {mean.shape}, {logvar.shape} and {probs.shape}; with this prior "
+            f"they must be (examples, {prior.num_classes}, {prior.latent_dim}) twice and "
+            f"(examples, {prior.num_classes})."
+        )
+    return mean, logvar, probs
+
+
+def own_components(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture) -> tuple[np.ndarray, np.ndarray]:
+    """The log-variances (N, d) of each image in the component of its own class, and the labels as integers.
+
+    Raises:
+        ValueError: If the shapes do not fit each other and the prior, or a label is out of range.
+    """
+    logvar = np.asarray(logvar)
+    if logvar.ndim != 3 or logvar.size == 0 or logvar.shape[1:] != prior.means.shape:
+        raise ValueError(
+            f"`logvar` has shape {logvar.shape}; with this prior it must be (examples, {prior.num_classes}, "
+            f"{prior.latent_dim})."
+        )
+    labels = check_labels(labels, len(logvar), prior.num_classes)
+    return logvar[np.arange(len(labels)), labels], labels

@@ -1,6 +1,6 @@
 """Checks of images and labels, and what goes through a model batch by batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
@@ -57,6 +57,45 @@ def check_labels(labels: ArrayLike, num_examples: int, num_classes: int) -> np.n
             f"0 to {num_classes - 1}."
         )
     return labels.astype("int64")
+
+
+def labeled_batches(
+    data: ArrayLike | Iterable, labels: ArrayLike | None, num_classes: int, batch_size: int = 500
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Checks labelled images and scales them batch by batch.
+
+    Args:
+        data: Images, as `image_batches` takes them; without `labels`, an iterable of batches `(images, labels)`.
+        labels: True classes, integers of shape (N,).
+        num_classes: K.
+        batch_size: Images in a batch, where `data` holds images.
+
+    Returns:
+        An iterator over batches: float32 images with pixels in [-1, 1], and int64 labels.
+
+    Raises:
+        ValueError: If images or labels are not as described, or there are none.
+    """
+    if labels is not None:
+        batches = image_batches(data, batch_size)
+        labels = check_labels(labels, len(data), num_classes)
+        return zip(batches, np.split(labels, range(batch_size, len(labels), batch_size)), strict=True)
+    return _checked_batches(data, num_classes)
+
+
+def _checked_batches(data, num_classes):
+    empty = True
+    for batch in () if isinstance(data, np.ndarray) else data:
+        if not isinstance(batch, tuple) or len(batch) != 2:
+            raise ValueError(
+                f"`data` gives {type(batch).__name__} objects; without `labels` it must give batches (images, labels)."
+            )
+        images, labels = (ops.convert_to_numpy(part) for part in batch)
+        images = np.concatenate(list(image_batches(images)))
+        yield images, check_labels(labels, len(images), num_classes)
+        empty = False
+    if empty:
+        raise ValueError("`data` holds no batches. Give images with their `labels`, or batches (images, labels).")
 
 
 def encode_batches(model: keras.Model, images: ArrayLike, batch_size: int = 500) -> np.ndarray:

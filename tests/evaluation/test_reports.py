@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ssvae.evaluation import activated, classification_error, kl_divergence, negative_ssim, report, v_nat
+from keras_ssvae import callbacks
+from keras_ssvae.evaluation import (
+    activated,
+    classification_error,
+    kl_decomposition,
+    kl_divergence,
+    kl_gaussian_bounds,
+    negative_ssim,
+    report,
+    v_nat,
+)
 from keras_ssvae.priors import GaussianMixture, circle, one_hot
 
 
@@ -48,6 +58,10 @@ def test_the_report_is_the_figures_of_the_models_outputs():
     values = v_nat(outputs["logvar"], labels, model.prior)
     np.testing.assert_allclose(figures["v_nat"], values, rtol=1e-6)
     assert figures["activated_at_1"] == activated(values).sum(axis=1).tolist() == [0, 2, 2]
+    bounds = figures["kl_gaussian_lower_bound"], figures["kl_gaussian_upper_bound"]
+    assert bounds == pytest.approx(kl_gaussian_bounds(outputs["logvar"], labels, model.prior), rel=1e-6)
+    parts = kl_decomposition(outputs["mean"], outputs["logvar"], outputs["probs"], model.prior)
+    assert [figures[name] for name in parts._fields] == pytest.approx(parts, rel=1e-6)
     levels = images[:, 0, 0, 0]
     assert figures["reconstruction"] == pytest.approx(np.mean(144 * (levels / 2) ** 2 / 2), rel=1e-6)
 
@@ -72,6 +86,39 @@ def test_bytes_and_scaled_floats_give_the_same_report():
         np.testing.assert_allclose(value, from_floats[name], rtol=1e-5, err_msg=name)
 
 
+def test_batches_give_the_same_report_as_arrays():
+    model = Fake(circle(3))
+    images, labels = flat_images([0.5, -0.5, 1.0]), np.array([2, 0, 1])
+    batches = [(ops.convert_to_tensor(images[:2]), labels[:2]), (images[2:], labels[2:])]
+    assert report(model, batches, batch_size=2) == report(model, images, labels, batch_size=2)
+
+
+def test_the_callback_reports_every_second_epoch_and_logs_its_single_numbers(tmp_path):
+    images, labels = flat_images([0.5, -0.5, 1.0]), np.array([2, 0, 1])
+    callback = callbacks.Report(images, labels, every=2, directory=tmp_path / "reports")
+    model = Fake(circle(3))
+    callback.set_model(model)
+    callback.on_epoch_end(0, first := {"loss": 1.0})
+    callback.on_epoch_end(1, second := {"loss": 1.0})
+    figures = report(model, images, labels)
+    assert callback.reports == {2: figures}
+    assert json.loads((tmp_path / "reports/epoch_0002_report.json").read_text()) == figures
+    assert first.keys() == second.keys()
+    assert np.isnan([value for name, value in first.items() if name != "loss"]).all()
+    single = {f"test_{name}": value for name, value in figures.items() if not isinstance(value, list)}
+    assert second == {"loss": 1.0, **single}
+
+
+def test_the_callback_says_at_once_what_does_not_fit():
+    images, labels = flat_images([0.5, -0.5]), np.array([2, 3])
+    with pytest.raises(ValueError, match="`every` is 0; it must be at least 1 epoch"):
+        callbacks.Report(images, labels, every=0)
+    with pytest.raises(ValueError, match="`labels` run from 2 to 3"):
+        callbacks.Report(images, labels).set_model(Fake(circle(3)))
+    with pytest.raises(ValueError, match="`Report` needs a model with a `prior`, but Sequential has none"):
+        callbacks.Report(images, labels).set_model(keras.Sequential())
+
+
 def test_half_precision_outputs_of_colour_images_are_summed_in_full():
     class Half(Fake):
         def call(self, x):
@@ -87,7 +134,7 @@ def test_half_precision_outputs_of_colour_images_are_summed_in_full():
 
 def test_what_cannot_be_computed_is_none_and_the_report_is_json():
     figures = report(Fake(one_hot(3, 5)), flat_images([0.5]), np.array([1]))
-    assert figures["negative_ssim"] is None
+    assert figures["negative_ssim"] is figures["kl_gaussian_lower_bound"] is figures["kl_gaussian_upper_bound"] is None
     assert figures["error_percent_per_class"] == [None, 100.0, None]
     assert figures["activated_at_1"] == [None, 0, None]
     np.testing.assert_allclose(figures["v_nat"][1], 0.5 + np.log([0.1, 0.1, 0.1, 1.0, 1.0]), rtol=1e-6)
@@ -106,9 +153,12 @@ def test_what_cannot_be_computed_is_none_and_the_report_is_json():
         (np.full((2, 12, 12, 1), 255.0), [0, 0], "`images` are floats from 255 to 255"),
         (np.full((2, 12, 12, 1), np.nan), [0, 0], "`images` are floats from nan to nan"),
         (np.zeros((2, 12, 12, 1)), [0, 3], "`labels` run from 0 to 3"),
+        ([np.zeros((2, 12, 12, 1))], None, "`data` gives ndarray objects; without `labels` it must give batches"),
+        ([], None, "`data` holds no batches. Give images with their `labels`"),
+        (np.zeros((2, 12, 12, 1)), None, "`data` holds no batches. Give images with their `labels`"),
         (np.zeros((2, 12, 12, 1)), [0], "one integer for each of the 2 examples"),
     ],
 )
 def test_wrong_images_or_labels_are_refused_in_a_sentence(images, labels, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        report(Fake(circle(3)), images, np.array(labels))
+        report(Fake(circle(3)), images, None if labels is None else np.array(labels))

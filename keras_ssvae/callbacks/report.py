@@ -1,0 +1,81 @@
+"""All figures of the evaluation, while a model trains."""
+
+import json
+from os import PathLike
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike
+
+from keras_ssvae import evaluation
+from keras_ssvae.evaluation.inputs import labeled_batches
+from keras_ssvae.evaluation.reports import FIGURES
+
+
+class Report(keras.callbacks.Callback):
+    """Evaluates the model as `evaluation.report` does, at the end of every `every`-th epoch.
+
+    The figures that are single numbers go into the epoch's logs, so that the history and the callbacks after this one
+    (TensorBoard, CSVLogger) have them; where the report has None, and in the epochs between, the logs hold NaN.
+
+    Args:
+        images: Images, shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
+        labels: True classes, integers of shape (N,).
+        every: Evaluates after every so many epochs.
+        prefix: Before the names in the logs.
+        directory: Writes each report as `epoch_0001_report.json`, ..., here; epochs count from 1.
+        batch_size: Images in a batch.
+
+    Attributes:
+        reports: Epoch, counted from 1 -> what `evaluation.report` returned.
+
+    Raises:
+        ValueError: If `every` is below 1, the images or labels are not as described, or, when `fit` starts, the model
+            has no `prior`.
+
+    Example:
+
+    ```python
+    report = Report(data.test_images, data.test_labels, every=5)
+    model.fit(batches, epochs=20, callbacks=[report, keras.callbacks.CSVLogger("log.csv")])
+    print(report.reports[20]["v_nat"])
+    ```
+    """
+
+    def __init__(
+        self,
+        images: ArrayLike,
+        labels: ArrayLike,
+        every: int = 1,
+        prefix: str = "test_",
+        directory: str | PathLike | None = None,
+        batch_size: int = 500,
+    ):
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"`every` is {every}; it must be at least 1 epoch.")
+        self.images, self.labels = np.asarray(images), np.asarray(labels)
+        self.every, self.prefix, self.batch_size = every, prefix, batch_size
+        self.directory = None if directory is None else Path(directory)
+        self.reports = {}
+
+    def set_model(self, model: keras.Model) -> None:
+        prior = getattr(model, "prior", None)
+        if prior is None:
+            raise ValueError(f"`Report` needs a model with a `prior`, but {type(model).__name__} has none.")
+        labeled_batches(self.images, self.labels, prior.num_classes)  # says now, not after an epoch, what does not fit
+        super().set_model(model)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        figures = {}
+        if (epoch + 1) % self.every == 0:
+            figures = evaluation.report(self.model, self.images, self.labels, self.batch_size)
+            self.reports[epoch + 1] = figures
+            if self.directory is not None:
+                self.directory.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(figures, indent=2) + "\n"
+                (self.directory / f"epoch_{epoch + 1:04d}_report.json").write_text(text)
+        if logs is not None:
+            values = ((name, figures.get(name)) for name in FIGURES)
+            logs.update({f"{self.prefix}{name}": np.nan if value is None else value for name, value in values})

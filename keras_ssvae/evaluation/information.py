@@ -1,0 +1,159 @@
+"""What the KL-divergence of a model is made of: the bounds of Theorem 1, and its parts in terms of information."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import logsumexp, rel_entr
+
+from keras_ssvae.evaluation.figures import kl_divergence, own_components, posterior_arrays
+from keras_ssvae.priors import GaussianMixture
+
+_BLOCK = 2**22  # pairs of a draw and an image whose densities are held at once: 32 MB
+
+
+def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture) -> tuple[float, float]:
+    """The lower and the upper bound of Theorem 1 on `kl_gaussian`, the mean over x of (12)'s second part.
+
+    With r_kj(x) = sigma_kj^2(x) / s_kj^2 they are d/2 - sum_kj w_k/2 E[r_kj | y = k] and
+    sum_kj w_k/2 E[1 / r_kj | y = k] - d/2, where w_k = 1/K and the expectations are means over the images of class k.
+    The theorem assumes that w(y | x) is the true p(y | x) and that the posteriors of each class together have their
+    prior's mean and variance. A model that is trained with a small beta is far from the latter, so its KL-divergence
+    can be above the upper bound: classes that settle away from their centre pay for the distance, of which the bounds
+    do not know.
+
+    Args:
+        logvar: Logarithms of the posterior variances sigma_k^2(x), shape (N, K, d).
+        labels: True classes, integers of shape (N,), with each of the K classes at least once.
+        prior: The prior, with K classes in d dimensions.
+
+    Returns:
+        The lower and the upper bound, in nats per example.
+
+    Raises:
+        ValueError: If the shapes do not fit each other and the prior, or a class has no image.
+
+    Example:
+
+    ```python
+    mean, logvar, probs = model.posterior(images)
+    lower, upper = kl_gaussian_bounds(logvar, labels, model.prior)
+    ```
+
+    Reference: the paper's Theorem 1.
+    """
+    own, labels = own_components(logvar, labels, prior)
+    missing = sorted({*range(prior.num_classes)} - {*labels.tolist()})
+    if missing:
+        raise ValueError(f"`labels` hold no image of the classes {missing}; the bounds are means over every class.")
+    log_ratio = own.astype("float64") - np.log(prior.variances.astype("float64"))[labels]
+    # Each image of class k stands for w_k / (the number of its images).
+    weight = 0.5 / (prior.num_classes * np.bincount(labels)[labels])
+    half = prior.latent_dim / 2
+    return float(half - weight @ np.exp(log_ratio).sum(axis=1)), float(weight @ np.exp(-log_ratio).sum(axis=1) - half)
+
+
+class KLDecomposition(NamedTuple):
+    """The four parts of the KL-divergence in (11) and (22), in nats; they are not negative, and their sum is (23).
+
+    Attributes:
+        information_xy: I(x, y): what the class tells of an image, at most log K.
+        kl_y: KL(w(y) || p(y)): how uneven the classes are in which the images fall.
+        information_xz: E[I(x, z | y)]: what the latent variable tells of an image beyond its class.
+        kl_z: E[KL(q(z | y) || p(z | y))]: how far the images of a class together are from its prior.
+        standard_error: Of `information_xz` and `kl_z`, which are estimated; their sum is exact.
+    """
+
+    information_xy: float
+    kl_y: float
+    information_xz: float
+    kl_z: float
+    standard_error: float
+
+
+def kl_decomposition(
+    mean: ArrayLike,
+    logvar: ArrayLike,
+    probs: ArrayLike,
+    prior: GaussianMixture,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> KLDecomposition:
+    """Splits the KL-divergence of (23) into what is information about the image and what is distance from the prior.
+
+    Expectations over x are means over the N images, so q(z | y = k) is a mixture of N Gaussians with the weights
+    w(k | x), and I(x, z | y) cannot exceed the logarithm of the number of images in a class. The mixture has no closed
+    form: I(x, z | y) is the mean of log q(z | x, y) - log q(z | y) over independent draws of (x, y, z), and the last
+    part is what it leaves of the KL-divergence, which is known exactly.
+
+    Args:
+        mean: Posterior means mu_k(x), shape (N, K, d).
+        logvar: Logarithms of the posterior variances, shape (N, K, d).
+        probs: Class probabilities w(y | x), shape (N, K).
+        prior: The prior, with K classes in d dimensions.
+        draws: How many draws, at least 2. The time grows with draws N d: 10,000 of each take seconds in the plane.
+        seed: Seed of the draws.
+
+    Returns:
+        A `KLDecomposition`.
+
+    Raises:
+        ValueError: If the shapes do not fit each other and the prior, or there are fewer than 2 draws.
+
+    Example:
+
+    ```python
+    parts = kl_decomposition(*model.posterior(images), model.prior)
+    ```
+
+    Reference: the paper's equations (11) and (22).
+    """
+    total = kl_divergence(mean, logvar, probs, prior)
+    if draws < 2:
+        raise ValueError(f"`draws` is {draws}; it must be at least 2, for the standard error.")
+    mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)
+    probs = probs.astype("float64")
+    probs /= probs.sum(axis=1, keepdims=True)
+    marginal = probs.mean(axis=0)
+    information_xy = float(rel_entr(probs, marginal).sum(axis=1).mean())
+    kl_y = float(rel_entr(marginal, 1 / prior.num_classes).sum())
+
+    rng = np.random.default_rng(seed)
+    images = rng.integers(len(probs), size=draws)
+    classes = (probs[images].cumsum(axis=1) > rng.random((draws, 1))).argmax(axis=1)
+    noise = rng.standard_normal((draws, prior.latent_dim))
+    gain = np.empty(draws)
+    for k in np.unique(classes):
+        drawn = classes == k
+        gain[drawn] = _log_density_ratio(mean[:, k], logvar[:, k], probs[:, k], images[drawn], noise[drawn])
+    information_xz = float(gain.mean())
+    return KLDecomposition(
+        information_xy,
+        kl_y,
+        information_xz,
+        total - information_xy - kl_y - information_xz,
+        float(gain.std(ddof=1) / np.sqrt(draws)),
+    )
+
+
+def _log_density_ratio(mean, logvar, weights, images, noise):
+    """log q(z | x, y) - log q(z | y) for the z that the noise (n, d) gives in the posteriors of images: one class."""
+    mean, logvar = mean.astype("float64"), logvar.astype("float64")
+    z = mean[images] + np.exp(logvar[images] / 2) * noise
+    # Both densities without their factor (2 pi)^(-d/2).
+    own = -0.5 * (np.square(noise) + logvar[images]).sum(axis=1)
+    # Only these images have any weight in the class; what the others would add is below the last digit.
+    counts = weights > 1e-20 * weights.max()
+    mean, logvar, weights = mean[counts], logvar[counts], weights[counts]
+    # The square (z - mu)^2 / sigma^2 is multiplied out, as matrix products; around the class's centre it loses little.
+    centre = np.average(mean, axis=0, weights=weights)
+    mean, z = mean - centre, z - centre
+    precision = np.exp(-logvar)
+    constant = np.log(weights / weights.sum()) - 0.5 * (logvar + np.square(mean) * precision).sum(axis=1)
+    mixture = np.empty(len(z))
+    step = max(1, _BLOCK // len(mean))
+    for start in range(0, len(z), step):
+        part = z[start : start + step]
+        log_densities = part @ (mean * precision).T - 0.5 * np.square(part) @ precision.T + constant
+        mixture[start : start + step] = logsumexp(log_densities, axis=1)
+    return own - mixture
