@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import keras
 import numpy as np
@@ -64,6 +66,39 @@ class ImageData:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def only(self, classes: Sequence[int]) -> Self:
+        """The images of some classes, which become the classes 0, 1, ... in the given order.
+
+        Args:
+            classes: At least one class, none twice.
+
+        Returns:
+            An `ImageData` of the same name.
+
+        Raises:
+            ValueError: If `classes` are not as described.
+
+        Example:
+
+        >>> zeros_and_ones = load("mnist").only([0, 1])
+        """
+        classes = list(classes)
+        if not classes or len(set(classes)) < len(classes) or not {*classes} <= {*range(self.num_classes)}:
+            raise ValueError(
+                f"`classes` is {classes}; it must name classes of 0 to {self.num_classes - 1}, at least one, each once."
+            )
+        new = np.full(self.num_classes, -1)
+        new[classes] = range(len(classes))
+        train, test = np.isin(self.train_labels, classes), np.isin(self.test_labels, classes)
+        return ImageData(
+            self.name,
+            self.train_images[train],
+            new[self.train_labels[train]],
+            self.test_images[test],
+            new[self.test_labels[test]],
+            tuple(self.class_names[k] for k in classes),
+        )
 
 
 def load(name: str, data_dir: str | os.PathLike | None = None) -> ImageData:

@@ -1,6 +1,6 @@
 """Figures of a trained model: pure functions of arrays, and a report that runs a model over a test set."""
 
-from keras_ssvae.evaluation.figures import activated, classification_error, kl_divergence, v_nat
+from keras_ssvae.evaluation.figures import activated, classification_error, kl_divergence, mean_change, v_nat
 from keras_ssvae.evaluation.inception import (
     ClassifierUnavailableError,
     InceptionScore,
@@ -25,6 +25,7 @@ __all__ = [
     "kl_divergence",
     "kl_gaussian_bounds",
     "load_classifier",
+    "mean_change",
     "negative_ssim",
     "report",
     "sample_classes",

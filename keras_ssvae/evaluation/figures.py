@@ -127,6 +127,36 @@ def activated(v_nat: ArrayLike, delta: float = 1.0) -> np.ndarray:
     return np.asarray(v_nat, dtype="float64") > delta
 
 
+def mean_change(images: ArrayLike) -> float:
+    """How much neighbouring images of a series differ: the root of their mean squared difference, averaged over pairs.
+
+    It puts a number to what a decoded path shows. The more evenly a path goes from one image to another, and the less
+    it goes astray, the smaller it is.
+
+    Args:
+        images: The series, shape (n, H, W, C), n at least 2.
+
+    Returns:
+        The mean change, in the unit of the pixels: for pixels in [-1, 1] at most 2.
+
+    Raises:
+        ValueError: If the images have another shape.
+
+    Example:
+
+    ```python
+    z = np.linspace([-10, 0], [10, 0], 11)
+    mean_change(model.decode(z))
+    ```
+
+    Reference: the paper's Figure 6.
+    """
+    images = np.asarray(images, dtype="float64")
+    if images.ndim != 4 or len(images) < 2 or images.size == 0:
+        raise ValueError(f"`images` has shape {images.shape}; it must be at least 2 images, (n, H, W, channels).")
+    return float(np.sqrt(np.square(np.diff(images, axis=0)).mean(axis=(1, 2, 3))).mean())
+
+
 def posterior_arrays(
     mean: ArrayLike, logvar: ArrayLike, probs: ArrayLike, prior: GaussianMixture
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

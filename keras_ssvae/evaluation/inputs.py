@@ -133,6 +133,20 @@ def decode_batches(model: keras.Model, z: ArrayLike, batch_size: int = 500) -> n
     return np.concatenate([as_float32(batch) for batch in images])
 
 
+def straight_path(start: ArrayLike, end: ArrayLike, n: int) -> np.ndarray:
+    """Equally spaced points (n, d) from one latent point to another, both ends included.
+
+    Raises:
+        ValueError: If the points have no common dimension, or `n` is below 2.
+    """
+    start, end = np.asarray(start, dtype="float32"), np.asarray(end, dtype="float32")
+    if start.ndim != 1 or start.shape != end.shape:
+        raise ValueError(f"`start` and `end` have shapes {start.shape} and {end.shape}; both must be (d,).")
+    if n < 2:
+        raise ValueError(f"`n` is {n}; a path needs at least its 2 ends.")
+    return np.linspace(start, end, n)
+
+
 def as_float32(tensor) -> np.ndarray:
     """A tensor of any precision as a NumPy array of single precision."""
     return ops.convert_to_numpy(tensor).astype("float32")

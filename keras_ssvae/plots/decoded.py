@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from keras_ssvae.evaluation.inputs import check_labels, decode_batches, encode_batches, image_batches
+from keras_ssvae.evaluation.inputs import check_labels, decode_batches, encode_batches, image_batches, straight_path
 from keras_ssvae.plots import _drawing
 from keras_ssvae.priors import GaussianMixture
 
@@ -44,6 +45,15 @@ def grid(
 
     Reference: the paper's Figure 2, bottom.
     """
+    figure = Figure(figsize=(6.4, 6.4), layout="constrained")
+    draw_grid(figure.add_subplot(), model, extent, n, value_range, title)
+    return figure
+
+
+def draw_grid(
+    ax: Axes, model: keras.Model, extent: float, n: int, value_range: tuple[float, float], title: str
+) -> None:
+    """What `grid` draws, into given axes."""
     check_is_plane(model)
     if n < 2 or not extent > 0:
         raise ValueError(f"`n` is {n} and `extent` is {extent}; `n` must be at least 2 and `extent` positive.")
@@ -52,15 +62,13 @@ def grid(
     tiles = _drawing.displayable(decode_batches(model, z), value_range)
     height, width, channels = tiles.shape[1:]
     mosaic = tiles.reshape(n, n, height, width, channels).transpose(0, 2, 1, 3, 4)
-    figure = Figure(figsize=(6.4, 6.4), layout="constrained")
-    ax = _drawing.plain_axes(figure.add_subplot(), title)
+    _drawing.plain_axes(ax, title)
     edge = extent * n / (n - 1)  # half a tile beyond the outermost points
     _drawing.show(ax, mosaic.reshape(n * height, n * width, channels), extent=(-edge, edge, -edge, edge))
     shown = ticks[:: -(-n // 11)]
     ax.set(xticks=shown, yticks=shown, xlabel="$z_1$", ylabel="$z_2$")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    return figure
 
 
 def interpolation(
@@ -129,12 +137,7 @@ def path(
     plots.path(model, start=[0, 0], end=[3, 3]).savefig("path.png")
     ```
     """
-    start, end = np.asarray(start, dtype="float32"), np.asarray(end, dtype="float32")
-    if start.ndim != 1 or start.shape != end.shape:
-        raise ValueError(f"`start` and `end` have shapes {start.shape} and {end.shape}; both must be (d,).")
-    if n < 2:
-        raise ValueError(f"`n` is {n}; a path needs at least its 2 ends.")
-    z = np.linspace(start, end, n)
+    z = straight_path(start, end, n)
     tiles = _drawing.displayable(decode_batches(model, z), value_range)
     strip = tiles.transpose(1, 0, 2, 3).reshape(tiles.shape[1], -1, tiles.shape[3])
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 from keras import ops
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -72,6 +73,17 @@ def latent(
 
     Reference: the paper's Figure 2, top.
     """
+    return scatter(
+        sample_posterior(model, images, seed, batch_size),
+        labels,
+        prior=model.prior,
+        class_names=class_names,
+        title="Latent variables z ~ q(z | x), coloured by label",
+    )
+
+
+def sample_posterior(model: keras.Model, images: ArrayLike, seed: int = 0, batch_size: int = 500) -> np.ndarray:
+    """One z ~ q(z | x) for each image, shape (N, d); the arguments are those of `latent`."""
     rng = np.random.default_rng(seed)
     samples = []
     for x in image_batches(images, batch_size):
@@ -81,13 +93,7 @@ def latent(
         rows = np.arange(len(x))
         noise = rng.standard_normal(mean[:, 0].shape)
         samples.append(mean[rows, component] + np.exp(logvar[rows, component] / 2) * noise)
-    return scatter(
-        np.concatenate(samples),
-        labels,
-        prior=model.prior,
-        class_names=class_names,
-        title="Latent variables z ~ q(z | x), coloured by label",
-    )
+    return np.concatenate(samples)
 
 
 def scatter(
@@ -119,6 +125,20 @@ def scatter(
     plots.scatter(encoder.predict(images), labels).savefig("latent.png")
     ```
     """
+    figure = Figure(figsize=(6.4, 6.4), layout="constrained")
+    draw_scatter(figure.add_subplot(), z, labels, prior, class_names, title)
+    return figure
+
+
+def draw_scatter(
+    ax: Axes,
+    z: ArrayLike,
+    labels: ArrayLike,
+    prior: GaussianMixture | None,
+    class_names: Sequence[str] | None,
+    title: str,
+) -> None:
+    """What `scatter` draws, into given axes."""
     z = np.asarray(z, dtype="float64")
     if z.ndim != 2 or min(z.shape) < 2:
         raise ValueError(f"`z` has shape {z.shape}; a scatter plot needs (points, dimensions), at least 2 of each.")
@@ -137,8 +157,7 @@ def scatter(
 
     origin, axes, axis_names = _drawing.plane(z)
     points = (z - origin) @ axes
-    figure = Figure(figsize=(6.4, 6.4), layout="constrained")
-    ax = _drawing.plain_axes(figure.add_subplot(), title)
+    _drawing.plain_axes(ax, title)
     ax.set(aspect="equal", xlabel=axis_names[0], ylabel=axis_names[1])
     # Small classes stay visible and no class covers the others: the points are drawn in one call, in mixed order.
     order = np.random.default_rng(0).permutation(len(points))
@@ -157,4 +176,3 @@ def scatter(
             _drawing.fix_limits(ax, centres, covariances, points)
     for k, median in medians.items():
         _drawing.label_point(ax, median, names[k])
-    return figure

@@ -62,3 +62,44 @@ def curves(history: Mapping[str, Sequence[float]]) -> Figure:
             _drawing.log_scale(ax)
         ax.legend(frameon=False, labelcolor="linecolor", handlelength=1.2)
     return figure
+
+
+def errors(errors: Mapping[str, Mapping[float, Sequence[float]]], x: str = "labels", title: str = "") -> Figure:
+    """Draws classification errors against the number of labels, or against another number, with their spread.
+
+    Args:
+        errors: Name of a line -> number of labels -> the errors of its runs in percent.
+        x: What the numbers are; the axis is logarithmic.
+        title: The figure's title.
+
+    Returns:
+        The figure: means, and one standard deviation up and down where there are two runs or more.
+
+    Raises:
+        ValueError: If there is nothing to draw.
+
+    Example:
+
+    ```python
+    plots.errors({"EXoN": {100: [3.2, 2.7], 1000: [2.0, 2.1]}, "classifier": {100: [15.1], 1000: [4.0]}})
+    ```
+    """
+    if not errors or not all(line and all(map(len, line.values())) for line in errors.values()):
+        raise ValueError(f"`errors` is {errors!r}; every line needs a number of labels, and at least one error there.")
+    figure = Figure(figsize=(5.4, 3.8), layout="constrained")
+    ax = _drawing.plain_axes(figure.add_subplot(), title)
+    ax.set(xlabel=x, ylabel="%", xscale="log")
+    ax.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    for k, (name, line) in enumerate(errors.items()):
+        numbers = sorted(line)
+        means = [np.mean(line[number]) for number in numbers]
+        spread = [np.std(line[number], ddof=1) if len(line[number]) > 1 else 0.0 for number in numbers]
+        style = {"color": _drawing.colour(k), "linewidth": 1.8, "marker": "o", "markersize": 4, "capsize": 3}
+        ax.errorbar(numbers, means, spread, label=name, **style)
+    ticks = sorted({number for line in errors.values() for number in line})
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.xaxis.set_minor_locator(ticker.NullLocator())
+    if min(min(each) for line in errors.values() for each in line.values()) > 0:
+        _drawing.log_scale(ax)
+    ax.legend(frameon=False, labelcolor="linecolor", handlelength=1.2)
+    return figure

@@ -189,3 +189,22 @@ def test_damaged_files_are_named_in_a_sentence(tmp_path, damage):
     assert "Delete that directory" in message
     assert "{{" not in message
     assert caught.value.__suppress_context__
+
+
+def test_some_classes_become_the_first_ones_in_the_given_order():
+    digits = data.load("digits")
+    part = digits.only([7, 1])
+    assert part.class_names == ("7", "1") and part.num_classes == 2 and part.name == "digits"
+    for images, labels, of in (
+        (part.train_images, part.train_labels, (digits.train_images, digits.train_labels)),
+        (part.test_images, part.test_labels, (digits.test_images, digits.test_labels)),
+    ):
+        for new, old in enumerate([7, 1]):
+            np.testing.assert_array_equal(images[labels == new], of[0][of[1] == old])
+        assert len(images) == np.isin(of[1], [1, 7]).sum()
+
+
+@pytest.mark.parametrize("classes", [[], [1, 1], [0, 10], [-1]])
+def test_classes_that_are_not_there_are_refused(classes):
+    with pytest.raises(ValueError, match="it must name classes of 0 to 9, at least one, each once"):
+        data.load("digits").only(classes)

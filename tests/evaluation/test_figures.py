@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from keras_ssvae.evaluation import activated, classification_error, kl_divergence, v_nat
+from keras_ssvae.evaluation import activated, classification_error, kl_divergence, mean_change, v_nat
 from keras_ssvae.priors import GaussianMixture, circle
 
 
@@ -125,3 +125,18 @@ def test_wrong_probabilities_or_labels_are_refused_in_a_sentence(probs, labels, 
 def test_shapes_that_do_not_fit_the_prior_are_refused(shapes):
     with pytest.raises(ValueError, match=re.escape("with this prior they must be (examples, 10, 2) twice")):
         kl_divergence(*(np.ones(shape) for shape in shapes), circle())
+
+
+def test_the_mean_change_is_the_mean_over_neighbours_of_the_root_mean_square():
+    images = np.zeros((3, 2, 2, 1))
+    images[1, 0, 0] = 2.0  # one of four pixels: root mean square 1
+    images[2] = [[[3.0], [1.0]], [[1.0], [1.0]]]  # all pixels by 1
+    assert mean_change(images) == pytest.approx(1.0)
+    images[2] = images[1]
+    assert mean_change(images) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4, 1), (3, 4, 4), (3, 0, 4, 1)])
+def test_a_change_needs_two_images(shape):
+    with pytest.raises(ValueError, match=re.escape(f"`images` has shape {shape}; it must be at least 2 images")):
+        mean_change(np.zeros(shape))
