@@ -17,7 +17,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import quiet  # noqa: F401
 
@@ -132,8 +131,8 @@ def peak_memory() -> dict[str, float]:
     return {name: round(value, 2) for name, value in peak.items()}
 
 
-def settings_of(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
-    """The settings of the paper's data set; flags that would change nothing here are refused."""
+def arguments(experiment: Experiment, argv: list[str]) -> argparse.Namespace:
+    """The flags; those that would change nothing here are refused."""
     args, default = (vars(flags.arguments(experiment, given)) for given in (argv, []))
     ignored = [name for name in args if args[name] != default[name] and name not in MEASURED]
     if ignored:
@@ -141,7 +140,7 @@ def settings_of(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
             f"--{ignored[0].replace('_', '-')} is not measured here: the step is that of the paper's data set, with "
             "full batches of random images, on one device. Leave it out."
         )
-    return flags.settings_of(experiment, argparse.Namespace(**args), next(iter(experiment.settings)))
+    return argparse.Namespace(**args)
 
 
 def main() -> None:
@@ -160,9 +159,10 @@ def benchmark() -> None:
     args, others = parser.parse_known_args()
 
     experiment = importlib.import_module(f"{args.experiment}_exon").EXPERIMENT
-    settings = settings_of(experiment, others)
+    others = arguments(experiment, others)
+    settings = flags.settings_of(experiment, others, next(iter(experiment.settings)))
     flags.apply_precision(settings)
-    model = experiment.build_model(settings)
+    model = experiment.build_model(settings, experiment.prior(others, ()))
     labeled, unlabeled = settings["labeled_batch_size"], settings["batch_size"] - settings["labeled_batch_size"]
     images = np.random.default_rng(0).integers(0, 256, IMAGES[args.experiment], dtype=np.uint8)
     # A multiple of the batch, and at least one image of each class: every step has the full labelled batch.

@@ -88,14 +88,18 @@ def schedules(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, 
     return {"schedule_epochs": total, "ramp_epochs": in_proportion(RAMP_EPOCHS), "boundaries": boundaries}
 
 
-def build_model(settings: dict[str, Any]) -> EXoN:
+def run_suffix(args: argparse.Namespace) -> str:
+    return "" if args.schedule_epochs is None else f"_schedule{args.schedule_epochs}"
+
+
+def build_model(settings: dict[str, Any], prior: priors.GaussianMixture) -> EXoN:
     steps, seed = settings["steps_per_epoch"], settings["seed"]
     keras.utils.set_random_seed(seed)
     model = EXoN(
         encoder=cifar10.encoder(),
         decoder=cifar10.decoder(),
         classifier=cifar10.classifier(dropout=settings["dropout"]),
-        prior=priors.one_hot(),
+        prior=prior,
         beta=settings["beta"],
         lambda1=LAMBDA1,
         lambda2=RampUp(LAMBDA1, settings["ramp_epochs"], steps),
@@ -121,10 +125,11 @@ def build_model(settings: dict[str, Any]) -> EXoN:
     return model
 
 
-def epoch_figures(model, test_images, test_labels, where) -> list[keras.callbacks.Callback]:
+def epoch_figures(model, images, where) -> list[keras.callbacks.Callback]:
     centres = model.prior.means
+    test_images, test_labels = data.scale(images.test_images[:2000]), images.test_labels[:2000]
     return [
-        callbacks.LatentScatter(test_images[:2000], test_labels[:2000], **where),
+        callbacks.LatentScatter(test_images, test_labels, class_names=images.class_names, **where),
         callbacks.Interpolation(centres[0], centres[1], **where),
     ]
 
@@ -170,11 +175,13 @@ EXPERIMENT = Experiment(
     labels=4000,
     beta=0.05,
     schedules=schedules,
+    prior=lambda args, class_names: priors.one_hot(),
     build_model=build_model,
     augment=data.augment.cifar10,
     epoch_figures=epoch_figures,
     figures=figures,
     metrics=metrics,
+    run_suffix=run_suffix,
     parse=parse,
 )
 

@@ -2,11 +2,13 @@
 
 import argparse
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 from matplotlib.figure import Figure
+
+from keras_ssvae.priors import GaussianMixture
 
 
 def _parse(parser, argv):
@@ -24,13 +26,16 @@ class Experiment:
             paper's. Where the digits are among them, `--dataset auto` takes them for a first one that cannot be had.
         labels: Default number of labelled images.
         beta: Default variance of the decoder.
-        schedules: (flags, data set, epochs) -> the settings of the schedules.
-        build_model: Settings -> the compiled model.
+        schedules: (flags, data set, epochs) -> the settings of the schedules, and of the flags of its own.
+        prior: (flags, class names) -> the prior.
+        build_model: (settings, prior) -> the compiled model.
         augment: The augmentation, one of `data.augment`.
-        epoch_figures: (model, test images, test labels, where) -> callbacks that draw during the training; `where`
-            are their keyword arguments.
+        epoch_figures: (model, images, where) -> callbacks that draw during the training; `where` are their keyword
+            arguments.
         figures: (run, report of the test set) -> name -> figure, of the trained model.
         metrics: Run -> further entries of `metrics.json`.
+        classes: The classes of the data set that it takes, in the order in which it counts them; by default all.
+        run_suffix: Flags -> what the names of the run's directories end in.
         parse: (parser with the shared flags, command line) -> flags; it may add flags of its own, and check them.
     """
 
@@ -40,11 +45,14 @@ class Experiment:
     labels: int
     beta: float
     schedules: Callable[[argparse.Namespace, str, int], dict[str, Any]]
-    build_model: Callable[[dict[str, Any]], keras.Model]
+    prior: Callable[[argparse.Namespace, Sequence[str]], GaussianMixture]
+    build_model: Callable[[dict[str, Any], GaussianMixture], keras.Model]
     augment: Callable
     epoch_figures: Callable[..., list[keras.callbacks.Callback]]
     figures: Callable[..., dict[str, Figure]]
     metrics: Callable[..., dict[str, Any]] = lambda run: {}
+    classes: tuple[int, ...] | None = None
+    run_suffix: Callable[[argparse.Namespace], str] = lambda args: ""
     parse: Callable[[argparse.ArgumentParser, list[str] | None], argparse.Namespace] = _parse
 
     def run_name(self, dataset: str, labels: int | str) -> str:

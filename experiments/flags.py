@@ -1,6 +1,7 @@
 """The flags that all experiments share, and the settings of a run that they make."""
 
 import argparse
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,8 @@ def settings_of(
     labels = args.labels
     if labels is None:
         labels = experiment.labels if indices is None else len(indices)
+    if not 0 < args.beta < math.inf:
+        raise UserError(f"--beta is {args.beta}; it must be a finite number above 0.")
     settings = {"dataset": dataset, "labels": labels, "beta": args.beta, "seed": args.seed}
     settings |= experiment.settings[dataset]
     for name in ("epochs", "steps_per_epoch", "batch_size", "labeled_batch_size", "validation"):

@@ -4,9 +4,16 @@ Paper: test error 3.23 % after 100 epochs at beta 0.25. On 2 CPU cores a step ta
 steps take about an hour and a half; `--dataset digits` (1,437 images embedded in scikit-learn, no download) takes two
 minutes, with settings of its own: 20 epochs of 75 steps, batches of 64 with 16 labelled, dropout 0.1, and ramps in
 proportion to the run (lambda2 over its first half). With KERAS_BACKEND=jax it trains on JAX, without TensorFlow.
+
+`--layout` places the classes in the latent space otherwise than the paper; layouts/fashion_mnist.json is an example.
 """
 
 import argparse
+import sys
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import quiet  # noqa: F401
@@ -15,6 +22,7 @@ import quiet  # noqa: F401
 import flags
 import keras
 from experiment import Experiment
+from flags import UserError
 from matplotlib.figure import Figure
 from runner import Run, main
 
@@ -37,6 +45,19 @@ SETTINGS = {
 }
 
 
+def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """Adds the flag of this experiment."""
+    parser.add_argument(
+        "--layout",
+        type=Path,
+        metavar="FILE.json",
+        help="where each class is in the latent space: an object with the name of each class and its position, a list "
+        'of numbers, or {"mean": position, "variance": a number or a list}; the run has _layout_<file> at the '
+        "end of its directory's name (default: the paper's circle)",
+    )
+    return parser.parse_args(argv)
+
+
 def schedules(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
     """The paper's schedules in epochs; in proportion to the run where 100 epochs of them do not fit."""
     if dataset == "digits":
@@ -44,36 +65,77 @@ def schedules(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, 
     return {"schedule_epochs": max(PAPER_EPOCHS, epochs), "decay_start": 10, "ramp_epochs": 10}
 
 
-def build_model(settings: dict[str, Any]) -> EXoN:
-    steps, seed = settings["steps_per_epoch"], settings["seed"]
+def settings_of_flags(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
+    """The schedules, and the layout by its content, not by its path: a resumed run must have the same prior."""
+    layout = args.layout
+    if layout is not None:
+        try:
+            layout = f"{layout.name} (CRC-32 {zlib.crc32(layout.read_bytes()):08x})"
+        except OSError as error:
+            raise UserError(f"--layout {args.layout} cannot be read: {error.strerror}.") from error
+    return {**schedules(args, dataset, epochs), "layout": layout}
+
+
+def prior(args: argparse.Namespace, class_names: Sequence[str]) -> priors.GaussianMixture:
+    if args.layout is None:
+        return priors.circle()
+    with warnings.catch_warnings(record=True) as caught:
+        try:
+            result = priors.from_layout(args.layout, class_names=class_names)
+        except ValueError as error:
+            raise UserError(f"--layout {error}") from error
+    for each in caught:  # without the line of source that Python shows
+        print(f"WARNING: --layout {each.message}", file=sys.stderr)
+    if result.latent_dim < 2:
+        raise UserError(f"--layout {args.layout} has positions of one number; the figures of a run need at least two.")
+    return result
+
+
+def classifier_optimizer(settings: dict[str, Any]) -> Adam:
+    steps = settings["steps_per_epoch"]
+    rate = LateExponentialDecay(LEARNING_RATE, settings["decay_start"], settings["schedule_epochs"], steps)
+    return Adam(rate, weight_decay=WEIGHT_DECAY)
+
+
+def build_model(settings: dict[str, Any], prior: priors.GaussianMixture) -> EXoN:
+    seed = settings["seed"]
     keras.utils.set_random_seed(seed)
     model = EXoN(
-        classifier=mnist.classifier(dropout=settings["dropout"]),
-        prior=priors.circle(),
+        classifier=mnist.classifier(prior.num_classes, dropout=settings["dropout"]),
+        prior=prior,
         beta=settings["beta"],
         lambda1=LAMBDA1,
-        lambda2=RampUp(LAMBDA1, settings["ramp_epochs"], steps),
+        lambda2=RampUp(LAMBDA1, settings["ramp_epochs"], settings["steps_per_epoch"]),
         seed=seed,
     )
-    rate = LateExponentialDecay(LEARNING_RATE, settings["decay_start"], settings["schedule_epochs"], steps)
-    optimizer = GroupedOptimizer(
-        {"autoencoder": Adam(LEARNING_RATE), "classifier": Adam(rate, weight_decay=WEIGHT_DECAY)}
-    )
+    optimizer = GroupedOptimizer({"autoencoder": Adam(LEARNING_RATE), "classifier": classifier_optimizer(settings)})
     model.compile(optimizer, **flags.compile_options(settings))
     return model
 
 
-def epoch_figures(model, test_images, test_labels, where) -> list[keras.callbacks.Callback]:
-    return [callbacks.LatentScatter(test_images, test_labels, **where), callbacks.ImageGrid(**where)]
+def epoch_figures(model, images, where) -> list[keras.callbacks.Callback]:
+    """The prior is drawn before the training, for a look at the layout."""
+    names = images.class_names
+    folder = where["directory"].parent if "directory" in where else where["log_dir"].with_name("figures")
+
+    def draw_prior(logs):
+        folder.mkdir(parents=True, exist_ok=True)
+        plots.prior(model.prior, class_names=names).savefig(folder / "prior.png", dpi=150)
+
+    return [
+        keras.callbacks.LambdaCallback(on_train_begin=draw_prior),
+        callbacks.LatentScatter(data.scale(images.test_images), images.test_labels, class_names=names, **where),
+        *([callbacks.ImageGrid(**where)] if model.latent_dim == 2 else []),
+    ]
 
 
 def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
-    """The paper's Figures 1, 2 (its two rows) and 3."""
+    """The paper's Figures 1, 2 (its two rows; the grid in a plane only) and 3."""
     model, names = run.model, run.images.class_names
     return {
         "prior": plots.prior(model.prior, class_names=names),
         "latent": plots.latent(model, run.test_images, run.images.test_labels, class_names=names),
-        "grid": plots.grid(model),
+        **({"grid": plots.grid(model)} if model.latent_dim == 2 else {}),
         "interpolation": plots.interpolation(model, class_names=names),
     }
 
@@ -84,11 +146,14 @@ EXPERIMENT = Experiment(
     settings=SETTINGS,
     labels=100,
     beta=0.25,
-    schedules=schedules,
+    schedules=settings_of_flags,
+    prior=prior,
     build_model=build_model,
     augment=data.augment.mnist,
     epoch_figures=epoch_figures,
     figures=figures,
+    run_suffix=lambda args: "" if args.layout is None else f"_layout_{args.layout.stem}",
+    parse=parse,
 )
 
 if __name__ == "__main__":

@@ -34,12 +34,7 @@ def check_output_dir(output_dir: Path, settings: dict[str, Any], resume: bool) -
                 f"{config}, which holds the settings of the run, is damaged ({error}). Put a copy in its place, or "
                 "choose another --output-dir."
             ) from error
-        # Whatever `steps_per_execution` is, the result is the same.
-        compared = {*started, *settings} - {"steps_per_execution"}
-        differing = sorted(name for name in compared if started.get(name) != settings.get(name))
-        if differing:
-            changes = ", ".join(f"{n} was {started.get(n)!r} and is {settings.get(n)!r}" for n in differing)
-            raise UserError(f"{output_dir} was started with other settings: {changes}. Resume with the same settings.")
+        _compare(output_dir, started, settings)
     else:
         try:
             # A kill can leave the first file half written.
@@ -48,6 +43,33 @@ def check_output_dir(output_dir: Path, settings: dict[str, Any], resume: bool) -
         except OSError as error:
             raise _cannot_be_written(output_dir, error) from error
     check_writable(output_dir, "--output-dir")
+
+
+def finished(output_dir: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """What the `metrics.json` of a finished run with these settings holds; None where none is finished.
+
+    Raises:
+        UserError: When the run there was made with other settings, or the file is damaged.
+    """
+    file = output_dir / "metrics.json"
+    if not file.exists():
+        return None
+    try:
+        metrics = dict(json.loads(file.read_text()))
+        started = dict(metrics["settings"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file} is damaged ({error!r}). Delete {output_dir}, and the run is made again.") from error
+    _compare(output_dir, started, settings)
+    return metrics
+
+
+def _compare(output_dir, started, settings):
+    # Whatever `steps_per_execution` is, the result is the same.
+    compared = {*started, *settings} - {"steps_per_execution"}
+    differing = sorted(name for name in compared if started.get(name) != settings.get(name))
+    if differing:
+        changes = ", ".join(f"{n} was {started.get(n)!r} and is {settings.get(n)!r}" for n in differing)
+        raise UserError(f"{output_dir} was started with other settings: {changes}. Resume with the same settings.")
 
 
 def claim_output_dir(output_dir: Path, settings: dict[str, Any]) -> None:

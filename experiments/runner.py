@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import functools
 import os
 import platform
 import shlex
@@ -24,6 +25,7 @@ from run_directory import check_output_dir, check_writable, claim_output_dir, wr
 
 from keras_ssvae import __version__, callbacks, data, evaluation, plots
 from keras_ssvae.export import export_saved_model
+from keras_ssvae.priors import GaussianMixture
 
 _FLAGS = {"num_labeled": "--labels", "labeled_indices": "--labeled-indices", "num_validation": "--validation"}
 _FLAGS |= {name: f"--{name.replace('_', '-')}" for name in ("seed", "beta", "labeled_batch_size")}
@@ -31,20 +33,28 @@ _FLAGS["classifier"] = "--inception-score"
 
 
 @dataclasses.dataclass
-class Run:
-    """Everything that `train` needs: the settings as written to `config.json`, and the objects made from them."""
+class Plan:
+    """A run whose settings are checked, and of which nothing is written yet."""
 
     experiment: Experiment
     args: argparse.Namespace
     settings: dict[str, Any]
     images: data.ImageData
+    prior: GaussianMixture
     split: data.Split
+    strategy: Any  # of `tf.distribute`, or None
+    output_dir: Path
+    export_dir: Path
+
+
+@dataclasses.dataclass
+class Run(Plan):
+    """A plan, and the objects made from it that `train` needs."""
+
     model: keras.Model
     batches: Any  # from the first step that is left
     checkpoint: callbacks.Checkpoint
     done: int  # epochs
-    output_dir: Path
-    export_dir: Path
 
     @property
     def title(self) -> str:
@@ -56,14 +66,26 @@ class Run:
 
 
 def main(experiment: Experiment) -> None:
-    """Runs an experiment; a user's mistake, a full disk or Ctrl-C ends in one sentence, without a traceback."""
+    """Runs an experiment, as its script is called."""
+    script(lambda: train(prepare(plan(experiment, flags.arguments(experiment)))), go_on="--resume")
+
+
+def script(work: Callable[[], Any], go_on: str | None = None) -> None:
+    """Runs a script; a user's mistake, a full disk or Ctrl-C ends in one sentence, without a traceback.
+
+    Args:
+        work: What it does.
+        go_on: The flag that goes on with an interrupted run, if that needs one.
+    """
     try:
-        train(prepare(experiment, flags.arguments(experiment)))
+        work()
     except (UserError, data.DataUnavailableError, callbacks.CheckpointError, OSError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only add a traceback to what is over
-        resume = " ".join(["python", *map(shlex.quote, sys.argv)]) + ("" if "--resume" in sys.argv else " --resume")
+        resume = " ".join(["python", *map(shlex.quote, sys.argv)])
+        if go_on is not None and go_on not in sys.argv:
+            resume = f"{resume} {go_on}"
         if keras.backend.backend() != "tensorflow":
             resume = f"KERAS_BACKEND={keras.backend.backend()} {resume}"
         print(f"\nInterrupted. To go on after the last complete epoch: {resume}", file=sys.stderr)
@@ -81,6 +103,7 @@ def usage_errors(function: Callable, *args, **kwargs) -> Any:
         raise UserError(message) from error
 
 
+@functools.cache  # several runs of one script share it
 def load_data(name: str, data_dir: str | None) -> data.ImageData:
     """Loads a data set; `auto` is MNIST or, with a warning, the embedded digits."""
     if name != "auto":
@@ -94,27 +117,34 @@ def load_data(name: str, data_dir: str | None) -> data.ImageData:
         return data.load("digits")
 
 
-def prepare(experiment: Experiment, args: argparse.Namespace) -> Run:
-    """Checks everything before anything is written, restores a run that goes on, and claims the run directory."""
+def plan(experiment: Experiment, args: argparse.Namespace) -> Plan:
+    """Checks the flags against the data, and against what is in the run directory; writes nothing."""
     indices = flags.read_indices(args.labeled_indices)
     images = load_data(args.dataset, args.data_dir)
+    if experiment.classes is not None:
+        images = images.only(experiment.classes)
     strategy, replicas = parallel.start(args.data_parallel)
     settings = flags.settings_of(experiment, args, images.name, indices, replicas)
     labels = settings["labels"]
     split = usage_errors(data.split, images.train_labels, labels, settings["validation"], args.seed, indices)
     parallel.check(settings, len(images.test_images))
+    prior = usage_errors(experiment.prior, args, images.class_names)
+    name, suffix = experiment.run_name(images.name, labels), experiment.run_suffix(args)
+    output_dir = args.output_dir or Path("runs") / f"{name}_beta{args.beta:g}_seed{args.seed}{suffix}"
+    export_dir = args.export_dir or Path("saved_models") / f"{name}{suffix}"
+    return Plan(experiment, args, settings, images, prior, split, strategy, output_dir, export_dir)
+
+
+def prepare(plan: Plan) -> Run:
+    """Makes what a run needs, restores one that goes on, and claims the run directory; till then nothing is written."""
+    experiment, args, settings, strategy = plan.experiment, plan.args, plan.settings, plan.strategy
+    images, split, output_dir, labels = plan.images, plan.split, plan.output_dir, plan.settings["labels"]
+    if keras.backend.backend() == "tensorflow":
+        check_writable(plan.export_dir, "--export-dir")
+    check_output_dir(output_dir, settings, args.resume)
     flags.apply_precision(settings)
     with contextlib.nullcontext() if strategy is None else strategy.scope():
-        model = usage_errors(experiment.build_model, settings)
-
-    name = experiment.run_name(images.name, labels)
-    of_schedule = getattr(args, "schedule_epochs", None)
-    suffix = "" if of_schedule is None else f"_schedule{of_schedule}"
-    output_dir = args.output_dir or Path("runs") / f"{name}_beta{args.beta:g}_seed{args.seed}{suffix}"
-    export_dir = args.export_dir or Path("saved_models") / name
-    if keras.backend.backend() == "tensorflow":
-        check_writable(export_dir, "--export-dir")
-    check_output_dir(output_dir, settings, args.resume)
+        model = usage_errors(experiment.build_model, settings, plan.prior)
     checkpoint = callbacks.Checkpoint(output_dir / "checkpoint.npz")
     checkpoint.set_model(model)
     done = checkpoint.restore() if args.resume and checkpoint.path.exists() else 0
@@ -138,19 +168,7 @@ def prepare(experiment: Experiment, args: argparse.Namespace) -> Run:
         f"{experiment.name} on {images.name}: {labels} labels of {len(images.train_images)} images, beta "
         f"{args.beta:g}; {output_dir}"
     )
-    return Run(
-        experiment=experiment,
-        args=args,
-        settings=settings,
-        images=images,
-        split=split,
-        model=model,
-        batches=batches,
-        checkpoint=checkpoint,
-        done=done,
-        output_dir=output_dir,
-        export_dir=export_dir,
-    )
+    return Run(**vars(plan), model=model, batches=batches, checkpoint=checkpoint, done=done)
 
 
 class _EpochLog(keras.callbacks.Callback):
@@ -251,7 +269,7 @@ def _callbacks(run: Run) -> list[keras.callbacks.Callback]:
         _EpochLog(test_images, test_labels, parallel.evaluation_batch(run.settings, len(test_images))),
         callbacks.ProgressBar(hidden=("loss", "train_seconds")),
         *([keras.callbacks.TensorBoard(output / "logs", write_graph=False)] if tensorflow else []),
-        *run.experiment.epoch_figures(run.model, test_images, test_labels, where),
+        *run.experiment.epoch_figures(run.model, run.images, where),
         run.checkpoint,
         keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: write_history(output / "history.csv", run.checkpoint.history)

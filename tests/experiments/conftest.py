@@ -1,7 +1,7 @@
 """What the tests of the experiments share: processes, one finished run, one killed run, and calls in this process."""
 
+import contextlib
 import csv
-import functools
 import importlib
 import json
 import os
@@ -119,13 +119,13 @@ def unfinished(killed, tmp_path):
     return folder
 
 
-def load_script(name):
-    """The modules of an experiment, in this process: the script and the runner."""
+@contextlib.contextmanager
+def loaded_script(name):
+    """The modules of an experiment, in this process: the script, the runner and the flags."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Small.script.parent)
-        script, runner = importlib.import_module(name), importlib.import_module("runner")
-        patch.setattr(runner, "load_data", functools.cache(runner.load_data))
-        yield SimpleNamespace(script=script, runner=runner, flags=importlib.import_module("flags"))
+        script, runner, flags = map(importlib.import_module, (name, "runner", "flags"))
+        yield SimpleNamespace(script=script, runner=runner, flags=flags)
     for each, module in list(sys.modules.items()):
         if Path(getattr(module, "__file__", None) or "").parent == Small.script.parent:
             del sys.modules[each]
@@ -134,7 +134,14 @@ def load_script(name):
 @pytest.fixture(scope="module")
 def modules(request):
     """Those of the MNIST experiment, or of the one that a test module names in `SCRIPT`."""
-    yield from load_script(getattr(request.module, "SCRIPT", "mnist_exon"))
+    with loaded_script(getattr(request.module, "SCRIPT", "mnist_exon")) as modules:
+        yield modules
+
+
+@pytest.fixture
+def modules_of():
+    """Opens those of the script that it is given."""
+    return loaded_script
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from keras import layers
 from matplotlib.image import imread
 
 from keras_ssvae import evaluation, plots
+from keras_ssvae.priors import one_hot
 
 SCRIPT = "cifar10_exon"
 SMALL = ("--labels", "20", "--validation", "20", "--steps-per-epoch", "2", "--batch-size", "8")
@@ -116,11 +117,11 @@ def test_every_shortening_can_be_built(modules, small_networks, epochs):
     given = settings(modules, "--schedule-epochs", str(epochs))
     assert given["boundaries"] == sorted(given["boundaries"])
     assert 1 <= given["boundaries"][0] <= given["boundaries"][-1] < epochs
-    modules.script.build_model(given)
+    modules.script.build_model(given, one_hot())
 
 
 def test_the_model_has_the_papers_schedules(modules, small_networks):
-    model = modules.script.build_model(settings(modules, "--steps-per-epoch", "10"))
+    model = modules.script.build_model(settings(modules, "--steps-per-epoch", "10"), one_hot())
     rates = {name: member._learning_rate for name, member in model.optimizer.members.items()}
 
     def at(schedule, epoch):

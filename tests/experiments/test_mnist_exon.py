@@ -194,7 +194,7 @@ def test_behind_a_closed_network_an_explicit_mnist_fails_soon(small, tmp_path, c
 
 def test_help_explains_every_flag_with_its_default(small, explained):
     described, options = explained
-    assert tuple(options) == small.flags
+    assert tuple(options) == (*small.flags, "layout")
     for option in options.values():
         assert "default" in option, option
     defaults = {"epochs": (100, 20), "steps-per-epoch": (468, 75), "batch-size": (128, 64)}

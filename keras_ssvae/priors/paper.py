@@ -1,98 +1,12 @@
-"""Pre-designed latent spaces: one Gaussian for each class, placed by hand."""
+"""The paper's layouts."""
 
-from dataclasses import dataclass
-from typing import Any, Self
-
-import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_ssvae.priors.mixture import GaussianMixture
+
 PAPER_VARIANCE = 4.0
 PAPER_DISTANCE = 8.0  # four standard deviations of PAPER_VARIANCE between the centres of neighbours
-
-
-@keras.saving.register_keras_serializable(package="keras_ssvae")
-@dataclass(frozen=True, eq=False)
-class GaussianMixture:
-    """A mixture of K Gaussians with diagonal covariance and weights 1/K, in d dimensions.
-
-    It is the customised prior p(z) of Section 3.1 of the paper: class k lives around `means[k]`. The functions of
-    this module build the paper's; call the class directly for a layout of your own.
-
-    Args:
-        means: The classes' centres m_k, shape (K, d).
-        variances: The variances s_k^2, all positive: a scalar, one for each dimension (d,), or (K, d).
-
-    Attributes:
-        means: float32 array of shape (K, d), read-only.
-        variances: float32 array of shape (K, d), read-only.
-
-    Raises:
-        ValueError: If a shape does not fit, or a number is not finite or a variance not positive.
-
-    Example:
-
-    ```python
-    prior = GaussianMixture(means=[[-4, 0], [4, 0], [0, 6]], variances=1.0)
-    z, labels = prior.sample(1000, seed=0)
-    ```
-
-    Reference: An, Choi, Jeon: EXoN: EXplainable encoder Network, Section 3.1.
-    """
-
-    means: np.ndarray
-    variances: np.ndarray
-
-    def __post_init__(self) -> None:
-        means = _float32("means", self.means)
-        if means.ndim != 2 or means.size == 0:
-            raise ValueError(f"`means` has shape {means.shape}; it must be (number of classes, latent dimensions).")
-        given = _float32("variances", self.variances)
-        if given.shape not in ((), means.shape[1:], means.shape):
-            raise ValueError(
-                f"`variances` has shape {given.shape}; with means of shape {means.shape} it must be a scalar, "
-                f"{means.shape[1:]} or {means.shape}."
-            )
-        if not (given > 0).all():
-            raise ValueError(f"`variances` must all be positive, but the smallest is {given.min()}.")
-        variances = np.broadcast_to(given, means.shape).copy()
-        for name, array in (("means", means), ("variances", variances)):
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
-
-    @property
-    def num_classes(self) -> int:
-        """The number of components K."""
-        return self.means.shape[0]
-
-    @property
-    def latent_dim(self) -> int:
-        """The number of latent dimensions d."""
-        return self.means.shape[1]
-
-    def sample(self, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draws from p(z), with labels drawn uniformly.
-
-        Args:
-            n: How many.
-            seed: The same seed gives the same draws.
-
-        Returns:
-            `z`, float32 of shape (n, d), and `labels`, int64 of shape (n,).
-        """
-        rng = np.random.default_rng(seed)
-        labels = rng.integers(self.num_classes, size=n)
-        noise = rng.standard_normal((n, self.latent_dim), dtype=np.float32)
-        return self.means[labels] + np.sqrt(self.variances[labels]) * noise, labels
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments as lists, which `from_config` restores exactly."""
-        return {"means": self.means.tolist(), "variances": self.variances.tolist()}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """Builds the prior that `get_config` described."""
-        return cls(**config)
 
 
 def circle(num_classes: int = 10, variance: ArrayLike = PAPER_VARIANCE, radius: float | None = None) -> GaussianMixture:
@@ -202,13 +116,3 @@ def one_hot(
         )
     is_label = np.arange(latent_dim) < num_classes
     return GaussianMixture(np.eye(num_classes, latent_dim), np.where(is_label, label_variance, rest_variance))
-
-
-def _float32(name: str, value: ArrayLike) -> np.ndarray:
-    try:
-        array = np.array(value, dtype="float32")
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` is {value!r}; it must be an array of numbers.") from error
-    if not np.isfinite(array).all():
-        raise ValueError(f"`{name}` must hold finite numbers only, but it holds NaN or infinity.")
-    return array
