@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import integrate, stats
 
-from keras_ssvae import priors
-from keras_ssvae.data import sources
+from keras_ssvae import data, priors
 from keras_ssvae.priors import GaussianMixture, bhattacharyya_coefficients, from_layout
 
 FASHION = Path(__file__).parents[1] / "experiments/layouts/fashion_mnist.json"
@@ -352,7 +351,7 @@ def test_the_coefficients_are_a_symmetric_similarity(num_classes, latent_dim, dr
 
 
 def test_the_example_layout_arranges_the_clothes_by_kind_without_overlap():
-    names = sources._CLASS_NAMES["fashion_mnist"]
+    names = data.CLASS_NAMES["fashion_mnist"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         prior = from_layout(FASHION, class_names=names)

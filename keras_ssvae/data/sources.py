@@ -25,7 +25,9 @@ _TFDS_VERSIONS = {"mnist": "3.0.1", "fashion_mnist": "3.0.1", "cifar10": "3.0.2"
 _TFDS_SIZES = {"mnist": (60_000, 10_000), "fashion_mnist": (60_000, 10_000), "cifar10": (50_000, 10_000)}
 _IMAGE_SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 _DIGITS = tuple("0123456789")
-_CLASS_NAMES = {
+# Data set -> the names of its classes, in their order.
+CLASS_NAMES = {
+    "digits": _DIGITS,
     "mnist": _DIGITS,
     "fashion_mnist": (
         *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
@@ -176,7 +178,7 @@ def _digits():
     order = np.random.Generator(np.random.PCG64(0)).permutation(len(labels))
     test = np.sort(np.concatenate([order[labels[order] == k][:36] for k in range(10)]))
     train = np.setdiff1d(np.arange(len(labels)), test)
-    return ImageData("digits", images[train], labels[train], images[test], labels[test], _DIGITS)
+    return ImageData("digits", images[train], labels[train], images[test], labels[test], CLASS_NAMES["digits"])
 
 
 def _read(name, path, read):
@@ -195,7 +197,7 @@ def _read(name, path, read):
         ) from None
     train_images, train_labels, test_images, test_labels = parts
     labels = train_labels.astype(np.int64), test_labels.astype(np.int64)
-    return ImageData(name, train_images, labels[0], test_images, labels[1], _CLASS_NAMES[name])
+    return ImageData(name, train_images, labels[0], test_images, labels[1], CLASS_NAMES[name])
 
 
 def _check_part(part, images, labels, shape):

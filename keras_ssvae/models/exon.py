@@ -7,6 +7,7 @@ import numbers
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_ssvae import losses, priors
 from keras_ssvae.distributions import (
@@ -17,6 +18,7 @@ from keras_ssvae.distributions import (
     sample_gumbel,
     straight_through_one_hot,
 )
+from keras_ssvae.models import explanation
 from keras_ssvae.models.base import SemiSupervisedVAE, without_dropout
 from keras_ssvae.networks import mnist
 from keras_ssvae.noise import Stream
@@ -369,6 +371,21 @@ class EXoN(SemiSupervisedVAE):
         mean = ops.take(self.prior.means, labels, axis=0)
         logvar = ops.log(ops.take(self.prior.variances, labels, axis=0))
         return self.decode(sample_gaussian(mean, logvar, epsilon))
+
+    def explain(self, images: ArrayLike, delta: float = 1.0) -> list[explanation.Explanation]:
+        """For each image its class, its place in the latent space and what each active coordinate draws, in NumPy.
+
+        Args:
+            images: Floats in [-1, 1] of shape `(B, H, W, C)`.
+            delta: A coordinate is active where the image's own V-nat is above this many nats.
+
+        Returns:
+            One `Explanation` for each image, whose attributes say more; `plots.explanation` draws it.
+
+        Raises:
+            ValueError: If the images are not as described, or `delta` is not finite.
+        """
+        return explanation.explain(self, images, delta)
 
     # Serialisation
 

@@ -3,21 +3,27 @@
 Save a figure with `figure.savefig(path)`. No display is needed, and no global state of matplotlib is touched.
 """
 
+from keras_ssvae.plots.compared import latent_spaces, paths
 from keras_ssvae.plots.decoded import check_is_plane, grid, image_interpolation, interpolation, path, reconstructions
+from keras_ssvae.plots.explanation import explanation
 from keras_ssvae.plots.scatters import latent, prior, scatter
 from keras_ssvae.plots.subspace import activated_noise, axis_sweep, perturbation, v_nat, v_nat_correlation
-from keras_ssvae.plots.training import curves
+from keras_ssvae.plots.training import curves, errors
 
 __all__ = [
     "activated_noise",
     "axis_sweep",
     "check_is_plane",
     "curves",
+    "errors",
+    "explanation",
     "grid",
     "image_interpolation",
     "interpolation",
     "latent",
+    "latent_spaces",
     "path",
+    "paths",
     "perturbation",
     "prior",
     "reconstructions",

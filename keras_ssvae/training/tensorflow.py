@@ -1,6 +1,7 @@
 """One gradient step, and the fused kernels, on TensorFlow."""
 
 import functools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -26,12 +27,19 @@ def several_steps(model: keras.Model, train_function: Callable) -> Callable:
     return train_function
 
 
+_inference = weakref.WeakKeyDictionary()
+
+
 def inference(model: keras.Model) -> Callable[[np.ndarray | tf.Tensor], Any]:
-    """`x -> model(x, training=False)`, compiled.
+    """`x -> model(x, training=False)`, compiled once for each model.
 
     Under a strategy every replica would answer for all rows of `model.predict_on_batch`.
     """
-    return tf.function(lambda x: model(x, training=False), autograph=False)
+    if model not in _inference:
+        # The function must not keep the model, whose entry goes when nobody else has it.
+        reference = weakref.ref(model)
+        _inference[model] = tf.function(lambda x: reference()(x, training=False), autograph=False)
+    return _inference[model]
 
 
 def gradient_step(model: keras.Model, losses: Callable[[], dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:

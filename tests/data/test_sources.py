@@ -194,7 +194,7 @@ def test_damaged_files_are_named_in_a_sentence(tmp_path, damage):
 def test_some_classes_become_the_first_ones_in_the_given_order():
     digits = data.load("digits")
     part = digits.only([7, 1])
-    assert part.class_names == ("7", "1") and part.num_classes == 2 and part.name == "digits"
+    assert (part.class_names, part.num_classes, part.name) == (("7", "1"), 2, "digits")
     for images, labels, of in (
         (part.train_images, part.train_labels, (digits.train_images, digits.train_labels)),
         (part.test_images, part.test_labels, (digits.test_images, digits.test_labels)),

@@ -82,6 +82,15 @@ def test_a_stopped_run_resumes_to_the_same_bits(small, args, environment, runs):
     assert {**small.metrics(stopped), **times} == {**small.metrics(finished.folder), **times}
 
 
+def test_the_model_explains_an_image(small, environment, runs):
+    finished, _ = runs
+    flags = ("--model", small.output / "model.keras", "--image", small.output / "figures/prior.png")
+    explained = small.run(finished.folder, *flags, script="explain.py", **environment)
+    assert (explained.code, explained.err) == (0, "")
+    assert explained.out.startswith("The image falls in component ")
+    assert (finished.folder / "prior_explained.png").exists()
+
+
 def test_the_model_is_exported_where_tensorflow_is(small, runs, tensorflow):
     from keras_ssvae import data
 

@@ -1,0 +1,148 @@
+"""What a model says of one image: its class, its place in the latent space, what each active coordinate draws."""
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike
+
+SPAN = 2.0  # prior standard deviations from the centre, to either side, at which a coordinate is decoded
+
+# Rows that the networks see at once, which bounds the memory.
+_BATCH = 32
+_MOST_OFFSETS_IN_A_SENTENCE = 3
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Explanation:
+    """What the model says of one image x, in a latent space of K components and d dimensions.
+
+    All arrays are NumPy's, float32 but for `active`. The component k is the image's own: `component`.
+
+    Attributes:
+        probs: Class probabilities w(y | x), shape (K,).
+        component: The most probable one, in which the image falls.
+        z: The posterior mean mu_k(x), shape (d,): what `encode` gives.
+        offsets: (z - m_k) / s_k, shape (d,): how far z lies from the component's centre, in prior standard deviations.
+        distance: The Euclidean norm of `offsets`, the Mahalanobis distance from the centre. What is drawn from the
+            component itself lies about sqrt(d) away.
+        v_nat: log(s_kj^2 / sigma_kj^2(x)) of each coordinate j in nats, shape (d,): how much narrower than the prior
+            the posterior is. It is the V-nat of Section 3.4, whose mean over a class's images is here over this one.
+        delta: The V-nat above which a coordinate counts as active.
+        active: The coordinates whose `v_nat` is above `delta`, integers of shape (A,), the highest V-nat first.
+        low: Decoded with one active coordinate put at m_kj - 2 s_kj and all others as in z, shape (A, H, W, C). The
+            range is about the centre, not about z: the one that the class takes under the prior, and so the same for
+            all images of a class; `offsets` says where in it the image lies, or how far outside.
+        high: The same at m_kj + 2 s_kj.
+        reconstruction: `decode(z)`, shape (H, W, C).
+
+    Example:
+
+    ```python
+    for result in model.explain(images):
+        print(result.sentence(), result.active)
+    ```
+
+    Reference: the paper's Section 3.4, for V-nat and the active coordinates, its A_k(delta).
+    """
+
+    probs: np.ndarray
+    component: int
+    z: np.ndarray
+    offsets: np.ndarray
+    distance: float
+    v_nat: np.ndarray
+    delta: float
+    active: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    reconstruction: np.ndarray
+
+    def sentence(self, class_names: Sequence[str] | None = None) -> str:
+        """Where the image falls, in words: with few offsets themselves, else with the usual distance."""
+        k, d = self.component, len(self.z)
+        named = class_names is not None and class_names[k] != str(k)
+        name = f"component {k} ({class_names[k]})" if named else f"component {k}"
+        if d <= _MOST_OFFSETS_IN_A_SENTENCE:
+            detail = ", ".join(f"{offset:+.1f}" for offset in self.offsets)
+        else:
+            detail = f"draws of the prior: about {math.sqrt(d):.1f}"
+        return f"The image falls in {name}, {self.distance:.1f} prior standard deviations from its centre ({detail})."
+
+
+def explain(model: keras.Model, images: ArrayLike, delta: float = 1.0) -> list[Explanation]:
+    """As `EXoN.explain`, of any model with `prior`, `image_shape`, `posterior(x)` and `decode(z)`."""
+    if not isinstance(delta, numbers.Real) or not math.isfinite(delta):
+        raise ValueError(f"`delta` is {delta!r}; it must be a finite number of nats.")
+    images = _checked(images, model.image_shape)
+    explanations = []
+    for start in range(0, len(images), _BATCH):
+        explanations += _explain_batch(model, images[start : start + _BATCH], float(delta))
+    return explanations
+
+
+def _checked(images, image_shape):
+    """The images as float32."""
+    images = ops.convert_to_numpy(images)
+    if images.ndim != 4 or images.shape[1:] != image_shape or not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(
+            f"`images` is {images.dtype} of shape {images.shape}; it must be float images in [-1, 1] of shape "
+            f"{(None, *image_shape)}. `data.scale` converts uint8, and `image[None]` makes a batch of one image."
+        )
+    if not (np.abs(images) <= 1).all():  # written so that NaN fails
+        raise ValueError(
+            f"`images` are floats from {images.min():g} to {images.max():g}; they must be scaled to [-1, 1], as "
+            "`data.scale` does."
+        )
+    return images.astype("float32")
+
+
+def _explain_batch(model, images, delta):
+    mean, logvar, probs = map(ops.convert_to_numpy, model.posterior(ops.convert_to_tensor(images)))
+    component, rows = probs.argmax(axis=1), np.arange(len(images))
+    centre, variance = model.prior.means[component], model.prior.variances[component]
+    z, scale = mean[rows, component], np.sqrt(variance)
+    offsets = (z - centre) / scale
+    v_nat = np.log(variance) - logvar[rows, component]
+    active = [np.argsort(-of_one, kind="stable")[: np.sum(of_one > delta)] for of_one in v_nat]
+    ends = centre - SPAN * scale, centre + SPAN * scale
+    points = [_points(z[i], active[i], ends[0][i], ends[1][i]) for i in rows]
+    # Copies, lest one explanation that is kept keeps the images of all.
+    splits = np.cumsum([len(each) for each in points])[:-1]
+    decoded = [each.copy() for each in np.split(_decode(model, np.concatenate(points)), splits)]
+    return [
+        Explanation(
+            probs=probs[i],
+            component=int(component[i]),
+            z=z[i],
+            offsets=offsets[i],
+            distance=float(np.linalg.norm(offsets[i])),
+            v_nat=v_nat[i],
+            delta=delta,
+            active=active[i],
+            low=decoded[i][1 : 1 + len(active[i])],
+            high=decoded[i][1 + len(active[i]) :],
+            reconstruction=decoded[i][0],
+        )
+        for i in rows
+    ]
+
+
+def _points(z, active, low, high):
+    """z itself, then it with each active coordinate in turn at the low end, then at the high end: (1 + 2 A, d)."""
+    points = np.tile(z, (1 + 2 * len(active), 1))
+    changed = np.arange(1, len(points))
+    points[changed, np.tile(active, 2)] = np.concatenate([low[active], high[active]])
+    return points
+
+
+def _decode(model, points):
+    # Batches of one size: JAX compiles for each, and images differ in the number of active coordinates.
+    padded = np.pad(points, ((0, -len(points) % _BATCH), (0, 0)))
+    batches = np.split(padded, len(padded) // _BATCH)
+    decoded = [ops.convert_to_numpy(model.decode(ops.convert_to_tensor(batch))) for batch in batches]
+    return np.concatenate(decoded)[: len(points)]

@@ -1,0 +1,132 @@
+"""The figure of what a model says of one image."""
+
+import textwrap
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from keras_ssvae.evaluation.inputs import image_batches
+from keras_ssvae.models.explanation import SPAN, Explanation
+from keras_ssvae.plots import _drawing
+
+_MOST_BARS = 10
+_COLOURS = "RdBu_r"
+_LINE = 92  # characters that the figure is wide
+
+
+def explanation(
+    image: ArrayLike,
+    explanation: Explanation,
+    class_names: Sequence[str] | None = None,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    max_rows: int = 8,
+) -> Figure:
+    """Draws what a model says of one image.
+
+    On top the image, its reconstruction, the class probabilities and where in the latent space it falls. Below a row
+    for each active coordinate: the image decoded with that coordinate two prior standard deviations below the
+    component's centre, as the image has it, and two above; and what the whole way changes, high minus low, in images
+    with colours the mean of the channels.
+
+    Args:
+        image: The image, shape (H, W, C): uint8, or floats scaled to [-1, 1].
+        explanation: What `model.explain` gives for it.
+        class_names: The K classes' names; their numbers by default.
+        value_range: Pixel values of decoded images shown as black and white.
+        max_rows: The most coordinates drawn, those of the highest V-nat.
+
+    Returns:
+        The figure. Coordinates count from 0.
+
+    Raises:
+        ValueError: If the image has not the shape of its reconstruction, the names are not K, or `max_rows` is below 1.
+
+    Example:
+
+    ```python
+    (explained,) = model.explain(data.scale(images[:1]))
+    plots.explanation(images[0], explained, class_names=data.class_names).savefig("explained.png")
+    ```
+    """
+    image = _drawing.one_image("image", image)
+    if image.shape[1:] != explanation.reconstruction.shape:
+        raise ValueError(
+            f"`image` has shape {image.shape[1:]} and its reconstruction {explanation.reconstruction.shape}; they must "
+            "be equal. Give the image that was explained."
+        )
+    num_classes = len(explanation.probs)
+    names = [str(k) for k in range(num_classes)] if class_names is None else list(class_names)
+    if len(names) != num_classes:
+        raise ValueError(f"`class_names` has {len(names)} names; there are {num_classes} classes.")
+    if max_rows < 1:
+        raise ValueError(f"`max_rows` is {max_rows}; it must be at least 1.")
+
+    rows = min(len(explanation.active), max_rows)
+    heights = (2.8, 1.0 * rows + 1.0) if rows else (2.8, 0.4)
+    figure = Figure(figsize=(7.6, sum(heights)), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=heights)
+    for part, text in ((top, explanation.sentence(names)), (bottom, _heading(explanation, rows))):
+        part.suptitle(textwrap.fill(text, _LINE), x=0.008, ha="left", fontsize=11, color=_drawing.INK)
+    left, middle, right = top.subplots(1, 3, width_ratios=(1, 1, 1.5))
+    (original,) = _drawing.displayable(next(image_batches(image)), (-1.0, 1.0))
+    (reconstruction,) = _drawing.displayable(explanation.reconstruction[None], value_range)
+    for ax, title, shown in ((left, "the image", original), (middle, "its reconstruction", reconstruction)):
+        _drawing.mosaic(_drawing.plain_axes(ax, title), shown[None, None])
+    _draw_probabilities(_drawing.plain_axes(right, "class probabilities"), explanation.probs, names)
+    if rows:
+        _draw_coordinates(bottom.subplots(), explanation, reconstruction, rows, value_range)
+    return figure
+
+
+def _heading(explanation, rows):
+    count = len(explanation.active)
+    activity = f"{count} of {len(explanation.z)} coordinates active (V-nat above {explanation.delta:g})"
+    if rows == 0:
+        return activity
+    shown = f" The {rows} of the highest V-nat" if rows < count else " Each"
+    return f"{activity}.{shown} at {-SPAN:g} and {SPAN:+g} prior standard deviations from the centre:"
+
+
+def _draw_probabilities(ax: Axes, probs: np.ndarray, names: list[str]) -> None:
+    """All of few classes in their order, of many the most probable."""
+    few = len(probs) <= _MOST_BARS
+    shown = np.arange(len(probs)) if few else np.argsort(-probs, kind="stable")[:_MOST_BARS]
+    places = np.arange(len(shown))
+    colours = [_drawing.PALETTE[0 if k == probs.argmax() else 2] for k in shown]
+    ax.barh(places, probs[shown], color=colours, height=0.7)
+    for place, k in enumerate(shown):
+        ax.text(probs[k] + 0.02, place, f"{100 * probs[k]:.1f} %", va="center", fontsize=8, color=_drawing.INK)
+    ax.set(
+        yticks=places, yticklabels=[names[k] for k in shown], xticks=[], xlim=(0, 1.25), ylim=(len(shown) - 0.4, -0.6)
+    )
+    ax.tick_params(length=0, labelsize=8)
+    ax.spines["bottom"].set_visible(False)
+
+
+def _draw_coordinates(ax: Axes, explanation, reconstruction, rows, value_range) -> None:
+    changes = (explanation.high - explanation.low)[:rows].mean(axis=-1)
+    most = max(float(np.abs(changes).max()), 1e-6)
+    scale = ScalarMappable(Normalize(-most, most), _COLOURS)
+    decoded = [_drawing.displayable(images[:rows], value_range) for images in (explanation.low, explanation.high)]
+    own = np.broadcast_to(reconstruction, decoded[0].shape)
+    columns = [np.broadcast_to(images, (*images.shape[:-1], 3)) for images in (decoded[0], own, decoded[1])]
+    colours = matplotlib.colormaps[_COLOURS](scale.norm(changes))[..., :3]
+    tiles = np.stack([*columns, colours], axis=1)
+    centres, middles = _drawing.mosaic(_drawing.plain_axes(ax), tiles)
+    labels = [
+        f"coordinate {j}\nV-nat {explanation.v_nat[j]:.1f}\nown {explanation.offsets[j]:+.1f}"
+        for j in explanation.active[:rows]
+    ]
+    headings = [f"{-SPAN:+g}", "the image's own", f"{SPAN:+g}", "change"]
+    ax.set(xticks=centres, xticklabels=headings, yticks=middles, yticklabels=labels)
+    ax.xaxis.tick_top()
+    bar = ax.figure.colorbar(scale, ax=ax, shrink=0.8, aspect=12 * rows)
+    bar.set_label("change of pixels", fontsize=9, color=_drawing.INK)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=9, colors=_drawing.INK)
