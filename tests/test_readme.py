@@ -1,13 +1,14 @@
 """The README's Python is run as it stands, but for the number of steps."""
 
 import re
+import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def test_the_library_example_runs(tmp_path, monkeypatch):
+def test_the_library_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = BLOCKS[0]
     for long, short in (
@@ -24,11 +25,25 @@ def test_the_library_example_runs(tmp_path, monkeypatch):
     assert names["new"].shape == (2, 28, 28, 1)
     assert (tmp_path / "model.keras").exists()
     assert (tmp_path / "figures" / "epoch_0001_latent.png").exists()
+    exec(BLOCKS[1], names)
+    assert 0 <= names["report"]["error_percent"] <= 100
+    assert (tmp_path / "latent.png").exists()
+    assert (tmp_path / "explained.png").exists()
+
+
+def test_the_example_of_a_layout_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        exec(BLOCKS[2], names)
+    assert names["model"].prior.means[2].tolist() == [0, 25]
+    assert names["overlap"].shape == (3, 3)
+    assert (tmp_path / "prior.png").exists()
 
 
 def test_the_serving_example_runs(monkeypatch):
     monkeypatch.chdir(ROOT)
     names = {}
-    exec(BLOCKS[1], names)
+    exec(BLOCKS[3], names)
     assert names["images"].shape == (2, 28, 28, 1)
     assert {name: value.shape for name, value in names["answer"].items()} == {"probs": (2, 10), "label": (2,)}
