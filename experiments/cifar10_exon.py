@@ -37,8 +37,7 @@ SHOWN = 1  # the class of the paper's Figures 5, 9 and 10: automobile
 IMAGENET = "imagenet"
 
 
-def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """Adds the flags of this experiment."""
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--schedule-epochs",
         type=int,
@@ -55,7 +54,9 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
         help="compute the Inception Score of 10,000 generated images at the end, by InceptionV3 with the weights of "
         "ImageNet, or by your own classifier with probabilities as its output (default: off)",
     )
-    args = parser.parse_args(argv)
+
+
+def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     if args.schedule_epochs is not None:
         args.epochs = args.schedule_epochs if args.epochs is None else args.epochs
         if args.schedule_epochs < 2:
@@ -76,7 +77,7 @@ def _inception_score(args, images, **kwargs):
     return usage_errors(evaluation.inception_score, images, classifier, **kwargs)
 
 
-def schedules(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
+def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
     """The paper's schedules in epochs, in proportion to `--schedule-epochs`; the warm-up is always one epoch."""
     total = max(PAPER_EPOCHS, epochs) if args.schedule_epochs is None else args.schedule_epochs
 
@@ -125,9 +126,9 @@ def build_model(settings: dict[str, Any], prior: priors.GaussianMixture) -> EXoN
     return model
 
 
-def epoch_figures(model, images, where) -> list[keras.callbacks.Callback]:
-    centres = model.prior.means
-    test_images, test_labels = data.scale(images.test_images[:2000]), images.test_labels[:2000]
+def epoch_figures(run: Run, where: dict[str, Any]) -> list[keras.callbacks.Callback]:
+    centres, images = run.prior.means, run.images
+    test_images, test_labels = run.test_images[:2000], images.test_labels[:2000]
     return [
         callbacks.LatentScatter(test_images, test_labels, class_names=images.class_names, **where),
         callbacks.Interpolation(centres[0], centres[1], **where),
@@ -174,7 +175,7 @@ EXPERIMENT = Experiment(
     settings=SETTINGS,
     labels=4000,
     beta=0.05,
-    schedules=schedules,
+    own_settings=own_settings,
     prior=lambda args, class_names: priors.one_hot(),
     build_model=build_model,
     augment=data.augment.cifar10,
@@ -182,7 +183,8 @@ EXPERIMENT = Experiment(
     figures=figures,
     metrics=metrics,
     run_suffix=run_suffix,
-    parse=parse,
+    add_flags=add_flags,
+    check_flags=check_flags,
 )
 
 if __name__ == "__main__":

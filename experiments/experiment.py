@@ -11,10 +11,6 @@ from matplotlib.figure import Figure
 from keras_ssvae.priors import GaussianMixture
 
 
-def _parse(parser, argv):
-    return parser.parse_args(argv)
-
-
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """An experiment.
@@ -26,17 +22,17 @@ class Experiment:
             paper's. Where the digits are among them, `--dataset auto` takes them for a first one that cannot be had.
         labels: Default number of labelled images.
         beta: Default variance of the decoder.
-        schedules: (flags, data set, epochs) -> the settings of the schedules, and of the flags of its own.
+        own_settings: (flags, data set, epochs) -> the settings of the schedules, and of the flags of its own.
         prior: (flags, class names) -> the prior.
         build_model: (settings, prior) -> the compiled model.
         augment: The augmentation, one of `data.augment`.
-        epoch_figures: (model, images, where) -> callbacks that draw during the training; `where` are their keyword
-            arguments.
+        epoch_figures: (run, where) -> callbacks that draw during the training; `where` are their keyword arguments.
         figures: (run, report of the test set) -> name -> figure, of the trained model.
         metrics: Run -> further entries of `metrics.json`.
         classes: The classes of the data set that it takes, in the order in which it counts them; by default all.
         run_suffix: Flags -> what the names of the run's directories end in.
-        parse: (parser with the shared flags, command line) -> flags; it may add flags of its own, and check them.
+        add_flags: Adds to the parser the flags of its own.
+        check_flags: Flags -> the same, checked and completed.
     """
 
     name: str
@@ -44,7 +40,7 @@ class Experiment:
     settings: dict[str, dict[str, Any]]
     labels: int
     beta: float
-    schedules: Callable[[argparse.Namespace, str, int], dict[str, Any]]
+    own_settings: Callable[[argparse.Namespace, str, int], dict[str, Any]]
     prior: Callable[[argparse.Namespace, Sequence[str]], GaussianMixture]
     build_model: Callable[[dict[str, Any], GaussianMixture], keras.Model]
     augment: Callable
@@ -53,7 +49,8 @@ class Experiment:
     metrics: Callable[..., dict[str, Any]] = lambda run: {}
     classes: tuple[int, ...] | None = None
     run_suffix: Callable[[argparse.Namespace], str] = lambda args: ""
-    parse: Callable[[argparse.ArgumentParser, list[str] | None], argparse.Namespace] = _parse
+    add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    check_flags: Callable[[argparse.Namespace], argparse.Namespace] = lambda args: args
 
     def run_name(self, dataset: str, labels: int | str) -> str:
         """What the directories of a run are called."""

@@ -9,8 +9,8 @@ light strokes on a dark ground, in the middle of the image, with a margin of a s
 import argparse
 import json
 import math
-import sys
 import warnings
+import zipfile
 from pathlib import Path
 
 import quiet  # noqa: F401
@@ -21,6 +21,7 @@ import numpy as np
 from flags import UserError
 from PIL import Image, ImageOps
 from run_directory import check_writable
+from runner import script
 
 from keras_ssvae import data, plots
 from keras_ssvae.data import CLASS_NAMES
@@ -48,26 +49,27 @@ def main() -> None:
         help="a coordinate is active where the image's V-nat is above this many nats (default %(default)s)",
     )
     args = parser.parse_args()
+    script(lambda: explain(args))
+
+
+def explain(args: argparse.Namespace) -> None:
     output = args.output or Path(f"{args.image.stem}_explained.png")
+    if not math.isfinite(args.delta):
+        raise UserError(f"--delta is {args.delta}; it must be a finite number of nats.")
+    check_writable(output.parent, "--output")
+    picture = read(args.image)
+    model = load(args.model)
+    image = fit(picture, model.image_shape, args.invert)
+    names = class_names(args.model, model.num_classes)
+    (explanation,) = model.explain(data.scale(image[None]), args.delta)
+    figure = plots.explanation(image, explanation, class_names=names)
+    print("\n".join(in_words(explanation, names)))
     try:
-        if not math.isfinite(args.delta):
-            raise UserError(f"--delta is {args.delta}; it must be a finite number of nats.")
-        check_writable(output.parent, "--output")
-        picture = read(args.image)
-        model = load(args.model)
-        image = fit(picture, model.image_shape, args.invert)
-        names = class_names(args.model, model.num_classes)
-        (explanation,) = model.explain(data.scale(image[None]), args.delta)
-        figure = plots.explanation(image, explanation, class_names=names)
-        print("\n".join(in_words(explanation, names)))
-        try:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(output, dpi=150)
-        except (OSError, ValueError) as error:
-            raise UserError(f"--output {output} cannot be written: {error}.") from error
-        print(f"Figure: {output}")
-    except UserError as error:
-        sys.exit(f"explain.py: error: {error}")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(output, dpi=150)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--output {output} cannot be written: {error}.") from error
+    print(f"Figure: {output}")
 
 
 def read(file: Path) -> Image.Image:
@@ -114,7 +116,7 @@ def load(file: Path) -> EXoN:
         raise UserError(f"--model {file} is no file; it must be {_EXON}.")
     try:
         model = keras.models.load_model(file, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")  # Keras goes on at length
         raise UserError(f"--model {file} cannot be read as a model that Keras saved: {reason}.") from error
     if not isinstance(model, EXoN):

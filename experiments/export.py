@@ -7,6 +7,7 @@ import argparse
 import importlib.util
 import os
 import sys
+import zipfile
 from pathlib import Path
 
 if importlib.util.find_spec("tensorflow") is None:
@@ -36,7 +37,7 @@ def main() -> None:
     try:
         # The optimizer is of no use here, and the biggest part of the file.
         model = keras.models.load_model(args.model, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         sys.exit(f"export.py: error: --model {args.model} cannot be read as a model that Keras saved: {error}.")
     try:
         print(export_saved_model(model, args.export_dir))

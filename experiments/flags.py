@@ -20,13 +20,16 @@ class UserError(Exception):
 
 def arguments(experiment: Experiment, argv: list[str] | None = None) -> argparse.Namespace:
     """Parses the flags of an experiment, those of the command line by default."""
-    return experiment.parse(_parser(experiment), argv)
+    return experiment.check_flags(parser(experiment).parse_args(argv))
 
 
-def _parser(experiment):
-    """The flags that all experiments have."""
+def parser(experiment: Experiment) -> argparse.ArgumentParser:
+    """The flags that all experiments have, and those of this one; a flag that is added again replaces the first."""
     result = argparse.ArgumentParser(
-        description=experiment.description, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=experiment.description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        conflict_handler="resolve",
     )
     add = result.add_argument
     settings, labels = experiment.settings, experiment.labels
@@ -112,6 +115,7 @@ def _parser(experiment):
         action="store_true",
         help="share each batch among all devices of this machine, whose number must divide it (default: off)",
     )
+    experiment.add_flags(result)
     return result
 
 
@@ -150,6 +154,8 @@ def settings_of(
         raise UserError(f"--beta is {args.beta}; it must be a finite number above 0.")
     settings = {"dataset": dataset, "labels": labels, "beta": args.beta, "seed": args.seed}
     settings |= experiment.settings[dataset]
+    if experiment.classes is not None:
+        settings["classes"] = list(experiment.classes)
     for name in ("epochs", "steps_per_epoch", "batch_size", "labeled_batch_size", "validation"):
         least = 0 if name == "validation" else 1
         given = getattr(args, name)
@@ -174,7 +180,7 @@ def settings_of(
         "replicas": replicas,
         "steps_per_execution": _steps_per_execution(args.steps_per_execution, settings["steps_per_epoch"]),
     }
-    return {**settings, **experiment.schedules(args, dataset, settings["epochs"]), "labeled_indices": file, **how}
+    return {**settings, **experiment.own_settings(args, dataset, settings["epochs"]), "labeled_indices": file, **how}
 
 
 def _steps_per_execution(given, steps_per_epoch):

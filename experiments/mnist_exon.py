@@ -9,10 +9,10 @@ proportion to the run (lambda2 over its first half). With KERAS_BACKEND=jax it t
 """
 
 import argparse
+import functools
 import sys
 import warnings
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,7 @@ SETTINGS = {
 }
 
 
-def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """Adds the flag of this experiment."""
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layout",
         type=Path,
@@ -55,7 +54,6 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
         'of numbers, or {"mean": position, "variance": a number or a list}; the run has _layout_<file> at the '
         "end of its directory's name (default: the paper's circle)",
     )
-    return parser.parse_args(argv)
 
 
 def schedules(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
@@ -65,7 +63,7 @@ def schedules(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, 
     return {"schedule_epochs": max(PAPER_EPOCHS, epochs), "decay_start": 10, "ramp_epochs": 10}
 
 
-def settings_of_flags(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
+def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
     """The schedules, and the layout by its content, not by its path: a resumed run must have the same prior."""
     layout = args.layout
     if layout is not None:
@@ -76,18 +74,21 @@ def settings_of_flags(args: argparse.Namespace, dataset: str, epochs: int) -> di
     return {**schedules(args, dataset, epochs), "layout": layout}
 
 
-def prior(args: argparse.Namespace, class_names: Sequence[str]) -> priors.GaussianMixture:
-    if args.layout is None:
-        return priors.circle()
+def prior(args: argparse.Namespace, class_names: tuple[str, ...]) -> priors.GaussianMixture:
+    return priors.circle() if args.layout is None else _read_layout(args.layout, class_names)
+
+
+@functools.cache  # a table asks for each of its runs
+def _read_layout(file: Path, class_names: tuple[str, ...]) -> priors.GaussianMixture:
     with warnings.catch_warnings(record=True) as caught:
         try:
-            result = priors.from_layout(args.layout, class_names=class_names)
+            result = priors.from_layout(file, class_names=class_names)
         except ValueError as error:
             raise UserError(f"--layout {error}") from error
     for each in caught:  # without the line of source that Python shows
         print(f"WARNING: --layout {each.message}", file=sys.stderr)
     if result.latent_dim < 2:
-        raise UserError(f"--layout {args.layout} has positions of one number; the figures of a run need at least two.")
+        raise UserError(f"--layout {file} has positions of one number; the figures of a run need at least two.")
     return result
 
 
@@ -113,27 +114,26 @@ def build_model(settings: dict[str, Any], prior: priors.GaussianMixture) -> EXoN
     return model
 
 
-def epoch_figures(model, images, where) -> list[keras.callbacks.Callback]:
-    """The prior is drawn before the training, for a look at the layout."""
-    names = images.class_names
-    folder = where["directory"].parent if "directory" in where else where["log_dir"].with_name("figures")
-
-    def draw_prior(logs):
-        folder.mkdir(parents=True, exist_ok=True)
-        plots.prior(model.prior, class_names=names).savefig(folder / "prior.png", dpi=150)
-
+def epoch_figures(run: Run, where: dict[str, Any]) -> list[keras.callbacks.Callback]:
+    names, labels = run.images.class_names, run.images.test_labels
     return [
-        keras.callbacks.LambdaCallback(on_train_begin=draw_prior),
-        callbacks.LatentScatter(data.scale(images.test_images), images.test_labels, class_names=names, **where),
-        *([callbacks.ImageGrid(**where)] if model.latent_dim == 2 else []),
+        keras.callbacks.LambdaCallback(on_train_begin=lambda logs: draw_prior(run)),
+        callbacks.LatentScatter(run.test_images, labels, class_names=names, **where),
+        *([callbacks.ImageGrid(**where)] if run.prior.latent_dim == 2 else []),
     ]
 
 
+def draw_prior(run: Run) -> None:
+    """The paper's Figure 1, before the training: a layout can be looked at first."""
+    file = run.output_dir / "figures" / "prior.png"
+    file.parent.mkdir(exist_ok=True)
+    plots.prior(run.prior, class_names=run.images.class_names).savefig(file, dpi=150)
+
+
 def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
-    """The paper's Figures 1, 2 (its two rows; the grid in a plane only) and 3."""
+    """The paper's Figures 2 (its two rows; the grid in a plane only) and 3."""
     model, names = run.model, run.images.class_names
     return {
-        "prior": plots.prior(model.prior, class_names=names),
         "latent": plots.latent(model, run.test_images, run.images.test_labels, class_names=names),
         **({"grid": plots.grid(model)} if model.latent_dim == 2 else {}),
         "interpolation": plots.interpolation(model, class_names=names),
@@ -146,14 +146,14 @@ EXPERIMENT = Experiment(
     settings=SETTINGS,
     labels=100,
     beta=0.25,
-    schedules=settings_of_flags,
+    own_settings=own_settings,
     prior=prior,
     build_model=build_model,
     augment=data.augment.mnist,
     epoch_figures=epoch_figures,
     figures=figures,
     run_suffix=lambda args: "" if args.layout is None else f"_layout_{args.layout.stem}",
-    parse=parse,
+    add_flags=add_flags,
 )
 
 if __name__ == "__main__":

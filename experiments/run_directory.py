@@ -58,7 +58,7 @@ def finished(output_dir: Path, settings: dict[str, Any]) -> dict[str, Any] | Non
         metrics = dict(json.loads(file.read_text()))
         started = dict(metrics["settings"])
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file} is damaged ({error!r}). Delete {output_dir}, and the run is made again.") from error
+        raise UserError(f"{file} is damaged ({error}). Delete that file, and the run is evaluated again.") from error
     _compare(output_dir, started, settings)
     return metrics
 
@@ -69,7 +69,9 @@ def _compare(output_dir, started, settings):
     differing = sorted(name for name in compared if started.get(name) != settings.get(name))
     if differing:
         changes = ", ".join(f"{n} was {started.get(n)!r} and is {settings.get(n)!r}" for n in differing)
-        raise UserError(f"{output_dir} was started with other settings: {changes}. Resume with the same settings.")
+        raise UserError(
+            f"{output_dir} was started with other settings: {changes}. Take the same settings, or another directory."
+        )
 
 
 def claim_output_dir(output_dir: Path, settings: dict[str, Any]) -> None:

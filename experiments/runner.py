@@ -32,9 +32,9 @@ _FLAGS |= {name: f"--{name.replace('_', '-')}" for name in ("seed", "beta", "lab
 _FLAGS["classifier"] = "--inception-score"
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Plan:
-    """A run whose settings are checked, and of which nothing is written yet."""
+    """A run whose flags are checked, and of which nothing is written yet."""
 
     experiment: Experiment
     args: argparse.Namespace
@@ -46,8 +46,13 @@ class Plan:
     output_dir: Path
     export_dir: Path
 
+    @property
+    def data_title(self) -> str:
+        names = "" if self.experiment.classes is None else f" ({', '.join(self.images.class_names)})"
+        return f"{self.images.name}{names}"
 
-@dataclasses.dataclass
+
+@dataclasses.dataclass(eq=False)
 class Run(Plan):
     """A plan, and the objects made from it that `train` needs."""
 
@@ -58,7 +63,7 @@ class Run(Plan):
 
     @property
     def title(self) -> str:
-        return f"{self.experiment.name} on {self.images.name}, {self.settings['labels']} labels"
+        return f"{self.experiment.name} on {self.data_title}, {self.settings['labels']} labels"
 
     @property
     def test_images(self):
@@ -75,7 +80,7 @@ def script(work: Callable[[], Any], go_on: str | None = None) -> None:
 
     Args:
         work: What it does.
-        go_on: The flag that goes on with an interrupted run, if that needs one.
+        go_on: The flag that goes on with what was interrupted; "" where the same command does, None where nothing can.
     """
     try:
         work()
@@ -83,8 +88,10 @@ def script(work: Callable[[], Any], go_on: str | None = None) -> None:
         sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only add a traceback to what is over
+        if go_on is None:
+            sys.exit(130)
         resume = " ".join(["python", *map(shlex.quote, sys.argv)])
-        if go_on is not None and go_on not in sys.argv:
+        if go_on not in ("", *sys.argv):
             resume = f"{resume} {go_on}"
         if keras.backend.backend() != "tensorflow":
             resume = f"KERAS_BACKEND={keras.backend.backend()} {resume}"
@@ -118,7 +125,9 @@ def load_data(name: str, data_dir: str | None) -> data.ImageData:
 
 
 def plan(experiment: Experiment, args: argparse.Namespace) -> Plan:
-    """Checks the flags against the data, and against what is in the run directory; writes nothing."""
+    """Checks the flags, also against the data; writes nothing."""
+    if experiment.classes is not None and args.labeled_indices is not None:
+        raise UserError("--labeled-indices count all images of the data set, of which this experiment takes a part.")
     indices = flags.read_indices(args.labeled_indices)
     images = load_data(args.dataset, args.data_dir)
     if experiment.classes is not None:
@@ -165,7 +174,7 @@ def prepare(plan: Plan) -> Run:
         batches = data.distribute(batches, strategy)
     claim_output_dir(output_dir, settings)
     print(
-        f"{experiment.name} on {images.name}: {labels} labels of {len(images.train_images)} images, beta "
+        f"{experiment.name} on {plan.data_title}: {labels} labels of {len(images.train_images)} images, beta "
         f"{args.beta:g}; {output_dir}"
     )
     return Run(**vars(plan), model=model, batches=batches, checkpoint=checkpoint, done=done)
@@ -269,7 +278,7 @@ def _callbacks(run: Run) -> list[keras.callbacks.Callback]:
         _EpochLog(test_images, test_labels, parallel.evaluation_batch(run.settings, len(test_images))),
         callbacks.ProgressBar(hidden=("loss", "train_seconds")),
         *([keras.callbacks.TensorBoard(output / "logs", write_graph=False)] if tensorflow else []),
-        *run.experiment.epoch_figures(run.model, run.images, where),
+        *run.experiment.epoch_figures(run, where),
         run.checkpoint,
         keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: write_history(output / "history.csv", run.checkpoint.history)

@@ -1,29 +1,31 @@
 """What the tables share: one run for each combination of some flags, made one after the other, and a table of them."""
 
 import argparse
+import copy
 import dataclasses
 import itertools
-import shlex
+import os
+import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import flags
 import keras
 import numpy as np
-import runner
 from experiment import Experiment
 from flags import UserError
 from run_directory import check_output_dir, check_writable, finished, write_table, write_text
+from runner import Plan, plan, prepare, script, train
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """A flag that a sweep varies.
+    """A flag that a table varies: it takes a list instead of one value.
 
     Attributes:
-        name: The flag, without its dashes; the sweep's own takes a list, and ends in an s.
+        name: The flag, without its dashes.
         type: Of its values.
         default: The list by default.
         help: What the flag means.
@@ -34,23 +36,17 @@ class Axis:
     default: Sequence[Any]
     help: str
 
-    @property
-    def flag(self) -> str:
-        return f"--{self.name.removesuffix('s')}s"
+
+SEEDS = Axis("seed", int, [1], "seeds: each has its own weights and noise, and its own draw of the labelled images")
 
 
-SEEDS = Axis("seed", int, [1], "seeds: each has its own draw of the labelled images, weights and noise")
+def train_run(plan: Plan) -> None:
+    train(prepare(plan))
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """A finished run of a sweep: its plan, and what its `metrics.json` holds."""
-
-    plan: runner.Plan
-    metrics: dict[str, Any]
-
-    def model(self) -> keras.Model:
-        return keras.models.load_model(self.plan.output_dir / "model.keras", compile=False)
+def metrics_of(plan: Plan) -> dict[str, Any] | None:
+    """What a finished run of this plan left in `metrics.json`; None where there is none."""
+    return finished(plan.output_dir, plan.settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,71 +54,106 @@ class Sweep:
     """A table of runs.
 
     Attributes:
-        experiment: The experiment, whose other flags are the sweep's too.
+        experiment: The experiment, whose flags are the table's too.
         description: For the help.
         axes: The flags that are varied; each combination is a run.
-        finish: (results, output directory) -> what to print last; it writes the table and the figures.
+        columns: The entries of the metrics that the table needs.
+        finish: (results, output directory) -> the text of the table; it writes the files.
+        train: Makes a run, or goes on with it.
+        metrics: Plan -> what the finished run left, or None.
     """
 
     experiment: Experiment
     description: str
     axes: Sequence[Axis]
-    finish: Callable[[list[Result], Path], str]
+    columns: Sequence[str]
+    finish: Callable[[list["Result"], Path], str]
+    train: Callable[[Plan], None] = train_run
+    metrics: Callable[[Plan], dict[str, Any] | None] = metrics_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A finished run: its plan, and its metrics."""
+
+    plan: Plan
+    metrics: dict[str, Any]
+
+    def model(self) -> keras.Model:
+        return keras.models.load_model(_model_file(self.plan), compile=False)
 
 
 def main(sweep: Sweep) -> None:
-    """Runs a sweep, as its script is called.
+    """Makes a table, as its script is called.
 
     Runs that are finished are kept, also those of the experiment's own script, and one that was interrupted goes on.
     """
-    runner.script(lambda: _run(sweep))
+    # Each run has a process of its own, and may need the memory of the whole accelerator, of which this one takes less.
+    environment = dict(os.environ)
+    for name, value in (("XLA_PYTHON_CLIENT_PREALLOCATE", "false"), ("TF_FORCE_GPU_ALLOW_GROWTH", "true")):
+        os.environ.setdefault(name, value)
+    args = _parser(sweep).parse_args()
+    if args.only is None:
+        script(lambda: _make_table(sweep, args, environment), go_on="")
+    else:
+        script(lambda: sweep.train(_plans(sweep, args)[args.only]))
 
 
-def _run(sweep):
-    args, rest = _parse(sweep)
-    plans = []
-    for values in itertools.product(*(getattr(args, axis.name) for axis in sweep.axes)):
-        varied = [f"--{axis.name}={value}" for axis, value in zip(sweep.axes, values, strict=True)]
-        plan = runner.plan(sweep.experiment, flags.arguments(sweep.experiment, [*rest, *varied, "--resume"]))
-        plan.output_dir = args.runs_dir / plan.output_dir.name
-        plan.export_dir = plan.output_dir / "saved_model"
-        plans.append((" ".join(varied), plan))
-    # All are checked before the first is trained.
-    check_writable(args.output_dir, "--output-dir")
-    left = [plan for _, plan in plans if finished(plan.output_dir, plan.settings) is None]
-    for plan in left:
-        check_output_dir(plan.output_dir, plan.settings, resume=True)
-    results = []
-    for i, (varied, plan) in enumerate(plans):
+def _make_table(sweep, args, environment):
+    plans = _plans(sweep, args)
+    output_dir = args.output_dir or args.runs_dir / f"{Path(sys.argv[0]).stem}_{plans[0].images.name}"
+    # What can be checked is checked before the first run.
+    check_writable(output_dir, "--output-dir")
+    for each in plans:
+        if _finished(sweep, each) is None:
+            check_output_dir(each.output_dir, each.settings, resume=True)
+    for i, each in enumerate(plans):
+        varied = ", ".join(f"{axis.name} {each.settings[axis.name]:g}" for axis in sweep.axes)
         print(f"\nRun {i + 1} of {len(plans)}: {varied}", flush=True)
-        if plan in left:
-            runner.train(runner.prepare(plan))
-            keras.backend.clear_session()  # or the memory of all models would add up
+        if _finished(sweep, each) is None:
+            launch([sys.executable, *sys.argv, "--only", str(i)], environment)
         else:
-            print(f"Finished before: {plan.output_dir}")
-        results.append(Result(plan, finished(plan.output_dir, plan.settings)))
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    print(f"\n{sweep.finish(results, args.output_dir)}\n\nWritten to {args.output_dir}")
+            print(f"Finished before: {each.output_dir}")
+    output_dir.mkdir(parents=True, exist_ok=True)
+    text = sweep.finish([Result(each, _finished(sweep, each)) for each in plans], output_dir)
+    print(f"\n{text}\n\nWritten to {output_dir}")
 
 
-def _parse(sweep):
-    name = Path(sys.argv[0]).stem
-    parser = argparse.ArgumentParser(
-        description=sweep.description,
-        epilog="All other flags are those of the experiment, and hold for every run.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    for axis in sweep.axes:
-        default = " ".join(map(str, axis.default))
-        parser.add_argument(
-            axis.flag,
-            dest=axis.name,
-            type=axis.type,
-            nargs="+",
-            default=axis.default,
-            help=f"{axis.help} (default {default})",
+def launch(command: list[str], environment: dict[str, str]) -> None:
+    """Runs a process to its end; its messages are the user's, its failure ends the table."""
+    process = subprocess.Popen(command, env=environment)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:  # which the process had too
+        process.wait()
+        raise
+    if code:
+        sys.exit(code)
+
+
+def _finished(sweep, plan):
+    metrics = sweep.metrics(plan)
+    if metrics is None:
+        return None
+    lacking = [name for name in sweep.columns if name not in metrics]
+    if lacking or not _model_file(plan).exists():
+        what = f"whose metrics.json lacks {', '.join(lacking)}" if lacking else "without model.keras"
+        raise UserError(
+            f"{plan.output_dir} holds a run {what}. Delete its metrics.json, and it is evaluated and saved again."
         )
+    return metrics
+
+
+def _model_file(plan):
+    return plan.output_dir / "model.keras"
+
+
+def _parser(sweep):
+    parser = flags.parser(sweep.experiment)
+    parser.description = sweep.description
+    for axis in sweep.axes:
+        help = f"{axis.help} (default {' '.join(map(str, axis.default))})"
+        parser.add_argument(f"--{axis.name}", type=axis.type, nargs="+", default=axis.default, help=help)
     parser.add_argument(
         "--runs-dir",
         type=Path,
@@ -132,23 +163,38 @@ def _parse(sweep):
     parser.add_argument(
         "--output-dir",
         type=Path,
-        default=Path("runs") / name,
-        help="where the tables and figures go (default %(default)s)",
+        help=f"where table and figure go (default {Path(sys.argv[0]).stem}_<dataset> in --runs-dir)",
     )
-    args, rest = parser.parse_known_args()
-    for axis in sweep.axes:
-        values = getattr(args, axis.name)
-        if len(set(values)) < len(values):
-            raise UserError(f"{axis.flag} is {shlex.join(map(str, values))}; no value may stand there twice.")
-        if any(each.split("=")[0] == f"--{axis.name}" for each in rest):
-            raise UserError(f"--{axis.name} is what {name}.py varies: give {axis.flag}, with one value or more.")
-    for flag in ("--export-dir", "--resume"):
-        if any(each.split("=")[0] == flag for each in rest):
-            raise UserError(f"{name}.py has no {flag}: runs go on by themselves, and export to their own directories.")
-    return args, rest
+    # What a run of its own has: in a table runs go on by themselves, and export to their own directories.
+    for flag in ("--resume", "--export-dir"):
+        parser.add_argument(flag, action=_NotHere, nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument("--only", type=int, help=argparse.SUPPRESS)  # the run that this process is for
+    return parser
 
 
-def by(results: Iterable[Result], name: str) -> dict[Any, list[Result]]:
+class _NotHere(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        parser.error(f"a table has no {option_string}: its runs go on by themselves, and export into --runs-dir")
+
+
+def _plans(sweep, args):
+    plans = {}
+    for values in itertools.product(*(getattr(args, axis.name) for axis in sweep.axes)):
+        own = copy.copy(args)
+        vars(own).update({axis.name: value for axis, value in zip(sweep.axes, values, strict=True)})
+        own.output_dir, own.export_dir, own.resume = None, None, True
+        own = sweep.experiment.check_flags(own)
+        of_run = plan(sweep.experiment, own)
+        of_run.output_dir = args.runs_dir / of_run.output_dir.name
+        of_run.export_dir = of_run.output_dir / "saved_model"
+        if of_run.output_dir in plans:
+            given = " ".join(f"--{axis.name} {' '.join(map(str, getattr(args, axis.name)))}" for axis in sweep.axes)
+            raise UserError(f"{given} names {of_run.output_dir} twice; each combination must be another run.")
+        plans[of_run.output_dir] = of_run
+    return list(plans.values())
+
+
+def by(results: Sequence[Result], name: str) -> dict[Any, list[Result]]:
     """The results by a setting, in their order."""
     groups = {}
     for result in results:
@@ -156,16 +202,44 @@ def by(results: Iterable[Result], name: str) -> dict[Any, list[Result]]:
     return groups
 
 
-def mean_and_deviation(values: Sequence[float], digits: int) -> str:
-    """`mean (standard deviation)`, the latter where there are two runs or more."""
-    mean = f"{np.mean(values):.{digits}f}"
-    return mean if len(values) < 2 else f"{mean} ({np.std(values, ddof=1):.{digits}f})"
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """Figures of the runs of a row: their mean, and from two on their standard deviation."""
+
+    values: Sequence[float | None]
+    digits: int
+
+    @property
+    def mean(self) -> str:
+        return "" if None in self.values else f"{np.mean(self.values):.{self.digits}f}"
+
+    @property
+    def deviation(self) -> str:
+        few = None in self.values or len(self.values) < 2
+        return "" if few else f"{np.std(self.values, ddof=1):.{self.digits}f}"
+
+    def __str__(self) -> str:
+        return f"{self.mean} ({self.deviation})" if self.deviation else self.mean
 
 
-def write_tables(output_dir: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Writes `table.csv` and `table.md`; returns the latter."""
-    write_table(output_dir / "table.csv", list(header), rows)
-    lines = [header, ["---"] * len(header), *rows]
-    markdown = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-    write_text(output_dir / "table.md", markdown + "\n")
-    return markdown
+def write_tables(
+    output_dir: Path, results: Sequence[Result], header: Sequence[str], rows: Sequence[Sequence[str | Cell]]
+) -> str:
+    """Writes `table.csv`, with deviations in columns of their own, and `table.md`; returns the latter."""
+    settings, title = results[0].plan.settings, results[0].plan.data_title
+    names, lines = [], [[] for _ in rows]
+    for i, name in enumerate(header):
+        measured = isinstance(rows[0][i], Cell)
+        names += [name, f"{name}, deviation"] if measured else [name]
+        for line, row in zip(lines, rows, strict=True):
+            line += [row[i].mean, row[i].deviation] if measured else [row[i]]
+    write_table(output_dir / "table.csv", names, lines)
+    shown = [header, ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
+    layout = f", layout {settings['layout']}" if settings.get("layout") else ""
+    markdown = [
+        f"{title}, {settings['epochs']} of {settings['schedule_epochs']} epochs, each of {settings['steps_per_epoch']} "
+        f"steps{layout}; mean (standard deviation) over the runs.\n",
+        *(f"| {' | '.join(line)} |" for line in shown),
+    ]
+    write_text(output_dir / "table.md", "\n".join(markdown) + "\n")
+    return "\n".join(markdown)

@@ -10,14 +10,15 @@ from numpy.typing import ArrayLike
 
 from keras_ssvae import evaluation
 from keras_ssvae.evaluation.inputs import labeled_batches
-from keras_ssvae.evaluation.reports import FIGURES
+from keras_ssvae.evaluation.reports import NUMBERS
 
 
 class Report(keras.callbacks.Callback):
     """Evaluates the model as `evaluation.report` does, at the end of every `every`-th epoch.
 
     The figures that are single numbers go into the epoch's logs, so that the history and the callbacks after this one
-    (TensorBoard, CSVLogger) have them; where the report has None, and in the epochs between, the logs hold NaN.
+    (TensorBoard, CSVLogger) have them; where the report has None, and in the epochs between, the logs hold NaN. In a
+    latent plane most of the time, some seconds, goes into the diversity of the decoded grid.
 
     Args:
         images: Images, shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
@@ -64,8 +65,12 @@ class Report(keras.callbacks.Callback):
         prior = getattr(model, "prior", None)
         if prior is None:
             raise ValueError(f"`Report` needs a model with a `prior`, but {type(model).__name__} has none.")
-        labeled_batches(self.images, self.labels, prior.num_classes)  # says now, not after an epoch, what does not fit
         super().set_model(model)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        # Says now, not after an epoch, what does not fit.
+        images, _ = next(labeled_batches(self.images, self.labels, self.model.prior.num_classes, batch_size=1))
+        self.model(images, training=False)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         figures = {}
@@ -77,5 +82,5 @@ class Report(keras.callbacks.Callback):
                 text = json.dumps(figures, indent=2) + "\n"
                 (self.directory / f"epoch_{epoch + 1:04d}_report.json").write_text(text)
         if logs is not None:
-            values = ((name, figures.get(name)) for name in FIGURES)
+            values = ((name, figures.get(name)) for name in NUMBERS)
             logs.update({f"{self.prefix}{name}": np.nan if value is None else value for name, value in values})

@@ -1,6 +1,6 @@
 """Figures of a trained model: pure functions of arrays, and a report that runs a model over a test set."""
 
-from keras_ssvae.evaluation.figures import activated, classification_error, kl_divergence, mean_change, v_nat
+from keras_ssvae.evaluation.figures import activated, changes, classification_error, kl_divergence, v_nat
 from keras_ssvae.evaluation.inception import (
     ClassifierUnavailableError,
     InceptionScore,
@@ -18,6 +18,7 @@ __all__ = [
     "InceptionScore",
     "KLDecomposition",
     "activated",
+    "changes",
     "classification_error",
     "inception_score",
     "inception_score_from_probs",
@@ -25,7 +26,6 @@ __all__ = [
     "kl_divergence",
     "kl_gaussian_bounds",
     "load_classifier",
-    "mean_change",
     "negative_ssim",
     "report",
     "sample_classes",

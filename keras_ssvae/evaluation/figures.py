@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
 from keras_ssvae.distributions import mixture_kl
-from keras_ssvae.evaluation.inputs import check_labels
+from keras_ssvae.evaluation.inputs import check_labels, own_components, posterior_arrays
 from keras_ssvae.priors import GaussianMixture
 
 
@@ -127,17 +127,17 @@ def activated(v_nat: ArrayLike, delta: float = 1.0) -> np.ndarray:
     return np.asarray(v_nat, dtype="float64") > delta
 
 
-def mean_change(images: ArrayLike) -> float:
-    """How much neighbouring images of a series differ: the root of their mean squared difference, averaged over pairs.
+def changes(images: ArrayLike) -> np.ndarray:
+    """How much each image of a series differs from the one before: the root of their mean squared difference.
 
-    It puts a number to what a decoded path shows. The more evenly a path goes from one image to another, and the less
-    it goes astray, the smaller it is.
+    It puts numbers to what a decoded path shows. Of two paths between the same images the one that changes evenly has
+    the smaller maximum and mean square of them; the one that goes astray has the larger mean.
 
     Args:
         images: The series, shape (n, H, W, C), n at least 2.
 
     Returns:
-        The mean change, in the unit of the pixels: for pixels in [-1, 1] at most 2.
+        The n - 1 changes, float64, in the unit of the pixels: for pixels in [-1, 1] at most 2.
 
     Raises:
         ValueError: If the images have another shape.
@@ -146,7 +146,7 @@ def mean_change(images: ArrayLike) -> float:
 
     ```python
     z = np.linspace([-10, 0], [10, 0], 11)
-    mean_change(model.decode(z))
+    print(changes(model.decode(z)).mean())
     ```
 
     Reference: the paper's Figure 6.
@@ -154,39 +154,4 @@ def mean_change(images: ArrayLike) -> float:
     images = np.asarray(images, dtype="float64")
     if images.ndim != 4 or len(images) < 2 or images.size == 0:
         raise ValueError(f"`images` has shape {images.shape}; it must be at least 2 images, (n, H, W, channels).")
-    return float(np.sqrt(np.square(np.diff(images, axis=0)).mean(axis=(1, 2, 3))).mean())
-
-
-def posterior_arrays(
-    mean: ArrayLike, logvar: ArrayLike, probs: ArrayLike, prior: GaussianMixture
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The parameters of posteriors, (N, K, d) twice and (N, K), as float32 arrays.
-
-    Raises:
-        ValueError: If the shapes do not fit each other and the prior, or there is no example.
-    """
-    mean, logvar, probs = (np.asarray(array, dtype="float32") for array in (mean, logvar, probs))
-    expected = (len(probs), *prior.means.shape) if probs.ndim and len(probs) else None
-    if not mean.shape == logvar.shape == expected or probs.shape != expected[:2]:
-        raise ValueError(
-            f"`mean`, `logvar` and `probs` have shapes {mean.shape}, {logvar.shape} and {probs.shape}; with this prior "
-            f"they must be (examples, {prior.num_classes}, {prior.latent_dim}) twice and "
-            f"(examples, {prior.num_classes})."
-        )
-    return mean, logvar, probs
-
-
-def own_components(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture) -> tuple[np.ndarray, np.ndarray]:
-    """The log-variances (N, d) of each image in the component of its own class, and the labels as integers.
-
-    Raises:
-        ValueError: If the shapes do not fit each other and the prior, or a label is out of range.
-    """
-    logvar = np.asarray(logvar)
-    if logvar.ndim != 3 or logvar.size == 0 or logvar.shape[1:] != prior.means.shape:
-        raise ValueError(
-            f"`logvar` has shape {logvar.shape}; with this prior it must be (examples, {prior.num_classes}, "
-            f"{prior.latent_dim})."
-        )
-    labels = check_labels(labels, len(logvar), prior.num_classes)
-    return logvar[np.arange(len(labels)), labels], labels
+    return np.sqrt(np.square(np.diff(images, axis=0)).mean(axis=(1, 2, 3)))

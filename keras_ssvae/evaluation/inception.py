@@ -17,7 +17,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 from scipy.special import rel_entr
 
-from keras_ssvae.evaluation.inputs import decode_batches, image_batches
+from keras_ssvae.evaluation.inputs import check_probabilities, decode_batches, image_batches
 from keras_ssvae.training import inference
 
 _WEIGHTS_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
@@ -77,7 +77,7 @@ def inception_score_from_probs(
     probs = np.asarray(probs, dtype="float64")
     if probs.ndim != 2 or probs.shape[1] < 2:
         raise ValueError(f"`probs` has shape {probs.shape}; it must be (images, classes), with at least 2 classes.")
-    _check_probabilities("`probs` holds", probs)
+    check_probabilities("`probs` holds", probs)
     _check_splits(splits, len(probs))
     scores = []
     for part in np.array_split(probs, splits):
@@ -142,7 +142,7 @@ def inception_score(
                 f"`classifier` {name} gives {batch.shape} for a batch of {len(x)}; it must give class probabilities, "
                 f"({len(x)}, classes), of at least 2 classes."
             )
-        _check_probabilities(f"`classifier` {name} gives", batch)
+        check_probabilities(f"`classifier` {name} gives", batch)
         probs.append(batch)
     return inception_score_from_probs(np.concatenate(probs), splits, name)
 
@@ -302,13 +302,3 @@ def _nearest(size: int, new_size: int) -> np.ndarray:
 def _check_splits(splits: int, num_images: int) -> None:
     if not 1 <= splits <= num_images:
         raise ValueError(f"`splits` is {splits}; it must be at least 1 and at most the number of images, {num_images}.")
-
-
-def _check_probabilities(whose: str, probs: np.ndarray) -> None:
-    low, sums = probs.min(), probs.sum(axis=1)
-    if not (low >= 0.0 and np.abs(sums - 1.0).max() <= 1e-3):  # written so that NaN fails
-        raise ValueError(
-            f"{whose} numbers from {low:g} to {probs.max():g} that sum to {sums.min():g} to {sums.max():g}; they must "
-            "be class probabilities, not negative and with the sum 1. If they are logits, end the classifier with a "
-            "softmax."
-        )

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp, rel_entr
 
-from keras_ssvae.evaluation.figures import kl_divergence, own_components, posterior_arrays
+from keras_ssvae.evaluation.figures import kl_divergence
+from keras_ssvae.evaluation.inputs import own_components, posterior_arrays
 from keras_ssvae.priors import GaussianMixture
 
-_BLOCK = 2**22  # pairs of a draw and an image whose densities are held at once: 32 MB
+_BLOCK = 2**22  # pairs of a draw and an image whose densities are held at once: some 100 MB
 
 
 def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture) -> tuple[float, float]:
@@ -18,9 +19,9 @@ def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixt
     With r_kj(x) = sigma_kj^2(x) / s_kj^2 they are d/2 - sum_kj w_k/2 E[r_kj | y = k] and
     sum_kj w_k/2 E[1 / r_kj | y = k] - d/2, where w_k = 1/K and the expectations are means over the images of class k.
     The theorem assumes that w(y | x) is the true p(y | x) and that the posteriors of each class together have their
-    prior's mean and variance. A model that is trained with a small beta is far from the latter, so its KL-divergence
-    can be above the upper bound: classes that settle away from their centre pay for the distance, of which the bounds
-    do not know.
+    prior's mean and variance. No trained model quite meets that: a class that lies off its centre pays for the
+    distance, of which the bounds do not know, so where the posteriors are nearly as wide as the prior its KL-divergence
+    can be above the upper one.
 
     Args:
         logvar: Logarithms of the posterior variances sigma_k^2(x), shape (N, K, d).
@@ -54,21 +55,29 @@ def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixt
 
 
 class KLDecomposition(NamedTuple):
-    """The four parts of the KL-divergence in (11) and (22), in nats; they are not negative, and their sum is (23).
+    """The four parts of the KL-divergence in (11) and (22), in nats.
+
+    None is negative, but for what the estimate of the last two may lack. `information_xy + kl_y` is `kl_categorical`
+    and `information_xz + kl_z` is `kl_gaussian`; all four are the KL-divergence of (23).
 
     Attributes:
         information_xy: I(x, y): what the class tells of an image, at most log K.
         kl_y: KL(w(y) || p(y)): how uneven the classes are in which the images fall.
         information_xz: E[I(x, z | y)]: what the latent variable tells of an image beyond its class.
         kl_z: E[KL(q(z | y) || p(z | y))]: how far the images of a class together are from its prior.
-        standard_error: Of `information_xz` and `kl_z`, which are estimated; their sum is exact.
+        information_xz_standard_error: Of `information_xz`, and of `kl_z`, which is the rest of their exact sum. It is
+            that of the draws for these images, not of the images for others.
+        information_xz_ceiling: log N - I(x, y), which I(x, z | y) of N images cannot exceed. An `information_xz` close
+            to it says that z tells the images apart, not how much it would tell of more images: what is missing there
+            is then in `kl_z`.
     """
 
     information_xy: float
     kl_y: float
     information_xz: float
     kl_z: float
-    standard_error: float
+    information_xz_standard_error: float
+    information_xz_ceiling: float
 
 
 def kl_decomposition(
@@ -82,9 +91,8 @@ def kl_decomposition(
     """Splits the KL-divergence of (23) into what is information about the image and what is distance from the prior.
 
     Expectations over x are means over the N images, so q(z | y = k) is a mixture of N Gaussians with the weights
-    w(k | x), and I(x, z | y) cannot exceed the logarithm of the number of images in a class. The mixture has no closed
-    form: I(x, z | y) is the mean of log q(z | x, y) - log q(z | y) over independent draws of (x, y, z), and the last
-    part is what it leaves of the KL-divergence, which is known exactly.
+    w(k | x). It has no closed form: I(x, z | y) is the mean of log q(z | x, y) - log q(z | y) over independent draws of
+    (x, y, z), and the last part is what it leaves of the KL-divergence, which is known exactly.
 
     Args:
         mean: Posterior means mu_k(x), shape (N, K, d).
@@ -108,12 +116,24 @@ def kl_decomposition(
 
     Reference: the paper's equations (11) and (22).
     """
-    total = kl_divergence(mean, logvar, probs, prior)
+    return decompose(kl_divergence(mean, logvar, probs, prior), mean, logvar, probs, prior, draws, seed)
+
+
+def decompose(
+    total: float,
+    mean: ArrayLike,
+    logvar: ArrayLike,
+    probs: ArrayLike,
+    prior: GaussianMixture,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> KLDecomposition:
+    """`kl_decomposition` of a KL-divergence that is known already."""
     if draws < 2:
         raise ValueError(f"`draws` is {draws}; it must be at least 2, for the standard error.")
     mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)
     probs = probs.astype("float64")
-    probs /= probs.sum(axis=1, keepdims=True)
+    probs /= probs.sum(axis=1, keepdims=True)  # to the last digit
     marginal = probs.mean(axis=0)
     information_xy = float(rel_entr(probs, marginal).sum(axis=1).mean())
     kl_y = float(rel_entr(marginal, 1 / prior.num_classes).sum())
@@ -133,6 +153,7 @@ def kl_decomposition(
         information_xz,
         total - information_xy - kl_y - information_xz,
         float(gain.std(ddof=1) / np.sqrt(draws)),
+        float(np.log(len(probs))) - information_xy,
     )
 
 
@@ -145,7 +166,8 @@ def _log_density_ratio(mean, logvar, weights, images, noise):
     # Only these images have any weight in the class; what the others would add is below the last digit.
     counts = weights > 1e-20 * weights.max()
     mean, logvar, weights = mean[counts], logvar[counts], weights[counts]
-    # The square (z - mu)^2 / sigma^2 is multiplied out, as matrix products; around the class's centre it loses little.
+    # The square (z - mu)^2 / sigma^2 is multiplied out, as matrix products. Around the class's centre it loses little:
+    # with a log-variance of -12 some 1e-5 nats.
     centre = np.average(mean, axis=0, weights=weights)
     mean, z = mean - centre, z - centre
     precision = np.exp(-logvar)

@@ -8,6 +8,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae.data import scale
+from keras_ssvae.priors import GaussianMixture
 
 
 def image_batches(images: ArrayLike, batch_size: int = 500) -> Iterator[np.ndarray]:
@@ -96,6 +97,55 @@ def _checked_batches(data, num_classes):
         empty = False
     if empty:
         raise ValueError("`data` holds no batches. Give images with their `labels`, or batches (images, labels).")
+
+
+def check_probabilities(whose: str, probs: np.ndarray) -> None:
+    """Raises a `ValueError` unless the rows (N, K) are probabilities."""
+    low, sums = probs.min(), probs.sum(axis=1)
+    if not (low >= 0.0 and np.abs(sums - 1.0).max() <= 1e-3):  # written so that NaN fails
+        raise ValueError(
+            f"{whose} numbers from {low:g} to {probs.max():g} that sum to {sums.min():g} to {sums.max():g}; they must "
+            "be class probabilities, not negative and with the sum 1. Logits want a softmax first."
+        )
+
+
+def posterior_arrays(
+    mean: ArrayLike, logvar: ArrayLike, probs: ArrayLike, prior: GaussianMixture
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The parameters of posteriors, (N, K, d) twice and (N, K), as float32 arrays.
+
+    Raises:
+        ValueError: If the shapes do not fit each other and the prior, there is no example, or the numbers are not
+            finite or the rows of `probs` no probabilities.
+    """
+    mean, logvar, probs = (np.asarray(array, dtype="float32") for array in (mean, logvar, probs))
+    expected = (len(probs), *prior.means.shape) if probs.ndim and len(probs) else None
+    if not mean.shape == logvar.shape == expected or probs.shape != expected[:2]:
+        raise ValueError(
+            f"`mean`, `logvar` and `probs` have shapes {mean.shape}, {logvar.shape} and {probs.shape}; with this prior "
+            f"they must be (examples, {prior.num_classes}, {prior.latent_dim}) twice and "
+            f"(examples, {prior.num_classes})."
+        )
+    if not (np.isfinite(mean).all() and np.isfinite(logvar).all()):
+        raise ValueError("`mean` and `logvar` must hold finite numbers only: has training diverged?")
+    check_probabilities("`probs` holds", probs)
+    return mean, logvar, probs
+
+
+def own_components(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture) -> tuple[np.ndarray, np.ndarray]:
+    """The log-variances (N, d) of each image in the component of its own class, and the labels as integers.
+
+    Raises:
+        ValueError: If the shapes do not fit each other and the prior, or a label is out of range.
+    """
+    logvar = np.asarray(logvar)
+    if logvar.ndim != 3 or logvar.size == 0 or logvar.shape[1:] != prior.means.shape:
+        raise ValueError(
+            f"`logvar` has shape {logvar.shape}; with this prior it must be (examples, {prior.num_classes}, "
+            f"{prior.latent_dim})."
+        )
+    labels = check_labels(labels, len(logvar), prior.num_classes)
+    return logvar[np.arange(len(labels)), labels], labels
 
 
 def encode_batches(model: keras.Model, images: ArrayLike, batch_size: int = 500) -> np.ndarray:

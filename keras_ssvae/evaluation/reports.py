@@ -10,15 +10,15 @@ from numpy.typing import ArrayLike
 
 from keras_ssvae.distributions import mixture_kl
 from keras_ssvae.evaluation.figures import activated, v_nat
-from keras_ssvae.evaluation.information import KLDecomposition, kl_decomposition, kl_gaussian_bounds
-from keras_ssvae.evaluation.inputs import as_float32, decode_batches, labeled_batches
+from keras_ssvae.evaluation.information import KLDecomposition, decompose, kl_gaussian_bounds
+from keras_ssvae.evaluation.inputs import as_float32, decode_batches, labeled_batches, posterior_arrays
 from keras_ssvae.evaluation.ssim import WINDOW_SIZE, negative_ssim
 from keras_ssvae.losses import reconstruction
 from keras_ssvae.training import inference
 
 # The single numbers of a report; all else are lists by class.
-FIGURES = ("error_percent", "kl_categorical", "kl_gaussian", "reconstruction", "kl_divergence")
-FIGURES += ("kl_gaussian_lower_bound", "kl_gaussian_upper_bound", *KLDecomposition._fields, "negative_ssim")
+NUMBERS = ("error_percent", "kl_categorical", "kl_gaussian", "reconstruction", "kl_divergence")
+NUMBERS += ("kl_gaussian_lower_bound", "kl_gaussian_upper_bound", *KLDecomposition._fields, "negative_ssim")
 GRID_31 = np.stack(np.meshgrid(np.arange(-15.0, 16.0), np.arange(-15.0, 16.0)), axis=-1).reshape(-1, 2)
 
 
@@ -43,8 +43,8 @@ def report(
         * `error_percent`: equation (25).
         * `kl_divergence` = `kl_categorical` + `kl_gaussian`: equation (23), nats.
         * `kl_gaussian_lower_bound`, `kl_gaussian_upper_bound`: Theorem 1, nats; None if a class has no image.
-        * `information_xy`, `kl_y`, `information_xz`, `kl_z`, `standard_error`: the parts of the KL-divergence in
-          equation (22), nats, and the standard error of the last two; see `KLDecomposition`.
+        * `information_xy`, `kl_y`, `information_xz`, `kl_z`: the parts of the KL-divergence in equation (22), nats;
+          with `information_xz_standard_error` and `information_xz_ceiling`, see `KLDecomposition`.
         * `reconstruction`: half the squared error summed over pixels, in nats times beta.
         * `negative_ssim`: equation (24), of the decoded grid -15, -14, ..., 15; None where the latent space is not a
           plane or the images are smaller than 11 x 11.
@@ -75,6 +75,7 @@ def report(
         for name, values in collected.items():
             values.append(outputs[name])
     mean, logvar, probs, squared, labels = map(np.concatenate, collected.values())
+    mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)
 
     terms = mixture_kl(probs, mean, logvar, prior.means, prior.variances)
     per_example = {
@@ -87,7 +88,7 @@ def report(
     seen = np.isin(np.arange(prior.num_classes), labels)
     bounds = kl_gaussian_bounds(logvar, labels, prior) if seen.all() else (None, None)
     figures |= dict(zip(("kl_gaussian_lower_bound", "kl_gaussian_upper_bound"), bounds, strict=True))
-    figures |= kl_decomposition(mean, logvar, probs, prior)._asdict()
+    figures |= decompose(figures["kl_divergence"], mean, logvar, probs, prior)._asdict()
     figures["negative_ssim"] = None
     if prior.latent_dim == 2 and min(image_shape[:2]) >= WINDOW_SIZE:
         figures["negative_ssim"] = negative_ssim(decode_batches(model, GRID_31, batch_size))

@@ -380,7 +380,8 @@ class EXoN(SemiSupervisedVAE):
             delta: A coordinate is active where the image's own V-nat is above this many nats.
 
         Returns:
-            One `Explanation` for each image, whose attributes say more; `plots.explanation` draws it.
+            One `Explanation` for each image, whose attributes say more; `plots.explanation` draws it. It holds two
+            decoded images for each active coordinate: of many images explain some at a time.
 
         Raises:
             ValueError: If the images are not as described, or `delta` is not finite.

@@ -28,8 +28,9 @@ class Explanation:
         component: The most probable one, in which the image falls.
         z: The posterior mean mu_k(x), shape (d,): what `encode` gives.
         offsets: (z - m_k) / s_k, shape (d,): how far z lies from the component's centre, in prior standard deviations.
-        distance: The Euclidean norm of `offsets`, the Mahalanobis distance from the centre. What is drawn from the
-            component itself lies about sqrt(d) away.
+        distance: The Euclidean norm of `offsets`, the Mahalanobis distance from the centre.
+        usual_distance: What it is on average (root mean square) for images that fill the component as the prior does,
+            with posteriors as wide as this one: the root of sum_j (1 - sigma_kj^2(x) / s_kj^2).
         v_nat: log(s_kj^2 / sigma_kj^2(x)) of each coordinate j in nats, shape (d,): how much narrower than the prior
             the posterior is. It is the V-nat of Section 3.4, whose mean over a class's images is here over this one.
         delta: The V-nat above which a coordinate counts as active.
@@ -55,6 +56,7 @@ class Explanation:
     z: np.ndarray
     offsets: np.ndarray
     distance: float
+    usual_distance: float
     v_nat: np.ndarray
     delta: float
     active: np.ndarray
@@ -63,14 +65,14 @@ class Explanation:
     reconstruction: np.ndarray
 
     def sentence(self, class_names: Sequence[str] | None = None) -> str:
-        """Where the image falls, in words: with few offsets themselves, else with the usual distance."""
+        """Where the image falls, in words: with the offsets where they are few, else with the usual distance."""
         k, d = self.component, len(self.z)
         named = class_names is not None and class_names[k] != str(k)
         name = f"component {k} ({class_names[k]})" if named else f"component {k}"
         if d <= _MOST_OFFSETS_IN_A_SENTENCE:
             detail = ", ".join(f"{offset:+.1f}" for offset in self.offsets)
         else:
-            detail = f"draws of the prior: about {math.sqrt(d):.1f}"
+            detail = f"usual: {self.usual_distance:.1f}"
         return f"The image falls in {name}, {self.distance:.1f} prior standard deviations from its centre ({detail})."
 
 
@@ -121,6 +123,7 @@ def _explain_batch(model, images, delta):
             z=z[i],
             offsets=offsets[i],
             distance=float(np.linalg.norm(offsets[i])),
+            usual_distance=float(np.sqrt(np.maximum(0.0, 1.0 - np.exp(-v_nat[i])).sum())),
             v_nat=v_nat[i],
             delta=delta,
             active=active[i],

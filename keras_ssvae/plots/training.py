@@ -88,18 +88,20 @@ def errors(errors: Mapping[str, Mapping[float, Sequence[float]]], x: str = "labe
         raise ValueError(f"`errors` is {errors!r}; every line needs a number of labels, and at least one error there.")
     figure = Figure(figsize=(5.4, 3.8), layout="constrained")
     ax = _drawing.plain_axes(figure.add_subplot(), title)
-    ax.set(xlabel=x, ylabel="%", xscale="log")
+    ticks = sorted({number for line in errors.values() for number in line})
+    ax.set(xlabel=x, ylabel="error, %", xscale="log", xlim=(ticks[0] / 1.2, ticks[-1] * 1.2))
     ax.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    lowest = np.inf
     for k, (name, line) in enumerate(errors.items()):
         numbers = sorted(line)
-        means = [np.mean(line[number]) for number in numbers]
-        spread = [np.std(line[number], ddof=1) if len(line[number]) > 1 else 0.0 for number in numbers]
+        means = np.array([np.mean(line[number]) for number in numbers])
+        spread = np.array([np.std(line[number], ddof=1) if len(line[number]) > 1 else 0.0 for number in numbers])
         style = {"color": _drawing.colour(k), "linewidth": 1.8, "marker": "o", "markersize": 4, "capsize": 3}
         ax.errorbar(numbers, means, spread, label=name, **style)
-    ticks = sorted({number for line in errors.values() for number in line})
+        lowest = min(lowest, (means - spread).min())
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.xaxis.set_minor_locator(ticker.NullLocator())
-    if min(min(each) for line in errors.values() for each in line.values()) > 0:
+    if lowest > 0:
         _drawing.log_scale(ax)
     ax.legend(frameon=False, labelcolor="linecolor", handlelength=1.2)
     return figure

@@ -28,6 +28,8 @@ def from_layout(
 ) -> GaussianMixture:
     """Places the classes where a dictionary, or a JSON file, says: a latent space of your own.
 
+    `plots.prior` draws it, from two dimensions on.
+
     Args:
         layout: Label -> position, a list of d numbers, or label -> `{"mean": position, "variance": number or list of
             d}`, for any number of labels and any d; or the path of a JSON file that holds such an object.

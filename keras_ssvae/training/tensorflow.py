@@ -31,15 +31,16 @@ _inference = weakref.WeakKeyDictionary()
 
 
 def inference(model: keras.Model) -> Callable[[np.ndarray | tf.Tensor], Any]:
-    """`x -> model(x, training=False)`, compiled once for each model.
+    """`x -> model(x, training=False)`, compiled once for a model, and again when its variables are others.
 
     Under a strategy every replica would answer for all rows of `model.predict_on_batch`.
     """
-    if model not in _inference:
+    variables = [id(variable) for variable in model.variables]  # quantisation replaces them
+    if model not in _inference or _inference[model][0] != variables:
         # The function must not keep the model, whose entry goes when nobody else has it.
         reference = weakref.ref(model)
-        _inference[model] = tf.function(lambda x: reference()(x, training=False), autograph=False)
-    return _inference[model]
+        _inference[model] = variables, tf.function(lambda x: reference()(x, training=False), autograph=False)
+    return _inference[model][1]
 
 
 def gradient_step(model: keras.Model, losses: Callable[[], dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from keras_ssvae.evaluation import activated, classification_error, kl_divergence, mean_change, v_nat
+from keras_ssvae.evaluation import activated, changes, classification_error, kl_divergence, v_nat
 from keras_ssvae.priors import GaussianMixture, circle
 
 
@@ -127,16 +127,23 @@ def test_shapes_that_do_not_fit_the_prior_are_refused(shapes):
         kl_divergence(*(np.ones(shape) for shape in shapes), circle())
 
 
-def test_the_mean_change_is_the_mean_over_neighbours_of_the_root_mean_square():
+def test_changes_are_root_mean_squares_of_neighbours_differences():
     images = np.zeros((3, 2, 2, 1))
     images[1, 0, 0] = 2.0  # one of four pixels: root mean square 1
-    images[2] = [[[3.0], [1.0]], [[1.0], [1.0]]]  # all pixels by 1
-    assert mean_change(images) == pytest.approx(1.0)
-    images[2] = images[1]
-    assert mean_change(images) == pytest.approx(0.5)
+    images[2] = images[1] + 0.5
+    np.testing.assert_allclose(changes(images), [1.0, 0.5])
+
+
+def test_a_jump_and_an_even_way_have_the_same_mean_but_not_the_same_square():
+    jump, even = (
+        np.broadcast_to(np.reshape(way, (11, 1, 1, 1)), (11, 2, 2, 1))
+        for way in ([0] * 5 + [1] * 6, np.linspace(0, 1, 11))
+    )
+    assert changes(jump).mean() == pytest.approx(changes(even).mean())
+    assert np.square(changes(jump)).mean() == pytest.approx(10 * np.square(changes(even)).mean())
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4, 1), (3, 4, 4), (3, 0, 4, 1)])
 def test_a_change_needs_two_images(shape):
     with pytest.raises(ValueError, match=re.escape(f"`images` has shape {shape}; it must be at least 2 images")):
-        mean_change(np.zeros(shape))
+        changes(np.zeros(shape))

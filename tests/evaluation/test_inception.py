@@ -126,7 +126,7 @@ def logits_of(images):
 @pytest.mark.parametrize(
     ("classifier", "message"),
     [
-        (lambda: logits_of(keras.Input((4, 4, 3))), "If they are logits, end the classifier with a softmax"),
+        (lambda: logits_of(keras.Input((4, 4, 3))), "Logits want a softmax first"),
         (lambda: brightness_classifier((4, 4, 5)), "takes images of 5 channels, but `images` have 3"),
         (lambda: brightness_classifier((48,)), "takes (None, 48); it must have one input, images"),
         (lambda: "no/such.keras", "`classifier` is 'no/such.keras', but there is no such file"),

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
+from scipy.special import logsumexp
 from scipy.stats import norm
 
 from keras_ssvae.evaluation import kl_decomposition, kl_divergence, kl_gaussian_bounds
@@ -71,7 +72,7 @@ def test_equal_posteriors_tell_nothing_and_all_is_distance_from_the_prior():
     parts = kl_decomposition(mean, logvar, probs, prior)
     assert parts.information_xy == parts.kl_y == 0.0
     assert parts.information_xz == pytest.approx(0.0, abs=1e-12)
-    assert parts.standard_error == pytest.approx(0.0, abs=1e-12)
+    assert parts.information_xz_standard_error == pytest.approx(0.0, abs=1e-12)
     assert parts.kl_z == pytest.approx((1 + 4 + 2 * 0.5 - 2 - 2 * np.log(0.5)) / 2, rel=1e-6)
 
 
@@ -79,6 +80,41 @@ def test_posteriors_that_are_far_apart_tell_which_image_it_is():
     mean, logvar, probs, prior = one_class(np.arange(40.0)[:, None] * 10, 0.01)
     parts = kl_decomposition(mean, logvar, probs, prior)
     assert parts.information_xz == pytest.approx(np.log(40), rel=1e-9)
+
+
+def test_the_standard_error_is_the_deviation_of_the_estimates():
+    mean, logvar, probs, prior = one_class([[-1.0], [1.0]], [[0.5], [2.0]])
+    parts = [kl_decomposition(mean, logvar, probs, prior, draws=400, seed=seed) for seed in range(100)]
+    deviation = np.std([each.information_xz for each in parts], ddof=1)
+    errors = [each.information_xz_standard_error for each in parts]
+    assert np.mean(errors) == pytest.approx(deviation, rel=0.25)
+
+
+def test_the_ceiling_is_the_entropy_of_an_image_of_known_class():
+    mean, logvar, probs, prior = one_class(np.arange(40.0)[:, None] * 10, 0.01)
+    assert kl_decomposition(mean, logvar, probs, prior).information_xz_ceiling == pytest.approx(np.log(40))
+    prior, probs = GaussianMixture(np.zeros((2, 1)), 1.0), np.repeat(np.eye(2), 20, axis=0)
+    parts = kl_decomposition(np.repeat(mean, 2, axis=1), np.repeat(logvar, 2, axis=1), probs, prior)
+    assert parts.information_xz_ceiling == pytest.approx(np.log(20))
+    assert parts.information_xz == pytest.approx(np.log(20))
+
+
+def test_narrow_posteriors_far_from_the_origin_keep_their_digits():
+    """Against squares that are not multiplied out."""
+    rng = np.random.default_rng(1)
+    d, sigma = 64, np.exp(-6.0)
+    mean = (1e3 + 0.2 * sigma * rng.normal(size=(30, d))).astype("float32").astype("float64")
+    arguments = one_class(mean, np.full(mean.shape, sigma**2))
+    (parts, draws) = kl_decomposition(*arguments, draws=500, seed=2), np.random.default_rng(2)
+    images = draws.integers(30, size=500)
+    draws.random((500, 1))
+    noise = draws.standard_normal((500, d))
+    z = mean[images] + sigma * noise
+    squares = np.square((z[:, None] - mean) / sigma).sum(axis=-1)
+    mixture = logsumexp(-0.5 * squares, axis=1) - np.log(30)
+    expected = (-0.5 * np.square(noise).sum(axis=1) - mixture).mean()
+    assert parts.information_xz == pytest.approx(expected, abs=1e-3)
+    assert 1.0 < expected < 3.3
 
 
 def test_two_overlapping_posteriors_give_the_integral():
@@ -90,8 +126,8 @@ def test_two_overlapping_posteriors_give_the_integral():
 
     expected = quad(information, -15, 15)[0]
     parts = kl_decomposition(mean, logvar, probs, prior, draws=200_000)
-    assert parts.standard_error < 2e-3
-    assert parts.information_xz == pytest.approx(expected, abs=4 * parts.standard_error)
+    assert parts.information_xz_standard_error < 2e-3
+    assert parts.information_xz == pytest.approx(expected, abs=4 * parts.information_xz_standard_error)
 
 
 def test_a_gaussian_channel_has_its_capacity():
@@ -99,8 +135,8 @@ def test_a_gaussian_channel_has_its_capacity():
     quantiles = norm.ppf((np.arange(2000) + 0.5) / 2000)
     mean, logvar, probs, prior = one_class(np.sqrt(0.75) * quantiles[:, None], 0.25)
     parts = kl_decomposition(mean, logvar, probs, prior)
-    assert parts.information_xz == pytest.approx(np.log(4) / 2, abs=4 * parts.standard_error + 1e-3)
-    assert parts.kl_z == pytest.approx(0.0, abs=4 * parts.standard_error + 1e-3)
+    assert parts.information_xz == pytest.approx(np.log(4) / 2, abs=4 * parts.information_xz_standard_error + 1e-3)
+    assert parts.kl_z == pytest.approx(0.0, abs=4 * parts.information_xz_standard_error + 1e-3)
 
 
 def test_the_classes_are_weighted_by_the_probabilities_of_their_images():
@@ -112,7 +148,7 @@ def test_the_classes_are_weighted_by_the_probabilities_of_their_images():
     joint = probs / 2
     marginal = joint.sum(axis=0)
     entropy = -(joint[:, 1] / marginal[1] * np.log(joint[:, 1] / marginal[1])).sum()
-    assert parts.information_xz == pytest.approx(marginal[1] * entropy, abs=4 * parts.standard_error)
+    assert parts.information_xz == pytest.approx(marginal[1] * entropy, abs=4 * parts.information_xz_standard_error)
     assert parts.information_xy == pytest.approx((joint * np.log(probs / marginal)).sum(), rel=1e-6)
     assert parts.kl_y == pytest.approx((marginal * np.log(2 * marginal)).sum(), rel=1e-6)
 
@@ -126,7 +162,7 @@ def test_the_parts_add_up_to_the_divergence_and_none_is_negative(seed):
     parts = kl_decomposition(mean, logvar, probs, prior, draws=2000, seed=seed)
     assert sum(parts[:4]) == pytest.approx(kl_divergence(mean, logvar, probs, prior), rel=1e-6)
     assert min(parts[:2]) >= 0
-    assert min(parts[2:4]) >= -4 * parts.standard_error
+    assert min(parts[2:4]) >= -4 * parts.information_xz_standard_error
 
 
 def test_the_estimate_is_that_of_mixtures_of_gaussians(tfd):
@@ -142,7 +178,7 @@ def test_the_estimate_is_that_of_mixtures_of_gaussians(tfd):
         own = tfd.MultivariateNormalDiag(prior.means[k].astype("float64"), np.sqrt(prior.variances[k], dtype="float64"))
         of_classes.append(np.mean(mixture.log_prob(z) - own.log_prob(z)))
     parts = kl_decomposition(mean, logvar, probs, prior, draws=100_000)
-    assert parts.kl_z == pytest.approx(probs.mean(axis=0) @ of_classes, abs=6 * parts.standard_error)
+    assert parts.kl_z == pytest.approx(probs.mean(axis=0) @ of_classes, abs=6 * parts.information_xz_standard_error)
 
 
 def test_the_same_seed_gives_the_same_figures_and_blocks_do_not_matter(monkeypatch):
@@ -157,17 +193,20 @@ def test_the_same_seed_gives_the_same_figures_and_blocks_do_not_matter(monkeypat
 
 
 @pytest.mark.parametrize(
-    ("shapes", "draws", "message"),
+    ("changed", "message"),
     [
+        ({"probs": np.ones((5, 2)) / 2}, "`probs` have shapes (5, 3, 2), (5, 3, 2) and (5, 2)"),
+        (dict.fromkeys(("mean", "logvar", "probs"), np.ones((0, 3, 2))), "have shapes (0, 3, 2)"),
+        ({"draws": 1}, "`draws` is 1; it must be at least 2"),
+        ({"probs": np.ones((5, 3))}, "`probs` holds numbers from 1 to 1 that sum to 3 to 3"),
         (
-            ((5, 3, 2), (5, 3, 2), (5, 2)),
-            100,
-            "`probs` have shapes (5, 3, 2), (5, 3, 2) and (5, 2)",
+            {"mean": np.full((5, 3, 2), np.nan)},
+            "`mean` and `logvar` must hold finite numbers only",
         ),
-        (((0, 3, 2), (0, 3, 2), (0, 3)), 100, "have shapes (0, 3, 2)"),
-        (((5, 3, 2), (5, 3, 2), (5, 3)), 1, "`draws` is 1; it must be at least 2"),
+        ({"probs": np.full((5, 3), np.nan)}, "`probs` holds numbers from nan to nan"),
     ],
 )
-def test_wrong_arguments_are_refused_in_a_sentence(shapes, draws, message):
+def test_wrong_arguments_are_refused_in_a_sentence(changed, message):
+    arguments = {"mean": np.ones((5, 3, 2)), "logvar": np.ones((5, 3, 2)), "probs": np.ones((5, 3)) / 3}
     with pytest.raises(ValueError, match=re.escape(message)):
-        kl_decomposition(*(np.ones(shape) for shape in shapes), circle(3), draws=draws)
+        kl_decomposition(**{**arguments, "prior": circle(3), **changed})

@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 
@@ -88,33 +89,53 @@ def test_bytes_and_scaled_floats_give_the_same_report():
 
 def test_batches_give_the_same_report_as_arrays():
     model = Fake(circle(3))
-    images, labels = flat_images([0.5, -0.5, 1.0]), np.array([2, 0, 1])
-    batches = [(ops.convert_to_tensor(images[:2]), labels[:2]), (images[2:], labels[2:])]
-    assert report(model, batches, batch_size=2) == report(model, images, labels, batch_size=2)
+    images, labels = flat_images([5, 200, 255]).astype("uint8"), np.array([2, 0, 1])
+    batches = [(ops.convert_to_tensor(images[:2]), labels[:2]), (images[2:], ops.convert_to_tensor(labels[2:]))]
+    expected = report(model, images, labels, batch_size=2)
+    assert report(model, batches, batch_size=2) == expected
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        assert report(model, tf.data.Dataset.from_tensor_slices((images, labels)).batch(2), batch_size=2) == expected
+    with pytest.raises(ValueError, match="`images` are floats from 0 to 9"):
+        report(model, [batches[0], (9.0 * flat_images([0, 1]), labels[:2])])
 
 
-def test_the_callback_reports_every_second_epoch_and_logs_its_single_numbers(tmp_path):
+def test_the_callback_reports_every_second_epoch_of_a_fit_and_logs_its_single_numbers(tmp_path):
     images, labels = flat_images([0.5, -0.5, 1.0]), np.array([2, 0, 1])
-    callback = callbacks.Report(images, labels, every=2, directory=tmp_path / "reports")
+    callback = callbacks.Report(images, labels, every=2, prefix="x_", directory=tmp_path / "reports")
     model = Fake(circle(3))
-    callback.set_model(model)
-    callback.on_epoch_end(0, first := {"loss": 1.0})
-    callback.on_epoch_end(1, second := {"loss": 1.0})
+    model.compile(loss={"reconstruction": "mse"})
+    log = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
+    history = model.fit(images, {"reconstruction": images}, epochs=2, verbose=0, callbacks=[callback, log]).history
     figures = report(model, images, labels)
     assert callback.reports == {2: figures}
     assert json.loads((tmp_path / "reports/epoch_0002_report.json").read_text()) == figures
-    assert first.keys() == second.keys()
-    assert np.isnan([value for name, value in first.items() if name != "loss"]).all()
-    single = {f"test_{name}": value for name, value in figures.items() if not isinstance(value, list)}
-    assert second == {"loss": 1.0, **single}
+    single = {name: value for name, value in figures.items() if not isinstance(value, list)}
+    assert {name for name in history if name.startswith("x_")} == {f"x_{name}" for name in single}
+    for name, value in single.items():
+        first, second = history[f"x_{name}"]
+        assert np.isnan(first)
+        assert second == value
+    with open(tmp_path / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[1]["x_error_percent"]) == figures["error_percent"]
 
 
 def test_the_callback_says_at_once_what_does_not_fit():
     images, labels = flat_images([0.5, -0.5]), np.array([2, 3])
     with pytest.raises(ValueError, match="`every` is 0; it must be at least 1 epoch"):
         callbacks.Report(images, labels, every=0)
+
+    def begin(images, labels):
+        callback = callbacks.Report(images, labels)
+        callback.set_model(Fake(circle(3)))
+        callback.on_train_begin()
+
     with pytest.raises(ValueError, match="`labels` run from 2 to 3"):
-        callbacks.Report(images, labels).set_model(Fake(circle(3)))
+        begin(images, labels)
+    with pytest.raises(ValueError, match="`images` are floats from 127"):
+        begin(255.0 * images[:1], labels[:1])
     with pytest.raises(ValueError, match="`Report` needs a model with a `prior`, but Sequential has none"):
         callbacks.Report(images, labels).set_model(keras.Sequential())
 

@@ -47,7 +47,7 @@ def test_a_run_goes_on_with_the_same_layout_only(small, call, refused, layout):
     call(*args, *layout(), train=lambda run: None)
     assert call(*args, *layout(), "--resume", train=lambda run: None).code == 0
     other = layout({"3": [0, 50]})
-    refused(*args, *other, "--resume", match="layout was 'mine.json .* and is 'mine.json .*Resume with the same")
+    refused(*args, *other, "--resume", match="layout was 'mine.json .* and is 'mine.json .*Take the same settings")
     refused(*args, "--resume", match="layout was 'mine.json .* and is None")
 
 
@@ -93,4 +93,4 @@ def test_the_prior_is_drawn_before_the_training(small, call, layout, modules):
 
     assert call(*small.args, flag, file, train=train).code == 0
     assert "prior.png" in figures["before"]
-    assert figures["after"] == ["prior", "latent", "interpolation"]
+    assert figures["after"] == ["latent", "interpolation"]

@@ -6,6 +6,7 @@ But for a slow test they are given runs that train nothing, and only write what 
 import csv
 import json
 import re
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -14,96 +15,147 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-SMALL = ("--dataset", "digits", "--epochs", "1", "--steps-per-epoch", "2", "--batch-size", "12")
-SMALL = (*SMALL, "--labeled-batch-size", "6")
+SMALL = ("--dataset", "mnist", "--data-dir", "data", "--validation", "0", "--epochs", "1", "--steps-per-epoch", "2")
+SMALL = (*SMALL, "--batch-size", "12", "--labeled-batch-size", "6")
+
+
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory):
+    """As `mnist.npz`: 200 training and 40 test images, striped, whose class is how wide the stripes are."""
+    rng, arrays = np.random.default_rng(0), {}
+    for part, size in (("train", 200), ("test", 40)):
+        labels = np.arange(size) % 10
+        images = rng.integers(0, 60, (size, 28, 28))
+        for image, label in zip(images, labels, strict=True):
+            image[np.arange(28) // (label + 1) % 2 == 0] += 190
+        arrays |= {f"x_{part}": images.astype("uint8"), f"y_{part}": labels}
+    folder = tmp_path_factory.mktemp("data")
+    np.savez(folder / "mnist.npz", **arrays)
+    return folder
+
+
+class Call:
+    """Calls a table in this process; a run trains nothing, unless it is in earnest, and then has its own process."""
+
+    def __init__(self, modules_of, patch, capsys, folder):
+        self.modules_of, self.patch, self.capsys, self.folder = modules_of, patch, capsys, folder
+        self.interrupt_at = None  # the run that Ctrl-C hits
+
+    def pretend(self, run):
+        self.trained.append(run.output_dir.name)
+        if self.interrupt_at == len(self.trained):
+            raise KeyboardInterrupt
+        run.model.save(run.output_dir / "model.keras")
+        figures = {"test_error_percent": 3.0 + run.settings["seed"], "kl_divergence": 9.0, "negative_ssim": 0.4}
+        metrics = {**figures, "information_xz": 1.5, "kl_z": 0.25, "settings": run.settings}
+        (run.output_dir / "metrics.json").write_text(json.dumps(metrics))
+
+    def __call__(self, script, *args, in_earnest=False):
+        self.trained = []
+        with self.modules_of(script) as modules:
+            table = modules.script.sweep
+            argv = [modules.script.__file__, *map(str, args)]
+
+            def launch(command, environment):
+                assert command[: len(argv) + 1] == [sys.executable, *argv]
+                self.patch.setattr(sys, "argv", command[1:])
+                try:
+                    table.main(modules.script.SWEEP)
+                except SystemExit as end:
+                    # Ctrl-C reaches both processes.
+                    raise KeyboardInterrupt if end.code == 130 else end from None
+                finally:
+                    self.patch.setattr(sys, "argv", argv)
+
+            self.patch.chdir(self.folder)
+            self.patch.setattr(sys, "argv", argv)
+            if not in_earnest:
+                self.patch.setattr(table, "launch", launch)
+                self.patch.setattr(table, "train", self.pretend)
+            code, message = 0, ""
+            try:
+                table.main(modules.script.SWEEP)
+            except SystemExit as end:
+                code, message = (1, f"{end.code}\n") if isinstance(end.code, str) else (end.code, "")
+        printed = self.capsys.readouterr()
+        return SimpleNamespace(code=code, out=printed.out, err=printed.err + message, trained=self.trained)
 
 
 @pytest.fixture
-def call(modules_of, monkeypatch, capsys, tmp_path):
-    """Calls a table in this process with runs that train nothing; the fixture's attributes say how they behave."""
-
-    def pretend(run):
-        call.trained.append(run.output_dir.name)
-        if call.interrupt_at == len(call.trained):
-            raise KeyboardInterrupt
-        run.model.save(run.output_dir / "model.keras")
-        figures = {"test_error_percent": 3.0, "kl_divergence": 9.0, "negative_ssim": 0.4, "information_xz": 1.5}
-        metrics = {**figures, "kl_z": 0.25, "settings": run.settings}
-        metrics["test_error_percent"] += run.settings["seed"]
-        (run.output_dir / "metrics.json").write_text(json.dumps(metrics))
-
-    def call(script, *args, in_earnest=False):
-        call.trained = []
-        monkeypatch.chdir(tmp_path)
-        with modules_of(script) as modules:
-            monkeypatch.setattr(sys, "argv", [modules.script.__file__, *map(str, args)])
-            if not in_earnest:
-                monkeypatch.setattr(modules.runner, "train", pretend)
-            code, message = 0, ""
-            try:
-                modules.script.sweep.main(modules.script.SWEEP)
-            except SystemExit as end:
-                code, message = (1, f"{end.code}\n") if isinstance(end.code, str) else (end.code, "")
-        printed = capsys.readouterr()
-        return SimpleNamespace(code=code, out=printed.out, err=printed.err + message, trained=call.trained)
-
-    call.interrupt_at = None
-    return call
+def call(modules_of, monkeypatch, capsys, tmp_path, mnist):
+    for name in ("XLA_PYTHON_CLIENT_PREALLOCATE", "TF_FORCE_GPU_ALLOW_GROWTH"):
+        monkeypatch.setenv(name, "false")  # the scripts set them
+    (tmp_path / "data").symlink_to(mnist)
+    handler = signal.getsignal(signal.SIGINT)  # which an interrupted script sets
+    yield Call(modules_of, monkeypatch, capsys, tmp_path)
+    signal.signal(signal.SIGINT, handler)
 
 
 def table(folder):
     with open(folder / "table.csv") as file:
-        rows = list(csv.DictReader(file))
-    return rows
+        return list(csv.DictReader(file))
 
 
 def test_the_table_of_betas_has_the_published_figures_beside_ours(call, tmp_path):
-    result = call("mnist_beta", *SMALL, "--betas", "0.25", "7", "--seeds", "1", "3")
+    result = call("mnist_beta", *SMALL, "--beta", "0.25", "7", "--seed", "1", "3")
     assert (result.code, result.err) == (0, "")
-    names = [f"exon_digits_100_beta{beta}_seed{seed}" for beta in ("0.25", "7") for seed in (1, 3)]
+    names = [f"exon_mnist_100_beta{beta}_seed{seed}" for beta in ("0.25", "7") for seed in (1, 3)]
     assert result.trained == names
-    assert "Run 4 of 4: --beta=7.0 --seed=3" in result.out
-    paper, ours = table(tmp_path / "runs/mnist_beta")
-    assert paper["beta"] == "0.25"
-    assert paper["runs"] == "2"
-    assert (paper["error %"], paper["error %, published"]) == ("5.00 (1.41)", "3.23")
-    assert (paper["KL-divergence"], paper["KL-divergence, published"]) == ("9.000 (0.000)", "9.654")
-    assert (paper["negative SSIM"], paper["negative SSIM, published"]) == ("0.400 (0.000)", "0.438")
-    assert (ours["beta"], ours["error %, published"]) == ("7", "")
-    markdown = (tmp_path / "runs/mnist_beta/table.md").read_text()
+    assert "Run 4 of 4: beta 7, seed 3" in result.out
+    folder = tmp_path / "runs/mnist_beta_mnist"
+    paper, ours = table(folder)
+    published = "published (100 epochs)"
+    assert (paper["beta"], paper["runs"]) == ("0.25", "2")
+    assert [paper[f"error %{name}"] for name in ("", ", deviation", f", {published}")] == ["5.00", "1.41", "3.23"]
+    assert (paper["KL-divergence"], paper[f"KL-divergence, {published}"]) == ("9.000", "9.654")
+    assert (paper["negative SSIM"], paper[f"negative SSIM, {published}"]) == ("0.400", "0.438")
+    assert (ours["beta"], ours["error %"], ours[f"error %, {published}"]) == ("7", "5.00", "")
+    markdown = (folder / "table.md").read_text()
     assert markdown in result.out
-    assert [len(line.split("|")) for line in markdown.splitlines()] == [len(paper) + 2] * 4
-    height, width, _ = imread(tmp_path / "runs/mnist_beta/figure_2.png").shape
+    assert markdown.startswith("mnist, 1 of 100 epochs, each of 2 steps; mean (standard deviation) over the runs.\n\n|")
+    assert "| 0.25 | 2 | 0.400 (0.000) | 0.438 | 9.000 (0.000) | 9.654 | 5.00 (1.41) | 3.23 |" in markdown
+    height, width, _ = imread(folder / "figure_2.png").shape
     assert height > 900
     assert width > 900
 
 
+def test_other_labels_have_no_published_figures_and_one_run_no_deviation(call, tmp_path):
+    result = call("mnist_beta", *SMALL, "--beta", "0.25", "--labels", "50", "--output-dir", "mine")
+    assert (result.code, result.err) == (0, "")
+    (row,) = table(tmp_path / "mine")
+    assert {name: value for name, value in row.items() if "published" in name or "deviation" in name} == dict.fromkeys(
+        (name for name in row if "published" in name or "deviation" in name), ""
+    )
+
+
 def test_finished_runs_are_kept_and_an_interrupted_table_goes_on(call, tmp_path):
-    args = ("mnist_beta", *SMALL, "--betas", "0.25", "7")
+    args = ("mnist_beta", *SMALL, "--beta", "0.25", "7")
     call.interrupt_at = 2
     stopped = call(*args)
     assert stopped.code == 130
-    assert "mnist_beta.py --dataset digits" in stopped.err
+    assert stopped.err.count("To go on") == 1
+    assert "mnist_beta.py --dataset mnist" in stopped.err
     assert "--resume" not in stopped.err
-    assert not (tmp_path / "runs/mnist_beta").exists()
+    assert "--only" not in stopped.err
+    folder = tmp_path / "runs/mnist_beta_mnist"
+    assert not folder.exists()
     call.interrupt_at = None
     result = call(*args)
-    assert result.trained == ["exon_digits_100_beta7_seed1"]
-    assert "Finished before: runs/exon_digits_100_beta0.25_seed1" in result.out
-    before = (tmp_path / "runs/mnist_beta/table.csv").read_bytes()
+    assert result.trained == ["exon_mnist_100_beta7_seed1"]
+    assert "Finished before: runs/exon_mnist_100_beta0.25_seed1" in result.out
+    before = (folder / "table.csv").read_bytes()
     assert call(*args).trained == []
-    assert (tmp_path / "runs/mnist_beta/table.csv").read_bytes() == before
+    assert (folder / "table.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("args", "match"),
     [
-        (["--betas", "1", "0"], r"--beta is 0\.0.*above 0"),
-        (["--betas", "1", "1.0"], "--betas is 1.0 1.0; no value may stand there twice"),
-        (["--beta", "1"], "--beta is what mnist_beta.py varies: give --betas, with one value or more"),
-        (["--export-dir=x"], "mnist_beta.py has no --export-dir"),
+        (["--beta", "1", "0"], r"--beta is 0\.0.*above 0"),
+        (["--beta", "1", "1.0"], r"--beta 1\.0 1\.0 --seed 1 names runs/exon_mnist_100_beta1_seed1 twice"),
         (["--labels", "105"], "--labels is 105.*multiple of the number of classes"),
-        (["--seeds", "1", "-1"], "--seed is -1.*at least 0"),
+        (["--seed", "1", "-1"], "--seed is -1.*at least 0"),
+        (["--output-dir", "data/mnist.npz"], "--output-dir data/mnist.npz cannot be written"),
     ],
 )
 def test_a_mistake_is_a_sentence_before_the_first_run(call, tmp_path, args, match):
@@ -111,66 +163,108 @@ def test_a_mistake_is_a_sentence_before_the_first_run(call, tmp_path, args, matc
     assert (result.code, result.out, result.trained) == (1, "", [])
     assert re.match(f"mnist_beta.py: error: .*{match}", result.err), result.err
     assert result.err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_runs_with_other_settings_are_refused_by_name(call, tmp_path):
-    call("mnist_beta", *SMALL, "--betas", "7")
-    result = call("mnist_beta", *SMALL, "--betas", "8", "7", "--batch-size", "13")
-    assert result.trained == []
-    assert "exon_digits_100_beta7_seed1 was started with other settings: batch_size was 12 and is 13" in result.err
-    (tmp_path / "runs/exon_digits_100_beta7_seed1/metrics.json").write_text("{")
-    assert "metrics.json is damaged" in call("mnist_beta", *SMALL, "--betas", "7").err
+@pytest.mark.parametrize("flag", ["--resume", "--export-dir"])
+def test_what_belongs_to_a_single_run_is_refused(call, flag):
+    result = call("mnist_beta", *SMALL, flag)
+    assert result.code == 2
+    assert f"a table has no {flag}: its runs go on by themselves" in result.err
+
+
+def test_runs_that_do_not_fit_are_refused_before_the_first_one(call, tmp_path):
+    call("mnist_beta", *SMALL, "--beta", "7")
+    run = tmp_path / "runs/exon_mnist_100_beta7_seed1"
+    args = ("mnist_beta", *SMALL, "--beta", "8", "7")
+    results = [call(*args, "--batch-size", "13")]
+    assert "beta7_seed1 was started with other settings: batch_size was 12 and is 13" in results[0].err
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "model.keras").rename(run / "elsewhere")
+    results.append(call(*args))
+    assert "holds a run without model.keras. Delete its metrics.json, and it is evaluated" in results[1].err
+    (run / "elsewhere").rename(run / "model.keras")
+    del metrics["kl_z"]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    results.append(call(*args))
+    assert "holds a run whose metrics.json lacks kl_z" in results[2].err
+    (run / "metrics.json").write_text("{")
+    results.append(call(*args))
+    assert "metrics.json is damaged" in results[3].err
+    assert [result.trained for result in results] == [[]] * 4
 
 
 def test_the_predesign_has_two_digits_at_the_asked_distances(call, tmp_path):
-    result = call("mnist_predesign", *SMALL, "--distances", "8", "32")
+    result = call("mnist_predesign", *SMALL, "--distance", "8", "32")
     assert (result.code, result.err) == (0, "")
-    assert result.trained == [f"exon_digits_20_beta5_seed1_distance{distance}" for distance in (8, 32)]
-    rows = table(tmp_path / "runs/mnist_predesign")
+    assert "EXoN on mnist (0, 1): 20 labels of 40 images, beta 5" in result.out
+    assert result.trained == [f"exon_mnist_20_beta5_seed1_distance{distance}" for distance in (8, 32)]
+    folder = tmp_path / "runs/mnist_predesign_mnist"
+    rows = table(folder)
     assert [row["distance"] for row in rows] == ["8", "32"]
     z = np.linspace([-10, 0], [10, 0], 11).astype("float32")
     for row in rows:
-        run = tmp_path / f"runs/exon_digits_20_beta5_seed1_distance{row['distance']}"
+        run = tmp_path / f"runs/exon_mnist_20_beta5_seed1_distance{row['distance']}"
         model = keras.models.load_model(run / "model.keras", compile=False)
-        np.testing.assert_allclose(
-            model.prior.means, [[-float(row["distance"]) / 2, 0], [float(row["distance"]) / 2, 0]]
-        )
-        changes = np.diff(np.asarray(model.decode(z)), axis=0)
-        expected = np.sqrt((changes**2).mean(axis=(1, 2, 3))).mean()
-        assert float(row["mean change of neighbours"]) == pytest.approx(expected, abs=6e-4)
+        place = float(row["distance"]) / 2
+        np.testing.assert_allclose(model.prior.means, [[-place, 0], [place, 0]])
+        changes = np.sqrt((np.diff(np.asarray(model.decode(z)), axis=0) ** 2).mean(axis=(1, 2, 3)))
+        figures = {"mean change": changes.mean(), "largest": changes.max()}
+        figures["root mean square"] = np.sqrt((changes**2).mean())
+        for name, value in figures.items():
+            assert float(row[name]) == pytest.approx(value, abs=6e-4), name
         settings = json.loads((run / "config.json").read_text())
-        assert (settings["labels"], settings["beta"], settings["distance"]) == (20, 5.0, float(row["distance"]))
-    assert (tmp_path / "runs/mnist_predesign/figure_6.png").exists()
+        assert (settings["labels"], settings["beta"], settings["distance"]) == (20, 5.0, 2 * place)
+        assert settings["classes"] == [0, 1]
+    assert (folder / "figure_6.png").exists()
 
 
-def test_a_distance_that_is_none_is_a_sentence(call):
-    result = call("mnist_predesign", *SMALL, "--distances", "8", "0")
-    assert result.err == "mnist_predesign.py: error: A distance is 0; it must be above 0.\n"
+@pytest.mark.parametrize(
+    ("args", "match"),
+    [
+        (["--distance", "8", "0"], r"--distance is 0\.0; it must be a finite number above 0"),
+        (["--labeled-indices", "x"], "--labeled-indices count all images of the data set"),
+    ],
+)
+def test_a_mistake_in_the_predesign_is_a_sentence(call, args, match):
+    assert re.match(f"mnist_predesign.py: error: {match}", call("mnist_predesign", *SMALL, *args).err)
 
 
-@pytest.mark.parametrize("in_earnest", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_the_classifier_alone_learns_the_same_labels(call, tmp_path, in_earnest):
-    args = ("mnist_labels", *SMALL, "--labels", "20")
-    result = call(*args, in_earnest=in_earnest)
+def test_the_classifier_alone_learns_from_the_labelled_images(call, tmp_path):
+    args = ("mnist_labels", *SMALL, "--labels", "100", "--steps-per-epoch", "250")
+    result = call(*args)
     assert (result.code, result.err) == (0, "")
-    (row,) = table(tmp_path / "runs/mnist_labels")
-    for name, run in (("EXoN", "exon_digits_20_beta0.25_seed1"), ("classifier alone", "classifier_digits_20_seed1")):
-        metrics = json.loads((tmp_path / f"runs/{run}/metrics.json").read_text())
-        assert row[f"{name}, error %"] == f"{metrics['test_error_percent']:.2f}"
-        assert metrics["settings"]["labels"] == 20
-    exported = (tmp_path / "runs/exon_digits_20_beta0.25_seed1/saved_model/1").is_dir()
-    assert exported == (in_earnest and keras.backend.backend() == "tensorflow")
-    assert (tmp_path / "runs/mnist_labels/errors.png").exists()
+    folder = tmp_path / "runs/mnist_labels_mnist"
+    (row,) = table(folder)
+    metrics = json.loads((tmp_path / "runs/classifier_mnist_100_seed1/metrics.json").read_text())
+    assert row["classifier alone, error %"] == f"{metrics['test_error_percent']:.2f}"
+    assert row["EXoN, error %"] == "4.00"
+    assert metrics["test_error_percent"] < 50  # chance: 90
+    assert (folder / "errors.png").exists()
     again = call(*args)
     assert again.trained == []
     assert "The classifier alone" in result.out
     assert "The classifier alone" not in again.out
 
 
+@pytest.mark.slow
+def test_a_table_trains_each_run_in_a_process_as_it_would_alone(small, call, tmp_path):
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone/data").symlink_to(tmp_path / "data")
+    alone = small.run(tmp_path / "alone", *SMALL, "--beta", "7", KERAS_BACKEND=keras.backend.backend())
+    assert (alone.code, alone.err) == (0, "")
+    result = call("mnist_beta", *SMALL, "--beta", "0.25", "7", in_earnest=True)
+    assert (result.code, result.err) == (0, "")
+    run = "runs/exon_mnist_100_beta7_seed1/checkpoint.npz"
+    with np.load(tmp_path / run) as second, np.load(tmp_path / "alone" / run) as expected:
+        for name in set(expected.files) - {"history"}:
+            np.testing.assert_array_equal(second[name], expected[name], err_msg=name)
+
+
 def test_the_help_names_the_lists_and_the_paper(call):
     result = call("mnist_beta", "--help")
     assert result.code == 0
     assert "Table 3 and Figure 2" in result.out
-    assert all(flag in result.out for flag in ("--betas", "--seeds", "--runs-dir", "--output-dir"))
     assert "(default 0.1 0.25 0.5 0.75 1.0 5.0 10.0 50.0)" in " ".join(result.out.split())
+    assert all(flag in result.out for flag in ("--beta ", "--seed ", "--runs-dir", "--output-dir", "--layout"))
+    assert not any(flag in result.out for flag in ("--resume", "--export-dir", "--only"))

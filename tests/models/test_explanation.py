@@ -1,5 +1,7 @@
 """`EXoN.explain` with linear networks, whose answers are known."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -70,6 +72,8 @@ def test_an_image_falls_in_its_most_probable_component_and_its_offsets_count_in_
     assert result.component == 1
     np.testing.assert_allclose(result.offsets, [0.5, -1.0, 0.25], atol=1e-6)
     assert result.distance == pytest.approx(np.sqrt(1.3125))
+    explained = np.maximum(0, 1 - np.exp(-result.v_nat))
+    assert result.usual_distance == pytest.approx(np.sqrt(explained.sum()), rel=1e-6)
     z = PRIOR.means[1] + np.sqrt(PRIOR.variances[1]) * [0.5, -1.0, 0.25]
     np.testing.assert_allclose(result.z, z, rtol=1e-6)
     np.testing.assert_allclose(result.reconstruction, draw(z), rtol=1e-5)
@@ -152,6 +156,8 @@ def test_a_sentence_says_where_the_image_falls(model):
     )
     assert "component 1 (dog)," in result.sentence(["cat", "dog"])
     assert "component 1," in result.sentence("01")
+    many = dataclasses.replace(result, offsets=np.zeros(4), z=np.zeros(4), usual_distance=1.25)
+    assert many.sentence().endswith(" from its centre (usual: 1.2).")
 
 
 @pytest.mark.parametrize(

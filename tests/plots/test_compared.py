@@ -66,8 +66,9 @@ def test_errors_are_drawn_as_means_with_their_deviation():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["EXoN", "alone"]
 
 
-def test_an_error_of_zero_is_drawn():
-    assert plots.errors({"EXoN": {20: [10.0], 100: [0.0]}}).axes[0].get_yscale() == "linear"
+@pytest.mark.parametrize("errors", [{20: [10.0], 100: [0.0]}, {20: [5.0, 40.0]}])
+def test_a_bar_that_reaches_zero_is_drawn(errors):
+    assert plots.errors({"EXoN": errors}).axes[0].get_yscale() == "linear"
 
 
 @pytest.mark.parametrize(

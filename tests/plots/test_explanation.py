@@ -23,6 +23,7 @@ def explanation(active=ACTIVE, d=4, probs=PROBS, channels=1):
         z=np.zeros(d, "float32"),
         offsets=np.arange(d, dtype="float32") - 1.5,
         distance=2.2,
+        usual_distance=1.7,
         v_nat=np.linspace(1.1, 9.1, d, dtype="float32"),
         delta=1.0,
         active=np.asarray(active, dtype="int64"),
@@ -82,14 +83,15 @@ def test_a_row_shows_a_coordinate_low_own_and_high_and_the_change():
     assert [label.get_text() for label in ax.get_xticklabels()] == ["-2", "the image's own", "+2", "change"]
 
 
-def test_the_change_of_colours_is_the_mean_of_the_channels():
+def test_the_change_of_colours_is_that_of_the_channel_that_changes_most():
     colourful = explanation(channels=3)
-    colourful.high[0] = [0.3, 0.0, -0.6]  # 0.4, 0.1, -0.5 above the low one
+    colourful.high[0] = [0.3, 0.0, -1.0]  # 0.4, 0.1, -0.9 above the low one
     ax = plots.explanation(np.repeat(IMAGE, 3, axis=-1), colourful).axes[3]
     tiles = tiles_of(ax, 3)
-    np.testing.assert_allclose(tiles[0, 2, 0, 0], [0.65, 0.5, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(tiles[0, 2, 0, 0], [0.65, 0.5, 0.0], atol=1e-6)
     np.testing.assert_allclose(tiles[0, 3], np.broadcast_to(tiles[0, 3, 0, 0], tiles[0, 3].shape))
-    assert np.ptp(tiles[0, 3, 0, 0]) < 0.02  # white: no change
+    assert tiles[0, 3, 0, 0, 2] > tiles[0, 3, 0, 0, 0] + 0.3  # blue: darker
+    assert tiles[1, 3, 0, 0, 0] > tiles[1, 3, 0, 0, 2] + 0.3  # red: lighter
 
 
 def test_the_texts_say_where_the_image_falls_and_how_many_coordinates_are_active():

@@ -34,3 +34,12 @@ def test_inference_does_not_keep_the_model():
     keras.backend.clear_session()
     gc.collect()
     assert reference() is None
+
+
+def test_a_model_whose_variables_were_replaced_is_compiled_again():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, kernel_initializer="ones")])
+    x = np.ones((2, 4), "float32")
+    np.testing.assert_array_equal(inference(model)(x), np.full((2, 3), 4.0))
+    model.layers[0].quantize("int8")
+    model.layers[0].kernel.assign(np.zeros((4, 3), "int8"))
+    np.testing.assert_array_equal(inference(model)(x), np.zeros((2, 3)))

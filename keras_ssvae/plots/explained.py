@@ -32,7 +32,7 @@ def explanation(
     On top the image, its reconstruction, the class probabilities and where in the latent space it falls. Below a row
     for each active coordinate: the image decoded with that coordinate two prior standard deviations below the
     component's centre, as the image has it, and two above; and what the whole way changes, high minus low, in images
-    with colours the mean of the channels.
+    with colours that of the channel that changes most.
 
     Args:
         image: The image, shape (H, W, C): uint8, or floats scaled to [-1, 1].
@@ -110,7 +110,9 @@ def _draw_probabilities(ax: Axes, probs: np.ndarray, names: list[str]) -> None:
 
 
 def _draw_coordinates(ax: Axes, explanation, reconstruction, rows, value_range) -> None:
-    changes = (explanation.high - explanation.low)[:rows].mean(axis=-1)
+    changes = (explanation.high - explanation.low)[:rows]
+    largest = np.abs(changes).argmax(axis=-1)[..., None]
+    changes = np.take_along_axis(changes, largest, axis=-1)[..., 0]
     most = max(float(np.abs(changes).max()), 1e-6)
     scale = ScalarMappable(Normalize(-most, most), _COLOURS)
     decoded = [_drawing.displayable(images[:rows], value_range) for images in (explanation.low, explanation.high)]
