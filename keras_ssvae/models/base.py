@@ -1,6 +1,7 @@
 """What the systems share: the training step, its noise, and its report."""
 
 import contextlib
+import numbers
 from collections.abc import Iterator
 
 import keras
@@ -19,8 +20,9 @@ _COUNTERS_PER_PASS = 32
 class SemiSupervisedVAE(keras.Model):
     """Base of the models: a training step that is a pure function of weights, batch, noise and step.
 
-    A subclass gives `draw_noise`, `step_losses`, `evaluation_terms` and the names of the terms. `train_step` draws the
-    noise, differentiates the total and reports each term as its mean per example.
+    A subclass gives `draw_noise`, `step_losses`, `evaluation_terms`, the names of the terms, `encode`, `decode` and the
+    shapes that they take. `train_step` draws the noise, differentiates the total and reports each term as its mean per
+    example.
 
     Args:
         seed: Of all the noise that training draws. The noise depends on nothing else than the seed and the step
@@ -28,6 +30,8 @@ class SemiSupervisedVAE(keras.Model):
         name: Model name.
     """
 
+    image_shape: tuple[int, int, int]
+    latent_dim: int
     training_terms: tuple[str, ...] = ()
     test_terms: tuple[str, ...] = ()
 
@@ -53,6 +57,14 @@ class SemiSupervisedVAE(keras.Model):
 
     def evaluation_terms(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The named figures of validation, one number per example, without randomness."""
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latent variables `(B, d)` of images `(B, H, W, C)` in [-1, 1], without randomness."""
+        raise NotImplementedError
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images `(B, H, W, C)` in [-1, 1] at latent variables `(B, d)`."""
         raise NotImplementedError
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
@@ -126,6 +138,39 @@ class SemiSupervisedVAE(keras.Model):
         # As a tensor: on JAX a variable of the optimizer has no value where the losses are differentiated.
         step = ops.convert_to_tensor(self.optimizer.iterations)
         return gradient_step(self, lambda: self.step_losses(batch, noise, step))
+
+    def check_images(self, name: str, images: Tensor) -> None:
+        """Raises ValueError for images that are not as the networks take them."""
+        dtype, shape = keras.backend.standardize_dtype(images.dtype), tuple(images.shape)
+        if dtype != "float32" or shape[1:] != self.image_shape:
+            raise ValueError(
+                f"`{name}` is {dtype} of shape {shape}; it must be float32 images in [-1, 1] of shape "
+                f"{(None, *self.image_shape)}. `data.scale` converts uint8."
+            )
+
+    # Verbs of every system that encodes and decodes
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """`decode(encode(images))`."""
+        return self.decode(self.encode(images))
+
+    def interpolate(self, a: Tensor, b: Tensor, n: int = 10) -> Tensor:
+        """Images on the straight line from `encode(a)` to `encode(b)`, both ends included.
+
+        Args:
+            a: Images `(B, H, W, C)`.
+            b: As many images.
+            n: Points on the line, at least 2.
+
+        Returns:
+            `(B, n, H, W, C)`.
+        """
+        if isinstance(n, numbers.Integral) and n < 2:
+            raise ValueError(f"`n` is {n}; a line has two ends, so it must be at least 2.")
+        share = ops.cast(ops.arange(n), "float32")[None, :, None] / ops.cast(n - 1, "float32")
+        z = (1.0 - share) * self.encode(a)[:, None] + share * self.encode(b)[:, None]
+        images = self.decode(ops.reshape(z, (-1, self.latent_dim)))
+        return ops.reshape(images, (-1, n, *self.image_shape))
 
     def _report(self, terms, names):
         for name in names:

@@ -198,7 +198,7 @@ class EXoN(SemiSupervisedVAE):
                 "`data.semi_supervised` makes such batches."
             )
         for part in _PARTS:
-            self._check_images(f"x[{part!r}]", images[part])
+            self.check_images(f"x[{part!r}]", images[part])
         dtype, shape = keras.backend.standardize_dtype(labels.dtype), tuple(labels.shape)
         if dtype != "float32" or len(shape) != 2 or shape[1] != self.num_classes:
             raise ValueError(
@@ -208,14 +208,6 @@ class EXoN(SemiSupervisedVAE):
         rows = images["labeled"].shape[0]
         if None not in (rows, shape[0]) and rows != shape[0]:
             raise ValueError(f"`y` has {shape[0]} rows for {rows} labelled images; there must be one for each.")
-
-    def _check_images(self, name, images):
-        dtype, shape = keras.backend.standardize_dtype(images.dtype), tuple(images.shape)
-        if dtype != "float32" or shape[1:] != self.image_shape:
-            raise ValueError(
-                f"`{name}` is {dtype} of shape {shape}; it must be float32 images in [-1, 1] of shape "
-                f"{(None, *self.image_shape)}. `data.scale` converts uint8."
-            )
 
     def draw_noise(self, batch, step):
         seed = self._noise_stream(step)
@@ -281,7 +273,7 @@ class EXoN(SemiSupervisedVAE):
         return terms
 
     def evaluation_terms(self, images, labels):
-        self._check_images("x", images)
+        self.check_images("x", images)
         if len(labels.shape) == 2 and labels.shape[-1] == self.num_classes:
             labels = ops.argmax(labels, axis=-1)
         outputs = self(images, training=False)
@@ -326,28 +318,6 @@ class EXoN(SemiSupervisedVAE):
     def decode(self, z: Tensor) -> Tensor:
         """Images `(B, H, W, C)` in [-1, 1] at latent variables `(B, d)`."""
         return _float32(self.decoder(z, training=False))
-
-    def reconstruct(self, images: Tensor) -> Tensor:
-        """`decode(encode(images))`."""
-        return self.decode(self.encode(images))
-
-    def interpolate(self, a: Tensor, b: Tensor, n: int = 10) -> Tensor:
-        """Images on the straight line from `encode(a)` to `encode(b)`, both ends included.
-
-        Args:
-            a: Images `(B, H, W, C)`.
-            b: As many images.
-            n: Points on the line, at least 2.
-
-        Returns:
-            `(B, n, H, W, C)`.
-        """
-        if isinstance(n, numbers.Integral) and n < 2:
-            raise ValueError(f"`n` is {n}; a line has two ends, so it must be at least 2.")
-        share = ops.cast(ops.arange(n), "float32")[None, :, None] / ops.cast(n - 1, "float32")
-        z = (1.0 - share) * self.encode(a)[:, None] + share * self.encode(b)[:, None]
-        images = self.decode(ops.reshape(z, (-1, self.latent_dim)))
-        return ops.reshape(images, (-1, n, *self.image_shape))
 
     def generate(self, labels: Tensor, seed: int | Tensor) -> Tensor:
         """Images of the given classes, from the prior: `decode(z)`, `z ~ N(m_k, s_k^2)`.
