@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import keras
+from keras import ops
 
 from keras_ssvae.training import apply_adam
 
@@ -25,13 +26,18 @@ class Adam(keras.optimizers.Adam):
         Kingma, Ba: Adam. Loshchilov, Hutter: Decoupled weight decay regularization.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, corrected_epsilon: bool = False, **kwargs):
         super().__init__(*args, **kwargs)
+        self.corrected_epsilon = corrected_epsilon
         if self.amsgrad:
             raise ValueError("`amsgrad` is True; this Adam has no such variant. Use `keras.optimizers.Adam`.")
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
+        epsilon = self.epsilon
+        if self.corrected_epsilon:
+            correction = 1.0 - ops.power(ops.cast(self.beta_2, "float32"), ops.cast(self.iterations + 1, "float32"))
+            epsilon = epsilon * ops.sqrt(correction)
         apply_adam(
             variable,
             self._momentums[index],
@@ -41,7 +47,7 @@ class Adam(keras.optimizers.Adam):
             self.iterations + 1,
             self.beta_1,
             self.beta_2,
-            self.epsilon,
+            epsilon,
         )
 
 

@@ -42,9 +42,14 @@ def inference(model: keras.Model) -> Callable[[np.ndarray | jax.Array], Any]:
     return model.predict_on_batch
 
 
-def gradient_step(model: keras.Model, losses: Callable[[], dict[str, jax.Array]]) -> dict[str, jax.Array]:
-    """Applies one step of `model.optimizer` to `losses()["total"]`; returns all the named terms of `losses()`."""
-    variables, others = model.trainable_variables, model.non_trainable_variables
+def gradient_step(
+    model: keras.Model, losses: Callable[[], dict[str, jax.Array]], group: str | None = None
+) -> dict[str, jax.Array]:
+    """As `training.tensorflow.gradient_step`."""
+    optimizer = model.optimizer if group is None else model.optimizer.members[group]
+    variables = model.trainable_variables if group is None else model.variable_groups()[group]
+    chosen = {id(variable) for variable in variables}
+    others = [variable for variable in model.variables if id(variable) not in chosen]
 
     def total(values):
         current = [variable.value for variable in others]
@@ -55,7 +60,7 @@ def gradient_step(model: keras.Model, losses: Callable[[], dict[str, jax.Array]]
     gradients, (terms, updated) = jax.grad(total, has_aux=True)([variable.value for variable in variables])
     for variable, value in zip(others, updated, strict=True):
         variable.assign(value)
-    model.optimizer.apply(gradients, variables)
+    optimizer.apply(gradients, variables)
     return terms
 
 

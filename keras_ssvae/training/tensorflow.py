@@ -43,13 +43,19 @@ def inference(model: keras.Model) -> Callable[[np.ndarray | tf.Tensor], Any]:
     return _inference[model][1]
 
 
-def gradient_step(model: keras.Model, losses: Callable[[], dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
-    """Applies one step of `model.optimizer` to `losses()["total"]`; returns all the named terms of `losses()`."""
-    variables = model.trainable_variables
+def gradient_step(
+    model: keras.Model, losses: Callable[[], dict[str, tf.Tensor]], group: str | None = None
+) -> dict[str, tf.Tensor]:
+    """Applies one step of the optimizer to `losses()["total"]`; returns all the named terms of `losses()`.
+
+    With a group it is one of that member of `model.optimizer`, a `GroupedOptimizer`, on that group of variables.
+    """
+    optimizer = model.optimizer if group is None else model.optimizer.members[group]
+    variables = model.trainable_variables if group is None else model.variable_groups()[group]
     with tf.GradientTape() as tape:
         terms = losses()
     gradients = tape.gradient(terms["total"], variables)
-    model.optimizer.apply(gradients, variables)
+    optimizer.apply(gradients, variables)
     return terms
 
 

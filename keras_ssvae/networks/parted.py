@@ -1,0 +1,103 @@
+"""The networks of PartedVAE: Tables 3 to 5. Encoders end in the features h; the heads of c, u and z are the model's."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+FEATURES = 256  # of h, and of a layer of the decoder
+_SLOPE = 0.1  # of the LeakyReLU after the last convolution and after the features
+
+
+def mnist_encoder() -> keras.Model:
+    """Images `(B, 32, 32, 1)` -> features h `(B, 256)` (Table 3, left)."""
+    return encoder((32, 32, 1), [32, 64, 64])
+
+
+def mnist_decoder(latent_dim: int = 16) -> keras.Model:
+    """Latent variables (z, u) `(B, d)` -> logits of the pixels `(B, 32, 32, 1)` (Table 3, right)."""
+    return decoder(latent_dim, (4, 4, 64), [32, 32, 1])
+
+
+def dsprites_encoder() -> keras.Model:
+    """Images `(B, 64, 64, 1)` -> features h `(B, 256)` (Table 4, left, but for the size, which it states as 32x32)."""
+    return encoder((64, 64, 1), [32, 32, 64, 64])
+
+
+def dsprites_decoder(latent_dim: int = 6) -> keras.Model:
+    """Latent variables (z, u) `(B, d)` -> logits of the pixels `(B, 64, 64, 1)` (Table 4, right)."""
+    return decoder(latent_dim, (4, 4, 64), [64, 32, 32, 1])
+
+
+# Rows and columns around the images and features of 218x178, 108x88, 54x44, 26x22 and 12x10 pixels: with them the
+# encoder ends in 5x5, and the decoder, which takes them off again, in 218x178.
+_CELEBA_PADDINGS = [(0, 0), (1, 1), (0, 1), (0, 0), (0, 1)]
+
+
+def celeba_encoder() -> keras.Model:
+    """Images `(B, 218, 178, 3)` -> features h `(B, 256)` (Table 5, left)."""
+    return encoder((218, 178, 3), [32, 32, 64, 64, 64], _CELEBA_PADDINGS)
+
+
+def celeba_decoder(latent_dim: int = 18) -> keras.Model:
+    """Latent variables (z, u) `(B, d)` -> logits of the pixels `(B, 218, 178, 3)` (Table 5, right)."""
+    return decoder(latent_dim, (5, 5, 64), [64, 64, 32, 32, 3], _CELEBA_PADDINGS[::-1])
+
+
+def encoder(
+    image_shape: tuple[int, int, int], filters: Sequence[int], paddings: Sequence[tuple[int, int]] | None = None
+) -> keras.Model:
+    """Convolutions with kernels of 4 and strides of 2, and a dense layer: images -> features h `(B, 256)`.
+
+    Args:
+        image_shape: `(H, W, C)`.
+        filters: Of each convolution.
+        paddings: Of each convolution, rows above and below and columns left and right; by default 1 and 1, which
+            halves an even size.
+
+    Returns:
+        A `keras.Model`.
+    """
+    images = keras.Input(image_shape, name="image")
+    x = images
+    for i, (number, padding) in enumerate(zip(filters, paddings or [(1, 1)] * len(filters), strict=True)):
+        # Of an even size "same" is the padding 1.
+        same = padding == (1, 1) and x.shape[1] % 2 == x.shape[2] % 2 == 0
+        x = x if same else layers.ZeroPadding2D(padding, name=f"padding_{i}")(x)
+        x = layers.Conv2D(number, 4, strides=2, padding="same" if same else "valid", name=f"conv_{i}")(x)
+        last = i == len(filters) - 1
+        x = layers.LeakyReLU(_SLOPE, name=f"relu_{i}")(x) if last else layers.ReLU(name=f"relu_{i}")(x)
+    x = layers.Dense(FEATURES, name="features")(layers.Flatten(name="flatten")(x))
+    return keras.Model(images, layers.LeakyReLU(_SLOPE, name="leaky_relu")(x), name="encoder")
+
+
+def decoder(
+    latent_dim: int,
+    smallest: tuple[int, int, int],
+    filters: Sequence[int],
+    paddings: Sequence[tuple[int, int]] | None = None,
+) -> keras.Model:
+    """Two dense layers and transposed convolutions with kernels of 4 and strides of 2: (z, u) `(B, d)` -> logits.
+
+    Args:
+        latent_dim: d, the dimensions of z and u together.
+        smallest: Shape `(H, W, C)` in front of the first transposed convolution.
+        filters: Of each transposed convolution; of the last one the channels of the images.
+        paddings: Rows and columns that each transposed convolution takes off on every side; by default 1 and 1, which
+            doubles a size.
+
+    Returns:
+        A `keras.Model`. The sigmoid that makes pixels in [0, 1] of its logits is left to the model.
+    """
+    latent = keras.Input((latent_dim,), name="z_u")
+    x = layers.Dense(FEATURES, activation="relu", name="dense_0")(latent)
+    x = layers.Dense(smallest[0] * smallest[1] * smallest[2], activation="relu", name="dense_1")(x)
+    x = layers.Reshape(smallest, name="reshape")(x)
+    for i, (number, padding) in enumerate(zip(filters, paddings or [(1, 1)] * len(filters), strict=True)):
+        last, same = i == len(filters) - 1, padding == (1, 1)
+        dtype = "float32" if last else None
+        padded = "same" if same else "valid"
+        x = layers.Conv2DTranspose(number, 4, strides=2, padding=padded, dtype=dtype, name=f"conv_{i}")(x)
+        x = x if same else layers.Cropping2D(padding, dtype=dtype, name=f"cropping_{i}")(x)
+        x = x if last else layers.ReLU(name=f"relu_{i}")(x)
+    return keras.Model(latent, x, name="decoder")
