@@ -15,7 +15,8 @@ from keras_ssvae.networks import parted
 from keras_ssvae.training import gradient_step
 
 TEMPERATURE = 0.67  # of the Gumbel-softmax
-# The slope of the attention rises from 1 by this with every training step, to the last one, which inference has too.
+# The slope of the attention rises by this with every training step, already the first, from 1 to the last one, which
+# inference has too.
 _SLOPE_STEP, _LAST_SLOPE = 2e-4, 8.0
 
 
@@ -138,7 +139,7 @@ class PartedVAE(SemiSupervisedVAE):
 
     def step_losses(self, batch, noise, step):
         images = to_unit(batch["unlabeled"])
-        slope = ops.minimum(1.0 + _SLOPE_STEP * ops.cast(step, "float32"), _LAST_SLOPE)
+        slope = ops.minimum(1.0 + _SLOPE_STEP * (ops.cast(step, "float32") + 1.0), _LAST_SLOPE)
         h = self.encoder(images, training=True)
         log_c = self._log_c(h)
         gumbel = -ops.log(-ops.log(noise["uniform_c"] + 1e-12) + 1e-12)
