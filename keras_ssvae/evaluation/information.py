@@ -116,19 +116,7 @@ def kl_decomposition(
 
     Reference: the paper's equations (11) and (22).
     """
-    return decompose(kl_divergence(mean, logvar, probs, prior), mean, logvar, probs, prior, draws, seed)
-
-
-def decompose(
-    total: float,
-    mean: ArrayLike,
-    logvar: ArrayLike,
-    probs: ArrayLike,
-    prior: GaussianMixture,
-    draws: int = 10_000,
-    seed: int = 0,
-) -> KLDecomposition:
-    """`kl_decomposition` of a KL-divergence that is known already."""
+    total = kl_divergence(mean, logvar, probs, prior)
     if draws < 2:
         raise ValueError(f"`draws` is {draws}; it must be at least 2, for the standard error.")
     mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)
