@@ -105,7 +105,7 @@ def _make_table(sweep, args, environment):
     # What can be checked is checked before the first run.
     check_writable(output_dir, "--output-dir")
     for each in plans:
-        if _finished(sweep, each) is None:
+        if _finished(sweep, each) is None and metrics_of(each) is None:
             check_output_dir(each.output_dir, each.settings, resume=True)
     for i, each in enumerate(plans):
         varied = ", ".join(f"{axis.name} {each.settings[axis.name]:g}" for axis in sweep.axes)

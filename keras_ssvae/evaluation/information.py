@@ -19,9 +19,9 @@ def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixt
     With r_kj(x) = sigma_kj^2(x) / s_kj^2 they are d/2 - sum_kj w_k/2 E[r_kj | y = k] and
     sum_kj w_k/2 E[1 / r_kj | y = k] - d/2, where w_k = 1/K and the expectations are means over the images of class k.
     The theorem assumes that w(y | x) is the true p(y | x) and that the posteriors of each class together have their
-    prior's mean and variance. No trained model quite meets that: a class that lies off its centre pays for the
-    distance, of which the bounds do not know, so where the posteriors are nearly as wide as the prior its KL-divergence
-    can be above the upper one.
+    prior's mean and variance. No trained model quite meets that, and where the posteriors are nearly as wide as the
+    prior, so that the bounds are close to each other, its KL-divergence can lie outside them: above the upper one if a
+    class is off its centre, below the lower one if its posteriors together are narrower than the prior.
 
     Args:
         logvar: Logarithms of the posterior variances sigma_k^2(x), shape (N, K, d).
@@ -116,19 +116,7 @@ def kl_decomposition(
 
     Reference: the paper's equations (11) and (22).
     """
-    return decompose(kl_divergence(mean, logvar, probs, prior), mean, logvar, probs, prior, draws, seed)
-
-
-def decompose(
-    total: float,
-    mean: ArrayLike,
-    logvar: ArrayLike,
-    probs: ArrayLike,
-    prior: GaussianMixture,
-    draws: int = 10_000,
-    seed: int = 0,
-) -> KLDecomposition:
-    """`kl_decomposition` of a KL-divergence that is known already."""
+    total = kl_divergence(mean, logvar, probs, prior)
     if draws < 2:
         raise ValueError(f"`draws` is {draws}; it must be at least 2, for the standard error.")
     mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from keras_ssvae.distributions import mixture_kl
 from keras_ssvae.evaluation.figures import activated, v_nat
-from keras_ssvae.evaluation.information import KLDecomposition, decompose, kl_gaussian_bounds
+from keras_ssvae.evaluation.information import KLDecomposition, kl_decomposition, kl_gaussian_bounds
 from keras_ssvae.evaluation.inputs import as_float32, decode_batches, labeled_batches, posterior_arrays
 from keras_ssvae.evaluation.ssim import WINDOW_SIZE, negative_ssim
 from keras_ssvae.losses import reconstruction
@@ -88,7 +88,7 @@ def report(
     seen = np.isin(np.arange(prior.num_classes), labels)
     bounds = kl_gaussian_bounds(logvar, labels, prior) if seen.all() else (None, None)
     figures |= dict(zip(("kl_gaussian_lower_bound", "kl_gaussian_upper_bound"), bounds, strict=True))
-    figures |= decompose(figures["kl_divergence"], mean, logvar, probs, prior)._asdict()
+    figures |= kl_decomposition(mean, logvar, probs, prior)._asdict()
     figures["negative_ssim"] = None
     if prior.latent_dim == 2 and min(image_shape[:2]) >= WINDOW_SIZE:
         figures["negative_ssim"] = negative_ssim(decode_batches(model, GRID_31, batch_size))
