@@ -1,5 +1,14 @@
 """Figures of a trained model: pure functions of arrays, and a report that runs a model over a test set."""
 
+from keras_ssvae.evaluation.disentanglement import (
+    DCI,
+    beta_vae_score,
+    dci,
+    factor_score,
+    factor_vae_score,
+    mig,
+    sap,
+)
 from keras_ssvae.evaluation.figures import activated, classification_error, kl_divergence, mean_change, v_nat
 from keras_ssvae.evaluation.inception import (
     ClassifierUnavailableError,
@@ -14,11 +23,16 @@ from keras_ssvae.evaluation.reports import report
 from keras_ssvae.evaluation.ssim import negative_ssim
 
 __all__ = [
+    "DCI",
     "ClassifierUnavailableError",
     "InceptionScore",
     "KLDecomposition",
     "activated",
+    "beta_vae_score",
     "classification_error",
+    "dci",
+    "factor_score",
+    "factor_vae_score",
     "inception_score",
     "inception_score_from_probs",
     "kl_decomposition",
@@ -26,8 +40,10 @@ __all__ = [
     "kl_gaussian_bounds",
     "load_classifier",
     "mean_change",
+    "mig",
     "negative_ssim",
     "report",
     "sample_classes",
+    "sap",
     "v_nat",
 ]
