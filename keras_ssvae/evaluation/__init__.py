@@ -1,5 +1,14 @@
 """Figures of a trained model: pure functions of arrays, and a report that runs a model over a test set."""
 
+from keras_ssvae.evaluation.disentanglement import (
+    DCI,
+    beta_vae_score,
+    dci,
+    factor_score,
+    factor_vae_score,
+    mig,
+    sap,
+)
 from keras_ssvae.evaluation.figures import activated, changes, classification_error, kl_divergence, v_nat
 from keras_ssvae.evaluation.inception import (
     ClassifierUnavailableError,
@@ -14,20 +23,27 @@ from keras_ssvae.evaluation.reports import report
 from keras_ssvae.evaluation.ssim import negative_ssim
 
 __all__ = [
+    "DCI",
     "ClassifierUnavailableError",
     "InceptionScore",
     "KLDecomposition",
     "activated",
+    "beta_vae_score",
     "changes",
     "classification_error",
+    "dci",
+    "factor_score",
+    "factor_vae_score",
     "inception_score",
     "inception_score_from_probs",
     "kl_decomposition",
     "kl_divergence",
     "kl_gaussian_bounds",
     "load_classifier",
+    "mig",
     "negative_ssim",
     "report",
     "sample_classes",
+    "sap",
     "v_nat",
 ]
