@@ -128,6 +128,11 @@ def read_indices(file: Path | None) -> np.ndarray | None:
         raise UserError(f"--labeled-indices {file} cannot be read as one index a line: {error}.") from error
 
 
+def by_content(file: Path, content: bytes) -> str:
+    """A file as settings name it: by its content, not by its path, for a resumed run must have the same."""
+    return f"{file.name} (CRC-32 {zlib.crc32(content):08x})"
+
+
 def settings_of(
     experiment: Experiment,
     args: argparse.Namespace,
@@ -167,8 +172,7 @@ def settings_of(
             f"--labeled-batch-size is {settings['labeled_batch_size']}; it must be smaller than --batch-size, "
             f"{settings['batch_size']}, which counts the unlabelled images too."
         )
-    # By content, not by path: a resumed run must see the same images.
-    file = None if indices is None else f"{args.labeled_indices.name} (CRC-32 {zlib.crc32(indices.tobytes()):08x})"
+    file = None if indices is None else by_content(args.labeled_indices, indices.tobytes())
     # Compiled by XLA or on another backend, the same seed draws other numbers; another device rounds differently.
     jax = keras.backend.backend() == "jax"
     how = {

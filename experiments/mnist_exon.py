@@ -12,7 +12,6 @@ import argparse
 import functools
 import sys
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +63,11 @@ def schedules(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, 
 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
-    """The schedules, and the layout by its content, not by its path: a resumed run must have the same prior."""
+    """The schedules, and the layout."""
     layout = args.layout
     if layout is not None:
         try:
-            layout = f"{layout.name} (CRC-32 {zlib.crc32(layout.read_bytes()):08x})"
+            layout = flags.by_content(layout, layout.read_bytes())
         except OSError as error:
             raise UserError(f"--layout {args.layout} cannot be read: {error.strerror}.") from error
     return {**schedules(args, dataset, epochs), "layout": layout}

@@ -65,7 +65,7 @@ class Run(Plan):
     def title(self) -> str:
         return f"{self.experiment.name} on {self.data_title}, {self.settings['labels']} labels"
 
-    @property
+    @functools.cached_property  # figures and evaluation share one array
     def test_images(self):
         return data.scale(self.images.test_images)
 
