@@ -3,6 +3,8 @@
 Pure functions of tensors, in nats per example. Shapes: `B` examples, `K` mixture components, `d` latent dimensions.
 """
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,6 +14,17 @@ Tensor = Any
 
 # The original EXoN code clips probabilities here, inside logarithms only; the gradient is 0 below.
 PROBABILITY_FLOOR = 1e-10
+
+
+def as_floatx(x: Tensor) -> Tensor:
+    """What a network of mixed precision gives, in the precision of sums and logarithms, `keras.config.floatx()`."""
+    return ops.cast(x, keras.config.floatx())
+
+
+def blocks(values: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Cuts the last axis into pieces of the given sizes."""
+    ends = itertools.accumulate(sizes)
+    return [values[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def log_probs(probs: Tensor) -> Tensor:
@@ -80,6 +93,26 @@ def mixture_kl(
         categorical_kl_from_uniform(probs),
         ops.sum(probs * gaussian_kl(mean, logvar, prior_mean, prior_variance), axis=-1),
     )
+
+
+def bhattacharyya_coefficients(means: Tensor, variances: Tensor) -> Tensor:
+    """How much diagonal Gaussians overlap: the integral of `sqrt(p_k(z) p_l(z))` over z, for each pair.
+
+    Args:
+        means: `(K, d)`.
+        variances: `(K, d)`.
+
+    Returns:
+        Symmetric `(K, K)` between 0 and 1, which is exactly the value on the diagonal.
+
+    Reference:
+        Bhattacharyya, On a measure of divergence between two statistical populations, 1943; PartedVAE, Appendix A.1.
+    """
+    total = variances[:, None] + variances[None]
+    # Of equal variances the shares are exactly a half, and the logarithm is 0.
+    shares = 4.0 * (variances[:, None] / total) * (variances[None] / total)
+    distances = ops.square(means[:, None] - means[None]) / total
+    return ops.exp(0.25 * ops.sum(ops.log(shares) - distances, axis=-1))
 
 
 def sample_gaussian(mean: Tensor, logvar: Tensor, epsilon: Tensor) -> Tensor:

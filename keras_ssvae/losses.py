@@ -23,6 +23,32 @@ def reconstruction(images: Tensor, reconstructed: Tensor) -> Tensor:
     return 0.5 * ops.sum(ops.square(images - reconstructed), axis=tuple(range(1, len(images.shape))))
 
 
+def binary_cross_entropy(images: Tensor, logits: Tensor) -> Tensor:
+    """Cross entropy of Bernoulli pixels, summed over them: `-sum (x log p + (1 - x) log(1 - p))`.
+
+    Args:
+        images: `(B, ...)`, pixels in [0, 1].
+        logits: Those of p, `(B, ...)`, of the same shape.
+
+    Returns:
+        `(B,)`.
+    """
+    return ops.sum(ops.softplus(logits) - images * logits, axis=tuple(range(1, len(images.shape))))
+
+
+def absolute_error(images: Tensor, reconstructed: Tensor) -> Tensor:
+    """The absolute error, summed over pixels: `||x - D(z)||_1`.
+
+    Args:
+        images: `(B, ...)`.
+        reconstructed: `(B, ...)`, of the same shape and in the same range.
+
+    Returns:
+        `(B,)`.
+    """
+    return ops.sum(ops.abs(images - reconstructed), axis=tuple(range(1, len(images.shape))))
+
+
 def cross_entropy(labels: Tensor, probs: Tensor) -> Tensor:
     """Cross entropy `H(labels, probs)` with the logarithm clipped as in `distributions.log_probs`.
 

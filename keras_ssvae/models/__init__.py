@@ -4,5 +4,6 @@
 from keras_ssvae import optimizers, schedules  # noqa: F401
 from keras_ssvae.models.exon import EXoN
 from keras_ssvae.models.explanation import Explanation
+from keras_ssvae.models.parted_vae import PartedVAE
 
-__all__ = ["EXoN", "Explanation"]
+__all__ = ["EXoN", "Explanation", "PartedVAE"]

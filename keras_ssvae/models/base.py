@@ -5,9 +5,10 @@ import numbers
 from collections.abc import Iterator
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_ssvae.distributions import Tensor
+from keras_ssvae.distributions import Tensor, blocks
 from keras_ssvae.noise import Stream
 from keras_ssvae.training import WHOLE_BATCH, gradient_step, replica, replicas, run_step, several_steps
 
@@ -20,8 +21,8 @@ _COUNTERS_PER_PASS = 32
 class SemiSupervisedVAE(keras.Model):
     """Base of the models: a training step that is a pure function of weights, batch, noise and step.
 
-    A subclass gives `draw_noise`, `step_losses`, `evaluation_terms`, the names of the terms, `encode`, `decode` and the
-    shapes that they take. `train_step` draws the noise, differentiates the total and reports each term as its mean per
+    A subclass gives `draw_noise`, `step_losses`, `evaluation_terms`, the names of the terms, the verbs and the shapes
+    that they take. `train_step` draws the noise, differentiates the total and reports each term as its mean per
     example.
 
     Args:
@@ -32,8 +33,10 @@ class SemiSupervisedVAE(keras.Model):
 
     image_shape: tuple[int, int, int]
     latent_dim: int
+    num_classes: int | tuple[int, ...]  # of each image's label, or of each of its several labels
     training_terms: tuple[str, ...] = ()
     test_terms: tuple[str, ...] = ()
+    total_is_mean = False  # over the batch; else it is a sum
 
     def __init__(self, seed: int = 0, name: str | None = None):
         # The networks follow the global dtype policy; sums and logarithms of the losses are float32 under any.
@@ -48,15 +51,22 @@ class SemiSupervisedVAE(keras.Model):
         raise NotImplementedError
 
     def step_losses(self, batch: dict[str, Tensor], noise: dict[str, Tensor], step: Tensor) -> dict[str, Tensor]:
-        """The named terms, one number per example (nats), and `total`, the scalar that training minimises."""
+        """The named terms, one number per example (nats), and `total`, the scalar that training minimises.
+
+        A term of the whole batch is a scalar.
+        """
         raise NotImplementedError
 
-    def check_batch(self, images: dict[str, Tensor], labels: Tensor) -> None:
+    def check_batch(self, images: dict[str, Tensor], labels: Tensor | None) -> None:
         """Raises ValueError for a batch that does not fit; runs once, when the step is traced."""
         raise NotImplementedError
 
-    def evaluation_terms(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def evaluation_terms(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """The named figures of validation, one number per example, without randomness."""
+        raise NotImplementedError
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Class probabilities `(B, K)` of images `(B, H, W, C)` in [-1, 1]; of several labels side by side."""
         raise NotImplementedError
 
     def encode(self, images: Tensor) -> Tensor:
@@ -117,6 +127,7 @@ class SemiSupervisedVAE(keras.Model):
     def _train_on(self, data):
         images, labels = _unpack(data)
         self.check_batch(images, labels)
+        images = images if isinstance(images, dict) else {"unlabeled": images}
         if replicas() > 1 and WHOLE_BATCH not in images:
             raise ValueError(
                 "The batches are not those of `data.distribute`, and under a strategy each replica must see the whole "
@@ -126,8 +137,9 @@ class SemiSupervisedVAE(keras.Model):
         terms = self.replay_step(batch, self.draw_noise(batch, self.optimizer.iterations))
         # A replica has its share of the batch in the terms.
         num_images = ops.cast(ops.shape(terms["reconstruction"])[0], "float32")
-        self._means["loss"].update_state(terms["total"] / num_images, sample_weight=num_images)
-        return self._report(terms, ("loss", *self.training_terms))
+        loss = terms["total"] if self.total_is_mean else terms["total"] / num_images
+        self._means["loss"].update_state(loss, sample_weight=num_images)
+        return {"loss": self._means["loss"].result(), **self._report(terms, self.training_terms)}
 
     def _test_on(self, data):
         images, labels = _unpack(data)
@@ -172,10 +184,29 @@ class SemiSupervisedVAE(keras.Model):
         images = self.decode(ops.reshape(z, (-1, self.latent_dim)))
         return ops.reshape(images, (-1, n, *self.image_shape))
 
+    def predicted_labels(self, probs: Tensor) -> Tensor:
+        """The most probable classes, integers `(B,)` or, of n labels, `(B, n)`, of what `classify` gives."""
+        if isinstance(self.num_classes, int):
+            return ops.argmax(probs, axis=-1)
+        return ops.stack([ops.argmax(each, axis=-1) for each in blocks(probs, self.num_classes)], axis=-1)
+
+    def check_labels(self, labels: Tensor) -> Tensor:
+        """`labels` of images to generate as a tensor of integers; raises ValueError where they cannot be such."""
+        if not ops.is_tensor(labels):
+            given, several = np.asarray(labels), not isinstance(self.num_classes, int)
+            shaped = given.ndim == 1 + several and (not several or given.shape[1] == len(self.num_classes))
+            whole = shaped and np.issubdtype(given.dtype, np.integer)
+            if not whole or not ((given >= 0) & (given < np.asarray(self.num_classes))).all():
+                what = f"a list of classes, integers from 0 to {np.asarray(self.num_classes) - 1}"
+                if several:
+                    what = f"for each image a list of {len(self.num_classes)} classes, below {self.num_classes}"
+                raise ValueError(f"`labels` is {labels!r}; it must be {what}.")
+        return ops.cast(ops.convert_to_tensor(labels), "int32")
+
     def _report(self, terms, names):
+        names = [name for name in names if name in terms]
         for name in names:
-            if name in terms:
-                self._means[name].update_state(terms[name])
+            self._means[name].update_state(terms[name])
         return {name: self._means[name].result() for name in names}
 
     def _noise_stream(self, step: Tensor) -> Stream:
@@ -203,11 +234,8 @@ class SemiSupervisedVAE(keras.Model):
 
 def _unpack(data):
     images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-    if labels is None or weights is not None:
-        raise ValueError(
-            f"A batch holds {'sample weights' if weights is not None else 'no labels'}; it must be `(x, y)`, images "
-            "and labels, and nothing else."
-        )
+    if weights is not None:
+        raise ValueError("A batch holds sample weights; it must be images and labels, `(x, y)`, and nothing else.")
     return images, labels
 
 

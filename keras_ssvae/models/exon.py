@@ -1,17 +1,15 @@
 """EXoN: EXplainable encoder Network (An, Choi, Jeon)."""
 
 import contextlib
-import math
-import numbers
 
 import keras
-import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae import losses, priors
 from keras_ssvae.distributions import (
     Tensor,
+    as_floatx,
     mixture_kl,
     sample_beta,
     sample_gaussian,
@@ -20,6 +18,7 @@ from keras_ssvae.distributions import (
 )
 from keras_ssvae.models import explanation
 from keras_ssvae.models.base import SemiSupervisedVAE, without_dropout
+from keras_ssvae.models.checks import check_has_labels, check_network, check_weights, input_shape
 from keras_ssvae.networks import mnist
 from keras_ssvae.noise import Stream
 from keras_ssvae.priors import GaussianMixture
@@ -118,14 +117,11 @@ class EXoN(SemiSupervisedVAE):
     ):
         super().__init__(seed=seed, name=name)
         scheduled = isinstance(lambda2, keras.optimizers.schedules.LearningRateSchedule)
-        weights = {"beta": beta, "lambda1": lambda1} | ({} if scheduled else {"lambda2": lambda2})
-        for name, value in weights.items():
-            lowest_is_fine = name != "beta"
-            if not isinstance(value, numbers.Real) or not (0 < value < math.inf or (value == 0 and lowest_is_fine)):
-                raise ValueError(
-                    f"`{name}` is {value!r}; it must be a finite number, "
-                    + ("0 or more." if lowest_is_fine else "above 0: it is the variance of the decoder.")
-                )
+        check_weights(beta=beta, lambda1=lambda1, **({} if scheduled else {"lambda2": lambda2}))
+        if beta == 0:
+            raise ValueError(
+                f"`beta` is {beta!r}; it must be a finite number above 0: it is the variance of the decoder."
+            )
         self.prior = priors.circle() if prior is None else prior
         if not isinstance(self.prior, GaussianMixture):
             raise ValueError(f"`prior` is {prior!r}; it must be a `GaussianMixture`, as `priors.circle()` gives.")
@@ -134,14 +130,7 @@ class EXoN(SemiSupervisedVAE):
         self.decoder = decoder or mnist.decoder(latent_dim)
         self.classifier = classifier or mnist.classifier(num_classes)
         self.beta, self.lambda1, self.pseudo_label_dropout = beta, lambda1, pseudo_label_dropout
-        for name in _NETWORKS:
-            shape = getattr(getattr(self, name), "input_shape", None)
-            if not (isinstance(shape, tuple) and shape and all(isinstance(size, int) for size in shape[1:])):
-                raise ValueError(
-                    f"`{name}` takes {shape}; it must be a built functional or Sequential Keras model with one input, "
-                    "whose shape is known but for the batch."
-                )
-        self.image_shape = tuple(self.encoder.input_shape[1:])
+        self.image_shape = input_shape("encoder", self.encoder)
         self._check_networks()
         if scheduled:
             self.lambda2 = lambda2
@@ -165,21 +154,12 @@ class EXoN(SemiSupervisedVAE):
 
     def _check_networks(self):
         components = (None, self.num_classes, self.latent_dim)
-        expected = {
-            "encoder": (self.image_shape, [components, components]),
-            "decoder": ((self.latent_dim,), (None, *self.image_shape)),
-            "classifier": (self.image_shape, (None, self.num_classes)),
-        }
-        for name, (input_shape, output_shape) in expected.items():
-            network = getattr(self, name)
-            outputs = network.output_shape
-            given = list(outputs) if isinstance(outputs, (list, tuple)) and isinstance(outputs[0], tuple) else outputs
-            if tuple(network.input_shape[1:]) != input_shape or given != output_shape:
-                raise ValueError(
-                    f"`{name}` maps {network.input_shape} to {given}; with a `prior` of {self.num_classes} classes in "
-                    f"{self.latent_dim} dimensions and images {self.image_shape} it must map {(None, *input_shape)} "
-                    f"to {output_shape}. Change the network or the prior."
-                )
+        reason = (
+            f"a `prior` of {self.num_classes} classes in {self.latent_dim} dimensions and images {self.image_shape}"
+        )
+        check_network("encoder", self.encoder, self.image_shape, [components, components], reason)
+        check_network("decoder", self.decoder, (self.latent_dim,), (None, *self.image_shape), reason)
+        check_network("classifier", self.classifier, self.image_shape, (None, self.num_classes), reason)
 
     def variable_groups(self):
         """`autoencoder` (encoder and decoder) and `classifier`, which the paper trains with different optimizers."""
@@ -191,6 +171,7 @@ class EXoN(SemiSupervisedVAE):
     # Training
 
     def check_batch(self, images, labels):
+        check_has_labels(labels)
         if not isinstance(images, dict) or not set(_PARTS) <= set(images):
             given = sorted(images) if isinstance(images, dict) else type(images).__name__
             raise ValueError(
@@ -226,7 +207,7 @@ class EXoN(SemiSupervisedVAE):
     def step_losses(self, batch, noise, step):
         def probs(images, pass_index):
             self._seed_dropout(self.classifier, noise["dropout"], pass_index)
-            return ops.softmax(_float32(self.classifier(images, training=True)))
+            return ops.softmax(as_floatx(self.classifier(images, training=True)))
 
         for pass_index, network in ((5, self.encoder), (6, self.decoder)):
             self._seed_dropout(network, noise["dropout"], pass_index)
@@ -244,12 +225,12 @@ class EXoN(SemiSupervisedVAE):
             _own_rows_of_both(noise[name][:num_labeled], noise[name][num_labeled:]) for name in ("epsilon", "gumbel")
         )
         weights = probs(images, 1)
-        mean, logvar = map(_float32, self.encoder(images, training=True))
+        mean, logvar = map(as_floatx, self.encoder(images, training=True))
         component = straight_through_one_hot(ops.log(weights + 1e-8) + gumbel)
         z = ops.sum(component[:, :, None] * sample_gaussian(mean, logvar, epsilon), axis=1)
         kl_categorical, kl_gaussian = mixture_kl(weights, mean, logvar, self.prior.means, self.prior.variances)
         terms = {
-            "reconstruction": losses.reconstruction(images, _float32(self.decoder(z, training=True))),
+            "reconstruction": losses.reconstruction(images, as_floatx(self.decoder(z, training=True))),
             "kl_categorical": kl_categorical,
             "kl_gaussian": kl_gaussian,
             "cross_entropy": losses.cross_entropy(
@@ -274,10 +255,11 @@ class EXoN(SemiSupervisedVAE):
 
     def evaluation_terms(self, images, labels):
         self.check_images("x", images)
+        check_has_labels(labels)
         if len(labels.shape) == 2 and labels.shape[-1] == self.num_classes:
             labels = ops.argmax(labels, axis=-1)
         outputs = self(images, training=False)
-        predicted = ops.argmax(outputs["probs"], axis=-1)
+        predicted = self.predicted_labels(outputs["probs"])
         wrong = ops.not_equal(predicted, ops.cast(ops.reshape(labels, (-1,)), predicted.dtype))
         kl_categorical, kl_gaussian = mixture_kl(
             outputs["probs"], outputs["mean"], outputs["logvar"], self.prior.means, self.prior.variances
@@ -299,11 +281,11 @@ class EXoN(SemiSupervisedVAE):
 
     def classify(self, images: Tensor) -> Tensor:
         """Class probabilities `w(y | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, K)`."""
-        return ops.softmax(_float32(self.classifier(images, training=False)))
+        return ops.softmax(as_floatx(self.classifier(images, training=False)))
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The mixture `q(z | x)`, (4): means `(B, K, d)`, log-variances `(B, K, d)` and weights `(B, K)`."""
-        mean, logvar = map(_float32, self.encoder(images, training=False))
+        mean, logvar = map(as_floatx, self.encoder(images, training=False))
         return mean, logvar, self.classify(images)
 
     @staticmethod
@@ -317,7 +299,7 @@ class EXoN(SemiSupervisedVAE):
 
     def decode(self, z: Tensor) -> Tensor:
         """Images `(B, H, W, C)` in [-1, 1] at latent variables `(B, d)`."""
-        return _float32(self.decoder(z, training=False))
+        return as_floatx(self.decoder(z, training=False))
 
     def generate(self, labels: Tensor, seed: int | Tensor) -> Tensor:
         """Images of the given classes, from the prior: `decode(z)`, `z ~ N(m_k, s_k^2)`.
@@ -329,14 +311,7 @@ class EXoN(SemiSupervisedVAE):
         Returns:
             `(B, H, W, C)`.
         """
-        if not ops.is_tensor(labels):
-            given = np.asarray(labels)
-            whole = given.ndim == 1 and np.issubdtype(given.dtype, np.integer)
-            if not whole or not all(0 <= k < self.num_classes for k in given):
-                raise ValueError(
-                    f"`labels` is {labels!r}; it must be a list of classes, integers from 0 to {self.num_classes - 1}."
-                )
-        labels = ops.cast(ops.convert_to_tensor(labels), "int32")
+        labels = self.check_labels(labels)
         epsilon = keras.random.normal((ops.shape(labels)[0], self.latent_dim), seed=Stream(seed, 0))
         mean = ops.take(self.prior.means, labels, axis=0)
         logvar = ops.log(ops.take(self.prior.variances, labels, axis=0))
@@ -387,7 +362,3 @@ class EXoN(SemiSupervisedVAE):
 
 def _own_rows_of_both(labeled, unlabeled):
     return ops.concatenate([own_rows(labeled), own_rows(unlabeled)])
-
-
-def _float32(x):
-    return ops.cast(x, "float32")

@@ -1,38 +1,114 @@
-"""PartedVAE: semi-supervised disentanglement of class-related and class-independent factors (Hajimiri et al.)."""
+"""PartedVAE: class-related and class-independent factors in parts of their own (Hajimiri et al.)."""
 
-import itertools
-import math
 from collections.abc import Sequence
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
 from keras_ssvae import losses
-from keras_ssvae.distributions import Tensor, gaussian_kl, sample_gaussian
+from keras_ssvae.distributions import Tensor, as_floatx, blocks, gaussian_kl, sample_gaussian
 from keras_ssvae.models.base import SemiSupervisedVAE
+from keras_ssvae.models.checks import check_network, check_weights, input_shape
 from keras_ssvae.networks import parted
-from keras_ssvae.training import gradient_step
+from keras_ssvae.noise import Stream
+from keras_ssvae.optimizers import GroupedOptimizer
+from keras_ssvae.priors import LearnedMixture
+from keras_ssvae.training import batch_mean, gradient_step, own_rows
 
-TEMPERATURE = 0.67  # of the Gumbel-softmax
+_TEMPERATURE = 0.67  # of the Gumbel-softmax
 # The slope of the attention rises by this with every training step, already the first, from 1 to the last one, which
 # inference has too.
 _SLOPE_STEP, _LAST_SLOPE = 2e-4, 8.0
+_TINY = 1e-12  # keeps the logarithms of the Gumbel noise finite
+_WEIGHTS = ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", "tolerance", "capacity_z", "capacity_u")
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class PartedVAE(SemiSupervisedVAE):
-    """To be documented."""
+    """VAE whose latent space has a part for each label's own factors and one for those that all labels share.
+
+    **Generation**: labels `c_i ~ p(c_i)`, class-related factors `u_i | c_i = k ~ N(m_ik, diag s_ik^2)` with learned
+    means and variances, class-independent factors `z ~ N(0, I)`, and `x | z, u` of the decoder.
+
+    **Inference**: `q(z | x)`, `q(c_i | x)` and `q(u_i | c_i, x)` of features `h(x)`; u sees `h` through an attention
+    `sigmoid(s (W c + b))`, whose slope s rises from 1 to 8 while the model trains. In training `c` is a Gumbel-softmax
+    sample (temperature 0.67), in use it is the most probable class.
+
+    **Objective** (minimised; means over the batch; (6) and A.5):
+
+        reconstruction + gamma_z |C_z - kl_z| + gamma_u |C_u - kl_u| + gamma_c kl_c + gamma_h entropy_c
+            + gamma_bc overlap
+
+    | paper                                 | code                                                                    |
+    |---------------------------------------|-------------------------------------------------------------------------|
+    | `h`                                   | `encoder`                                                               |
+    | `q(c given x)`                        | `heads.log_c`; `probs` after the exponential                            |
+    | `q(z given x)`                        | `heads.z`: `z_mean`, `z_logvar`                                         |
+    | `a`, `q(u given c, x)`                | `heads.u`: `u_mean`, `u_logvar`                                         |
+    | `p(x given c, u, z)`                  | `decoder`, of (z, u)                                                    |
+    | `p(u given c)`                        | `u_priors`, one `priors.LearnedMixture` for each label                  |
+    | `-log p(x given c, u, z)`             | `reconstruction`: `pixel_loss`, of pixels in [0, 1]                     |
+    | `KL(q(z given x), p(z))`              | `kl_z`                                                                  |
+    | `E KL(q(u given c, x), p(u given c))` | `kl_u`, u at the sampled c, the prior's c weighted by `q(c given x)`    |
+    | `KL(q(c), p(c))`                      | `kl_c`; q(c) is the mean of the batch                                   |
+    | `H(q(c given x))`                     | `entropy_c`                                                             |
+    | `max(BC - delta, 0)`                  | `overlap`, each pair of components once; `tolerance` is delta           |
+    | `C_z`, `C_u`                          | rise to `capacity_z`, `capacity_u` in `capacity_steps` steps            |
+
+    A training step is two: first one of the optimizer `supervised` on the labelled images' cross entropy (`warm_up`),
+    which reaches the encoder and the logits of c, then one of the optimizer `main` on the objective, of the unlabelled
+    images, which reaches everything. Images without labels train it too: then there is no first step.
+
+    It follows the released code where this departs from the paper: (6) prints `KL - C` without the absolute value, and
+    the components' log-variances are `2 tanh(free) - 1`.
+
+    A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled` and `unlabeled` (see
+    `data.semi_supervised`), `y` one-hot labels of the labelled part, those of several c_i side by side. Without labels
+    it is `{"unlabeled": images}`, or the images alone. Validation data is `(images, labels)`; callbacks monitor
+    `val_error` (percent), for validation has no loss.
+
+    Args:
+        encoder: Keras model, images `(B, H, W, C)` -> features h `(B, F)`. Default: Table 3.
+        decoder: Keras model, (z, u) `(B, z_dim + sum(u_dims))` -> logits of the pixels. Default: Table 3.
+        num_classes: Values of the label c, or those of each label c_i of several.
+        u_dims: Dimensions of u, or of each u_i.
+        z_dim: Dimensions of z.
+        class_priors: For each label the probabilities `p(c_i)`; they are not normalised. Default: uniform.
+        pixel_loss: `"cross_entropy"` of Bernoulli pixels, or `"absolute_error"`.
+        gamma_z, gamma_u, gamma_c, gamma_h, gamma_bc: The weights of the terms. The defaults are the paper's for MNIST
+            (Table 6).
+        tolerance: Bhattacharyya coefficient up to which two components of a prior may overlap.
+        capacity_z, capacity_u: KL-divergence (nats) that the terms of z and u are drawn to in the end.
+        capacity_steps: Steps until then.
+        seed: Of the noise of training.
+        name: Model name.
+
+    Raises:
+        ValueError: For an argument that does not fit the others.
+
+    Example:
+        >>> model = PartedVAE()
+        >>> optimizers = {name: Adam(1.5e-3, epsilon=1e-8, corrected_epsilon=True) for name in ("supervised", "main")}
+        >>> model.compile(GroupedOptimizer(optimizers))
+        >>> model.fit(batches, steps_per_epoch=938, epochs=60)
+        >>> model.classify(images)
+
+    Reference:
+        [Hajimiri, Lotfi, Soleymani Baghshah: Semi-Supervised Disentanglement of Class-Related and Class-Independent
+        Factors in VAE, 2021](https://arxiv.org/abs/2102.00892).
+    """
 
     training_terms = ("warm_up", "reconstruction", "kl_z", "kl_u", "kl_c", "entropy_c", "overlap")
     test_terms = ("error", "reconstruction", "kl_z", "kl_u", "entropy_c")
+    total_is_mean = True
 
     def __init__(
         self,
         encoder: keras.Model | None = None,
         decoder: keras.Model | None = None,
-        num_classes: Sequence[int] = (10,),
-        u_dims: Sequence[int] = (10,),
+        num_classes: int | Sequence[int] = 10,
+        u_dims: int | Sequence[int] = 10,
         z_dim: int = 6,
         class_priors: Sequence[Sequence[float]] | None = None,
         pixel_loss: str = "cross_entropy",
@@ -49,154 +125,283 @@ class PartedVAE(SemiSupervisedVAE):
         name: str = "parted_vae",
     ):
         super().__init__(seed=seed, name=name)
-        self.num_classes, self.u_dims, self.z_dim = tuple(num_classes), tuple(u_dims), z_dim
-        self.latent_dim = z_dim + sum(self.u_dims)
-        self.encoder = encoder or parted.mnist_encoder()
-        self.decoder = decoder or parted.mnist_decoder(self.latent_dim)
-        self.image_shape = tuple(self.encoder.input_shape[1:])
-        if class_priors is None:
-            class_priors = [np.full(k, 1 / k) for k in self.num_classes]
-        self.class_priors = [np.asarray(each, "float32") for each in class_priors]
-        self.pixel_loss = pixel_loss
+        several = not isinstance(num_classes, int)
+        self.num_classes = tuple(num_classes) if several else num_classes
+        self._num_values = self.num_classes if several else (num_classes,)
+        self._u_dims = (u_dims,) if isinstance(u_dims, int) else tuple(u_dims)
+        self.z_dim, self.capacity_steps, self.pixel_loss = z_dim, capacity_steps, pixel_loss
+        self.class_priors = [np.full(k, 1 / k) for k in self._num_values] if class_priors is None else class_priors
+        self._check_sizes()
         self.gamma_z, self.gamma_u, self.gamma_c = gamma_z, gamma_u, gamma_c
         self.gamma_h, self.gamma_bc, self.tolerance = gamma_h, gamma_bc, tolerance
-        self.capacity_z, self.capacity_u, self.capacity_steps = capacity_z, capacity_u, capacity_steps
-        self.z_mean = layers.Dense(z_dim, name="z_mean")
-        self.z_logvar = layers.Dense(z_dim, name="z_logvar")
-        self.c_logits = layers.Dense(sum(self.num_classes), name="c_logits")
-        features = self.encoder.output_shape[-1]
-        self.attention = [layers.Dense(features, name=f"attention_{i}") for i in range(len(self.num_classes))]
-        self.u_mean = [layers.Dense(d, name=f"u_mean_{i}") for i, d in enumerate(self.u_dims)]
-        self.u_logvar = [layers.Dense(d, name=f"u_logvar_{i}") for i, d in enumerate(self.u_dims)]
-        for layer in (self.z_mean, self.z_logvar, self.c_logits, *self.u_mean, *self.u_logvar):
-            layer.build((None, features))
-        for layer, k in zip(self.attention, self.num_classes, strict=True):
-            layer.build((None, k))
-        self.u_prior_means = [
-            self.add_weight(name=f"u_prior_mean_{i}", shape=(k, d), initializer="random_normal")
-            for i, (k, d) in enumerate(zip(self.num_classes, self.u_dims, strict=True))
-        ]
-        self.u_prior_free_logvars = [
-            self.add_weight(name=f"u_prior_free_logvar_{i}", shape=(k, d), initializer="random_normal")
-            for i, (k, d) in enumerate(zip(self.num_classes, self.u_dims, strict=True))
-        ]
+        self.capacity_z, self.capacity_u = capacity_z, capacity_u
+        check_weights(**{weight: getattr(self, weight) for weight in _WEIGHTS})
+        self.latent_dim = z_dim + sum(self._u_dims)
+        self.encoder = encoder or parted.mnist_encoder()
+        self.decoder = decoder or parted.mnist_decoder(self.latent_dim)
+        self.image_shape = input_shape("encoder", self.encoder)
+        reason = f"images {self.image_shape} and {z_dim} dimensions of z and {self._u_dims} of u"
+        features = self.encoder.output_shape[-1] if isinstance(self.encoder.output_shape, tuple) else "features"
+        check_network("encoder", self.encoder, self.image_shape, (None, features), reason)
+        check_network("decoder", self.decoder, (self.latent_dim,), (None, *self.image_shape), reason)
+        self.heads = parted.Heads(features, self._num_values, self._u_dims, z_dim, name="heads")
+        self.u_priors = [LearnedMixture(*sizes) for sizes in zip(self._num_values, self._u_dims, strict=True)]
         self.build((None, *self.image_shape))
 
+    def _check_sizes(self):
+        sizes = {"num_classes": self._num_values, "u_dims": self._u_dims, "z_dim": (self.z_dim,)}
+        sizes["capacity_steps"] = (self.capacity_steps,)
+        for name, values in sizes.items():
+            least = 2 if name == "num_classes" else 1
+            if not values or not all(isinstance(value, int) and value >= least for value in values):
+                raise ValueError(f"`{name}` is {values}; it must be made of integers of at least {least}.")
+        if len(self._u_dims) != len(self._num_values):
+            raise ValueError(f"`u_dims` is {self._u_dims}; each of `num_classes`, {self._num_values}, has its own u.")
+        if self.pixel_loss not in ("cross_entropy", "absolute_error"):
+            raise ValueError(f'`pixel_loss` is {self.pixel_loss!r}; it must be "cross_entropy" or "absolute_error".')
+        self.class_priors = [np.asarray(probs, "float64") for probs in self.class_priors]
+        sizes = tuple(probs.size for probs in self.class_priors)
+        # Rounded to two digits, the paper's own add up to 0.99.
+        if sizes != self._num_values or not all((p > 0).all() and abs(p.sum() - 1) < 0.02 for p in self.class_priors):
+            raise ValueError(
+                f"`class_priors` is {[probs.tolist() for probs in self.class_priors]}; it must hold {self._num_values} "
+                "positive probabilities, those of a label with the sum 1."
+            )
+
     def build(self, input_shape):
+        # Everything comes built; all that is left is to say so, which lets Keras save and export the model.
         self.built = True
 
+    def compile(self, optimizer, **kwargs):
+        """As `keras.Model.compile`, with a `GroupedOptimizer` of the members `supervised` and `main`.
+
+        Raises:
+            ValueError: For another optimizer, a loss or metrics, which the model has of its own, and for networks with
+                regularisers, which the objective does not hold.
+        """
+        if not isinstance(optimizer, GroupedOptimizer):
+            raise ValueError(
+                f"`optimizer` is {optimizer!r}; a step of {type(self).__name__} is two, so it must be a "
+                '`GroupedOptimizer({"supervised": ..., "main": ...})`.'
+            )
+        super().compile(optimizer, **kwargs)
+
     def variable_groups(self):
-        supervised = [*self.encoder.trainable_variables, *self.c_logits.trainable_variables]
+        """`supervised` (encoder and logits of c) and `main` (everything)."""
+        supervised = [*self.encoder.trainable_variables, *self.heads.c_logits.trainable_variables]
         return {"supervised": supervised, "main": self.trainable_variables}
 
-    # Inference
-
-    def _blocks(self, values: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-        ends = itertools.accumulate(sizes)
-        return [values[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
-
-    def _log_c(self, h):
-        return [ops.log_softmax(block) for block in self._blocks(ops.cast(self.c_logits(h), "float32"), self.num_classes)]
-
-    def _u(self, h, c, slope):
-        """Means and log-variances of u, given h and the (soft) one-hot c_i."""
-        means, logvars = [], []
-        for attention, mean, logvar, of_variable in zip(self.attention, self.u_mean, self.u_logvar, c, strict=True):
-            attended = h * ops.sigmoid(slope * attention(of_variable))
-            means.append(mean(attended))
-            logvars.append(logvar(attended))
-        return means, logvars
-
-    def u_prior(self, i: int) -> tuple[Tensor, Tensor]:
-        """Means and log-variances `(K_i, d_i)` of `p(u_i | c_i)`."""
-        return self.u_prior_means[i] + 0.0, 2.0 * ops.tanh(self.u_prior_free_logvars[i]) - 1.0
-
-    def bhattacharyya(self, i: int) -> Tensor:
-        """Bhattacharyya coefficients `(K_i, K_i)` of the components of `p(u_i | c_i)`."""
-        mean, logvar = self.u_prior(i)
-        variance = ops.exp(logvar)
-        average = 0.5 * (variance[:, None] + variance[None])
-        squares = ops.square(mean[:, None] - mean[None]) / average
-        logs = ops.log(average) - 0.5 * (logvar[:, None] + logvar[None])
-        return ops.exp(-ops.sum(squares / 8.0 + logs / 2.0, axis=-1))
-
     # Training
+
+    def check_batch(self, images, labels):
+        if not isinstance(images, dict):
+            images = {"unlabeled": images}
+        if "unlabeled" not in images or ("labeled" in images) != (labels is not None):
+            raise ValueError(
+                f"A training batch has the images {sorted(images)} and {'no labels' if labels is None else 'labels'}; "
+                "it must be unlabeled images alone, or unlabeled and labeled ones and the labels of these. "
+                "`data.semi_supervised` makes such batches."
+            )
+        self.check_images("x['unlabeled']", images["unlabeled"])
+        if labels is None:
+            return
+        self.check_images("x['labeled']", images["labeled"])
+        dtype, shape = keras.backend.standardize_dtype(labels.dtype), tuple(labels.shape)
+        width = sum(self._num_values)
+        if dtype != "float32" or len(shape) != 2 or shape[1] != width:
+            raise ValueError(
+                f"`y` of a training batch is {dtype} of shape {shape}; it must be one-hot float32 labels of the "
+                f"labelled images, (None, {width})."
+            )
 
     def draw_noise(self, batch, step):
         seed, rows = self._noise_stream(step), ops.shape(batch["unlabeled"])[0]
         return {
-            "uniform_c": keras.random.uniform((rows, sum(self.num_classes)), seed=seed),
+            "uniform_c": keras.random.uniform((rows, sum(self._num_values)), seed=seed),
             "epsilon_z": keras.random.normal((rows, self.z_dim), seed=seed),
-            "epsilon_u": keras.random.normal((rows, sum(self.u_dims)), seed=seed),
+            "epsilon_u": keras.random.normal((rows, sum(self._u_dims)), seed=seed),
+            "dropout": self._dropout_counter(step),
         }
 
-    def supervised_losses(self, batch):
-        """Cross entropy of the labelled images, whose mean the supervised step minimises."""
-        log_c = self._log_c(self.encoder(to_unit(batch["labeled"]), training=True))
-        labels = self._blocks(batch["labels"], self.num_classes)
-        terms = -sum(ops.sum(y * each, axis=-1) for y, each in zip(labels, log_c, strict=True))
-        return {"warm_up": terms, "total": ops.mean(terms)}
+    def replay_step(self, batch, noise):
+        step = ops.convert_to_tensor(self.optimizer.iterations)
+        terms = {}
+        if "labeled" in batch:
+            terms = self._step_of("supervised", lambda: self.supervised_losses(batch, noise))
+        terms |= self._step_of("main", lambda: self.step_losses(batch, noise, step))
+        self.optimizer.iterations.assign_add(1)
+        return terms
+
+    def _step_of(self, name, losses_of_step):
+        terms, optimizer = gradient_step(self, losses_of_step, name), self.optimizer.members[name]
+        if hasattr(optimizer, "observe"):
+            optimizer.observe(terms["total"])
+        return terms
+
+    def supervised_losses(self, batch: dict[str, Tensor], noise: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`warm_up`, the labelled images' cross entropy (nats per example), and its mean over the batch, `total`."""
+        self._seed_dropout(self.encoder, noise["dropout"], 0)
+        log_c = self.heads.log_c(self.encoder(_to_unit(own_rows(batch["labeled"])), training=True))
+        labels = blocks(own_rows(batch["labels"]), self._num_values)
+        warm_up = -sum(ops.sum(y * log_c_i, axis=-1) for y, log_c_i in zip(labels, log_c, strict=True))
+        return {"warm_up": warm_up, "total": batch_mean(warm_up)}
 
     def step_losses(self, batch, noise, step):
-        images = to_unit(batch["unlabeled"])
-        slope = ops.minimum(1.0 + _SLOPE_STEP * (ops.cast(step, "float32") + 1.0), _LAST_SLOPE)
-        h = self.encoder(images, training=True)
-        log_c = self._log_c(h)
-        gumbel = -ops.log(-ops.log(noise["uniform_c"] + 1e-12) + 1e-12)
-        c = [
-            ops.softmax((each + g) / TEMPERATURE)
-            for each, g in zip(log_c, self._blocks(gumbel, self.num_classes), strict=True)
-        ]
-        z_mean, z_logvar = self.z_mean(h), self.z_logvar(h)
-        u_means, u_logvars = self._u(h, c, slope)
-        z = sample_gaussian(z_mean, z_logvar, noise["epsilon_z"])
-        u = sample_gaussian(ops.concatenate(u_means, -1), ops.concatenate(u_logvars, -1), noise["epsilon_u"])
-        logits = ops.cast(self.decoder(ops.concatenate([z, u], axis=-1), training=True), "float32")
-        kl_u, kl_c, entropy_c, overlap = 0.0, 0.0, 0.0, 0.0
-        for i, each in enumerate(log_c):
-            prior_mean, prior_logvar = self.u_prior(i)
-            probs = ops.exp(each)
-            kls = gaussian_kl(u_means[i][:, None], u_logvars[i][:, None], prior_mean, ops.exp(prior_logvar))
-            kl_u += ops.sum(probs * kls, axis=-1)
-            aggregate = ops.mean(probs, axis=0)
-            kl_c += ops.sum(aggregate * (ops.log(aggregate) - ops.log(self.class_priors[i])))
-            entropy_c += -ops.sum(probs * each, axis=-1)
-            excess = ops.maximum(self.bhattacharyya(i) - self.tolerance, 0.0)
-            overlap += ops.sum(ops.tril(excess, -1))
-        terms = {
-            "reconstruction": self._pixel_loss(images, logits),
-            "kl_z": gaussian_kl(z_mean, z_logvar, 0.0, ops.ones(())),
-            "kl_u": kl_u,
-            "kl_c": kl_c,
-            "entropy_c": entropy_c,
-            "overlap": overlap,
-        }
-        share = ops.minimum((ops.cast(step, "float32") + 1.0) / self.capacity_steps, 1.0)
-        means = {name: ops.mean(term) for name, term in terms.items()}
+        for pass_index, network in ((1, self.encoder), (2, self.decoder)):
+            self._seed_dropout(network, noise["dropout"], pass_index)
+        images = own_rows(batch["unlabeled"])
+        taken = as_floatx(step) + 1.0
+        h = self.encoder(_to_unit(images), training=True)
+        log_c, z = self.heads.log_c(h), self.heads.z(h)
+        gumbel = -ops.log(-ops.log(own_rows(noise["uniform_c"]) + _TINY) + _TINY)
+        perturbed = zip(log_c, blocks(gumbel, self._num_values), strict=True)
+        c = [ops.softmax((log_c_i + gumbel_i) / _TEMPERATURE) for log_c_i, gumbel_i in perturbed]
+        u = self.heads.u(h, c, ops.minimum(1.0 + _SLOPE_STEP * taken, _LAST_SLOPE))
+        sampled = [sample_gaussian(*z, own_rows(noise["epsilon_z"])), sample_gaussian(*u, own_rows(noise["epsilon_u"]))]
+        logits = self.decoder(ops.concatenate(sampled, axis=-1), training=True)
+        terms = self._terms(images, log_c, z, u, logits)
+        # Of each image alike, so that replicas share its gradient too.
+        overlap = sum(prior.overlap(self.tolerance) for prior in self.u_priors)
+        terms["overlap"] = ops.broadcast_to(overlap, ops.shape(terms["kl_z"]))
+        means = {name: batch_mean(term) for name, term in terms.items()}
+        terms["kl_c"] = 0.0
+        for log_c_i, prior in zip(log_c, self.class_priors, strict=True):
+            aggregate = batch_mean(ops.exp(log_c_i))
+            terms["kl_c"] += ops.sum(aggregate * (ops.log(aggregate) - np.log(prior)))
+        share = ops.minimum(taken / self.capacity_steps, 1.0)
         terms["total"] = (
             means["reconstruction"]
             + self.gamma_z * ops.abs(self.capacity_z * share - means["kl_z"])
             + self.gamma_u * ops.abs(self.capacity_u * share - means["kl_u"])
-            + self.gamma_c * kl_c
+            + self.gamma_c * terms["kl_c"]
             + self.gamma_h * means["entropy_c"]
-            + self.gamma_bc * overlap
+            + self.gamma_bc * means["overlap"]
         )
         return terms
 
-    def _pixel_loss(self, images, logits):
+    def _terms(self, images, log_c, z, u, logits):
+        """The terms of each image; z and u are means and log-variances."""
+        u_means, u_logvars = (blocks(values, self._u_dims) for values in u)
+        parts = zip(self.u_priors, log_c, u_means, u_logvars, strict=True)
+        return {
+            "reconstruction": self._reconstruction(images, as_floatx(logits)),
+            "kl_z": gaussian_kl(*z, 0.0, ops.ones(())),
+            "kl_u": sum(prior.kl(ops.exp(log_c_i), mean, logvar) for prior, log_c_i, mean, logvar in parts),
+            "entropy_c": -sum(ops.sum(ops.exp(log_c_i) * log_c_i, axis=-1) for log_c_i in log_c),
+        }
+
+    def _reconstruction(self, images, logits):
         if self.pixel_loss == "cross_entropy":
-            each = ops.softplus(logits) - images * logits
-        else:
-            each = ops.abs(images - ops.sigmoid(logits))
-        return ops.sum(each, axis=(1, 2, 3))
+            return losses.binary_cross_entropy(_to_unit(images), logits)
+        return losses.absolute_error(_to_unit(images), ops.sigmoid(logits))
 
-    def replay_step(self, batch, noise):
-        step = ops.convert_to_tensor(self.optimizer.iterations)
-        warm_up = gradient_step(self, lambda: self.supervised_losses(batch), "supervised")
-        terms = gradient_step(self, lambda: self.step_losses(batch, noise, step), "main")
-        self.optimizer.iterations.assign_add(1)
-        return {**terms, "warm_up": warm_up["warm_up"]}
+    def evaluation_terms(self, images, labels):
+        self.check_images("x", images)
+        log_c, z, u = self._infer(images)
+        terms = self._terms(images, log_c, z, u, self.decoder(ops.concatenate([z[0], u[0]], axis=-1), training=False))
+        if labels is None:
+            return terms
+        predicted = self.predicted_labels(ops.concatenate(log_c, axis=-1))
+        wrong = ops.not_equal(predicted, ops.cast(ops.reshape(labels, ops.shape(predicted)), predicted.dtype))
+        wrong = ops.reshape(as_floatx(wrong), (ops.shape(images)[0], -1))
+        return {**terms, "error": 100.0 * ops.mean(wrong, axis=-1)}
+
+    # Use: deterministic, tensors in, tensors out
+
+    def call(self, images, training=False):
+        """Everything that inference gives: `probs`, `z_mean`, `z_logvar`, `u_mean`, `u_logvar`, `z`, `reconstruction`.
+
+        `z` is what `encode` gives, (z, u) side by side.
+        """
+        outputs = self.posterior(images)
+        latent = ops.concatenate([outputs["z_mean"], outputs["u_mean"]], axis=-1)
+        return {**outputs, "z": latent, "reconstruction": self.decode(latent)}
+
+    def posterior(self, images: Tensor) -> dict[str, Tensor]:
+        """`probs` `(B, sum(num_classes))`, and means and log-variances of z and of u, given the most probable c."""
+        log_c, z, u = self._infer(images)
+        names = ("z_mean", "z_logvar", "u_mean", "u_logvar")
+        return {"probs": ops.exp(ops.concatenate(log_c, axis=-1)), **dict(zip(names, (*z, *u), strict=True))}
+
+    def _infer(self, images):
+        """Each `log q(c_i | x)`, and means and log-variances of z and u."""
+        h = self.encoder(_to_unit(images), training=False)
+        log_c = self.heads.log_c(h)
+        c = [ops.one_hot(ops.argmax(log_c_i, axis=-1), log_c_i.shape[-1]) for log_c_i in log_c]
+        return log_c, self.heads.z(h), self.heads.u(h, c, _LAST_SLOPE)
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Class probabilities `q(c | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, K)`, of several c_i side by side."""
+        return self.posterior(images)["probs"]
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latent variables (z, u) `(B, d)`: the posterior means, u given the most probable class."""
+        outputs = self.posterior(images)
+        return ops.concatenate([outputs["z_mean"], outputs["u_mean"]], axis=-1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images `(B, H, W, C)` in [-1, 1] at latent variables (z, u) `(B, d)`."""
+        return 2.0 * ops.sigmoid(as_floatx(self.decoder(z, training=False))) - 1.0
+
+    def generate(self, labels: Tensor, seed: int | Tensor) -> Tensor:
+        """Images of the given classes, from the prior: `decode(z, u)`, `z ~ N(0, I)`, `u_i ~ p(u_i | c_i)`.
+
+        Args:
+            labels: Class of each image, integers `(B,)`; of several c_i `(B, n)`.
+            seed: An integer; the same seed gives the same images.
+
+        Returns:
+            `(B, H, W, C)`.
+        """
+        labels = self.check_labels(labels)
+        rows, stream = ops.shape(labels)[0], Stream(seed, 0)
+        labels = ops.reshape(labels, (rows, len(self._num_values)))
+        parts = [keras.random.normal((rows, self.z_dim), seed=stream)]
+        for i, prior in enumerate(self.u_priors):
+            mean, logvar = (ops.take(values, labels[:, i], axis=0) for values in (prior.means, prior.logvars))
+            parts.append(sample_gaussian(mean, logvar, keras.random.normal((rows, prior.dim), seed=stream)))
+        return self.decode(ops.concatenate(parts, axis=-1))
+
+    def transfer(self, images: Tensor, attributes: Tensor) -> Tensor:
+        """The images with the class-independent attributes of others: `decode(z(attributes), u(images))`.
+
+        Args:
+            images: `(B, H, W, C)` in [-1, 1]; their c and u are kept.
+            attributes: As many images, whose z is taken.
+
+        Returns:
+            `(B, H, W, C)`.
+
+        Reference:
+            Figure 5.
+        """
+        z, u = self.posterior(attributes)["z_mean"], self.posterior(images)["u_mean"]
+        return self.decode(ops.concatenate([z, u], axis=-1))
+
+    # Serialisation
+
+    def get_config(self):
+        return {
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "decoder": keras.saving.serialize_keras_object(self.decoder),
+            "num_classes": self.num_classes,
+            "u_dims": self._u_dims,
+            "z_dim": self.z_dim,
+            "class_priors": [probs.tolist() for probs in self.class_priors],
+            "pixel_loss": self.pixel_loss,
+            **{name: getattr(self, name) for name in _WEIGHTS},
+            "capacity_steps": self.capacity_steps,
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        networks = {
+            name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in ("encoder", "decoder")
+        }
+        return cls(**{**config, **networks})
 
 
-def to_unit(images):
+def _to_unit(images):
     return 0.5 * (images + 1.0)

@@ -1,9 +1,11 @@
-"""The networks of PartedVAE: Tables 3 to 5. Encoders end in the features h; the heads of c, u and z are the model's."""
+"""The networks of PartedVAE: Tables 3 to 5. Encoders end in the features h, from which `Heads` go on to c, u and z."""
 
 from collections.abc import Sequence
 
 import keras
-from keras import layers
+from keras import layers, ops
+
+from keras_ssvae.distributions import Tensor, as_floatx, blocks
 
 FEATURES = 256  # of h, and of a layer of the decoder
 _SLOPE = 0.1  # of the LeakyReLU after the last convolution and after the features
@@ -95,9 +97,60 @@ def decoder(
     x = layers.Reshape(smallest, name="reshape")(x)
     for i, (number, padding) in enumerate(zip(filters, paddings or [(1, 1)] * len(filters), strict=True)):
         last, same = i == len(filters) - 1, padding == (1, 1)
-        dtype = "float32" if last else None
+        dtype = keras.config.floatx() if last else None
         padded = "same" if same else "valid"
         x = layers.Conv2DTranspose(number, 4, strides=2, padding=padded, dtype=dtype, name=f"conv_{i}")(x)
         x = x if same else layers.Cropping2D(padding, dtype=dtype, name=f"cropping_{i}")(x)
         x = x if last else layers.ReLU(name=f"relu_{i}")(x)
     return keras.Model(latent, x, name="decoder")
+
+
+@keras.saving.register_keras_serializable("keras_ssvae")
+class Heads(layers.Layer):
+    """From the features h to the posteriors of each label c_i, of the u_i that belong to it, and of z.
+
+    `u_i` sees h through an attention that c_i decides: `h * sigmoid(slope (W c_i + b))`.
+
+    Args:
+        features: Dimensions of h.
+        num_values: Values of each c_i.
+        u_dims: Dimensions of each u_i.
+        z_dim: Dimensions of z.
+    """
+
+    def __init__(self, features: int, num_values: Sequence[int], u_dims: Sequence[int], z_dim: int, **kwargs):
+        super().__init__(**kwargs)
+        self.features, self.num_values, self.u_dims, self.z_dim = features, tuple(num_values), tuple(u_dims), z_dim
+
+        def dense(name, units, inputs=features):
+            layer = layers.Dense(units, name=name)
+            layer.build((None, inputs))
+            return layer
+
+        self.z_mean, self.z_logvar = dense("z_mean", z_dim), dense("z_logvar", z_dim)
+        self.c_logits = dense("c_logits", sum(num_values))
+        self.attention = [dense(f"attention_{i}", features, inputs=k) for i, k in enumerate(num_values)]
+        self.u_mean = [dense(f"u_mean_{i}", dim) for i, dim in enumerate(u_dims)]
+        self.u_logvar = [dense(f"u_logvar_{i}", dim) for i, dim in enumerate(u_dims)]
+        self.built = True
+
+    def log_c(self, h: Tensor) -> list[Tensor]:
+        """`log q(c_i | x)`, one `(B, K_i)` for each label."""
+        return [ops.log_softmax(logits) for logits in blocks(as_floatx(self.c_logits(h)), self.num_values)]
+
+    def z(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log-variances `(B, z_dim)` of `q(z | x)`."""
+        return as_floatx(self.z_mean(h)), as_floatx(self.z_logvar(h))
+
+    def u(self, h: Tensor, c: Sequence[Tensor], slope: float | Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log-variances `(B, sum(u_dims))` of `q(u | c, x)`, for (soft) one-hot c_i `(B, K_i)`."""
+        maps = [ops.sigmoid(slope * as_floatx(layer(c_i))) for layer, c_i in zip(self.attention, c, strict=True)]
+        attended = [h * ops.cast(each, h.dtype) for each in maps]
+        return tuple(
+            as_floatx(ops.concatenate([head(x) for head, x in zip(heads, attended, strict=True)], axis=-1))
+            for heads in (self.u_mean, self.u_logvar)
+        )
+
+    def get_config(self):
+        names = ("features", "num_values", "u_dims", "z_dim")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

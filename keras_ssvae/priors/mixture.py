@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_ssvae import distributions
+
 
 @keras.saving.register_keras_serializable(package="keras_ssvae")
 @dataclass(frozen=True, eq=False)
@@ -102,7 +104,7 @@ def bhattacharyya_coefficients(prior: GaussianMixture) -> np.ndarray:
         prior: The mixture.
 
     Returns:
-        Symmetric float64 array of shape (K, K), 1 on the diagonal.
+        Symmetric float32 array of shape (K, K), 1 on the diagonal.
 
     Example:
 
@@ -112,14 +114,7 @@ def bhattacharyya_coefficients(prior: GaussianMixture) -> np.ndarray:
 
     Reference: Bhattacharyya, On a measure of divergence between two statistical populations, 1943.
     """
-    means, deviations = prior.means.astype("float64"), np.sqrt(prior.variances.astype("float64"))
-    rows = []
-    for mean, deviation in zip(means, deviations, strict=True):
-        total = deviation**2 + deviations**2
-        # At most 1, and exactly 1 for equal deviations.
-        of_variances = np.minimum(2 * deviation * deviations / total, 1.0)
-        rows.append((np.log(of_variances) / 2 - (mean - means) ** 2 / (4 * total)).sum(axis=1))
-    return np.exp(rows)
+    return keras.ops.convert_to_numpy(distributions.bhattacharyya_coefficients(prior.means, prior.variances))
 
 
 def _float32(name: str, value: ArrayLike) -> np.ndarray:

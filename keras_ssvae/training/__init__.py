@@ -19,6 +19,7 @@ WHOLE_BATCH = "whole_batch"
 SEED_DTYPE = _backend.SEED_DTYPE
 all_rows = _backend.all_rows
 apply_adam = _backend.apply_adam
+batch_mean = _backend.batch_mean
 batch_normalize = _backend.batch_normalize
 gradient_step = _backend.gradient_step
 inference = _backend.inference
@@ -34,6 +35,7 @@ __all__ = [
     "WHOLE_BATCH",
     "all_rows",
     "apply_adam",
+    "batch_mean",
     "batch_normalize",
     "gradient_step",
     "inference",

@@ -117,6 +117,11 @@ def all_rows(x: jax.Array) -> jax.Array:
     return x
 
 
+def batch_mean(x: jax.Array) -> jax.Array:
+    """As `training.tensorflow.batch_mean`."""
+    return jnp.mean(x, axis=0)
+
+
 def apply_adam(variable, momentum, velocity, gradient, learning_rate, step, beta_1, beta_2, epsilon) -> None:
     """One step of Adam on one variable, rounded as TensorFlow's kernel, which the original codes called.
 

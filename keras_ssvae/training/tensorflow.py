@@ -91,6 +91,20 @@ def all_rows(x: tf.Tensor) -> tf.Tensor:
     return x if replicas() == 1 else tf.distribute.get_replica_context().all_gather(x, axis=0)
 
 
+def batch_mean(x: tf.Tensor) -> tf.Tensor:
+    """The mean over the rows `(B, ...)` of all replicas, of which each holds its own.
+
+    The gradient is that of the own rows' share, so that those of the replicas add up to the whole.
+    """
+    if replicas() == 1:
+        return tf.reduce_mean(x, axis=0)
+    context = tf.distribute.get_replica_context()
+    count = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(tf.shape(x)[0], x.dtype))
+    share = tf.reduce_sum(x, axis=0) / count
+    whole = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stop_gradient(share))
+    return share + tf.stop_gradient(whole - share)
+
+
 def apply_adam(variable, momentum, velocity, gradient, learning_rate, step, beta_1, beta_2, epsilon) -> None:
     """One step of Adam on one variable, by the kernel that the original codes' optimizers called.
 

@@ -62,7 +62,7 @@ class Replay:
         model.compile(GroupedOptimizer(optimizers))
         self.steps = sorted({key.split("/")[0] for key in file if key.startswith("step")})
         self.terms, self.outputs = [], []
-        step = with_gradients(model)
+        step = _with_gradients(model, model.optimizer)
         for name in self.steps:
             batch, noise = self.batch(name), self.noise(name)
             self.outputs.append(self.observe(batch))
@@ -119,16 +119,16 @@ class Replay:
         return {"mean": mean, "logvar": logvar, "prob": probs, "pseudo_label": pseudo_label}
 
 
-def with_gradients(model):
+def _with_gradients(model, optimizer):
     """`model.replay_step` that also gives what the optimizer was given; on JAX as one program, which is much faster."""
     taken = []
-    apply = model.optimizer.apply
+    apply = optimizer.apply
 
     def record_and_apply(gradients, variables):
         taken[:] = gradients
         apply(gradients, variables)
 
-    model.optimizer.apply = record_and_apply
+    optimizer.apply = record_and_apply
 
     def step(data):
         return model.replay_step(*data), list(taken)
@@ -161,3 +161,9 @@ def with_gradients(model):
 def replay_of():
     """The class, for modules that cannot import it."""
     return Replay
+
+
+@pytest.fixture(scope="module")
+def with_gradients():
+    """The function, for modules that cannot import it."""
+    return _with_gradients

@@ -31,7 +31,7 @@ def test_a_prior_that_does_not_fit_the_networks_is_refused(make_model, prior, ne
     ],
 )
 def test_a_network_of_the_wrong_shape_is_refused_by_name(make_model, networks, network, arguments):
-    with pytest.raises(ValueError, match=rf"`{network}` maps .*it must map .*Change the network or the prior"):
+    with pytest.raises(ValueError, match=rf"`{network}` maps .*it must map .*Change one of them"):
         make_model(**{network: networks[network](**arguments)})
 
 

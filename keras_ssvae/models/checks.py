@@ -1,0 +1,51 @@
+"""The checks that the models have in common. Every error is a sentence."""
+
+import math
+import numbers
+
+import keras
+
+from keras_ssvae.distributions import Tensor
+
+
+def check_has_labels(labels: Tensor | None) -> None:
+    """Raises ValueError for a batch without labels."""
+    if labels is None:
+        raise ValueError("A batch holds no labels; it must be images and labels, `(x, y)`, and nothing else.")
+
+
+def check_weights(**weights: float) -> None:
+    """Raises ValueError for a weight of the objective that is not a finite number, 0 or more."""
+    for name, value in weights.items():
+        if not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
+            raise ValueError(f"`{name}` is {value!r}; it must be a finite number, 0 or more.")
+
+
+def input_shape(name: str, network: keras.Model) -> tuple[int, ...]:
+    """The shape of what a network takes, without the batch; raises ValueError for one that does not know it."""
+    shape = getattr(network, "input_shape", None)
+    if not (isinstance(shape, tuple) and shape and all(isinstance(size, int) for size in shape[1:])):
+        raise ValueError(
+            f"`{name}` takes {shape}; it must be a built functional or Sequential Keras model with one input, "
+            "whose shape is known but for the batch."
+        )
+    return shape[1:]
+
+
+def check_network(name: str, network: keras.Model, takes: tuple[int, ...], gives: object, reason: str) -> None:
+    """Raises ValueError for a network that does not map images or latent variables as it must.
+
+    Args:
+        name: Of the argument.
+        network: The network.
+        takes: Shape of its input, without the batch.
+        gives: Shape of its output, with None for the batch, or a list of those of its outputs.
+        reason: What asks for these shapes.
+    """
+    shape, outputs = input_shape(name, network), network.output_shape
+    given = list(outputs) if isinstance(outputs, (list, tuple)) and isinstance(outputs[0], tuple) else outputs
+    if shape != takes or given != gives:
+        raise ValueError(
+            f"`{name}` maps {(None, *shape)} to {given}; with {reason} it must map {(None, *takes)} to {gives}. Change "
+            "one of them."
+        )
