@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from matplotlib.figure import Figure
 
+from keras_ssvae import data
 from keras_ssvae.priors import GaussianMixture
 
 
@@ -21,13 +22,15 @@ class Experiment:
         settings: Data set -> the settings that depend on it, the default of their flags; the first data set is the
             paper's. Where the digits are among them, `--dataset auto` takes them for a first one that cannot be had.
         labels: Default number of labelled images.
-        beta: Default variance of the decoder.
         own_settings: (flags, data set, epochs) -> the settings of the schedules, and of the flags of its own.
-        prior: (flags, class names) -> the prior.
         build_model: (settings, prior) -> the compiled model.
-        augment: The augmentation, one of `data.augment`.
         epoch_figures: (run, where) -> callbacks that draw during the training; `where` are their keyword arguments.
         figures: (run, report of the test set) -> name -> figure, of the trained model.
+        beta: Default variance of the decoder, where it has one.
+        prior: (flags, class names) -> the prior, where it is chosen.
+        augment: The augmentation, one of `data.augment`.
+        images: Makes of the data set the one that is trained on.
+        needs_labels: Whether there must be labelled images.
         metrics: Run -> further entries of `metrics.json`.
         classes: The classes of the data set that it takes, in the order in which it counts them; by default all.
         run_suffix: Flags -> what the names of the run's directories end in.
@@ -39,13 +42,15 @@ class Experiment:
     description: str
     settings: dict[str, dict[str, Any]]
     labels: int
-    beta: float
     own_settings: Callable[[argparse.Namespace, str, int], dict[str, Any]]
-    prior: Callable[[argparse.Namespace, Sequence[str]], GaussianMixture]
-    build_model: Callable[[dict[str, Any], GaussianMixture], keras.Model]
-    augment: Callable
+    build_model: Callable[[dict[str, Any], GaussianMixture | None], keras.Model]
     epoch_figures: Callable[..., list[keras.callbacks.Callback]]
     figures: Callable[..., dict[str, Figure]]
+    beta: float | None = None
+    prior: Callable[[argparse.Namespace, Sequence[str]], GaussianMixture | None] = lambda args, names: None
+    augment: Callable | None = None
+    images: Callable[[data.ImageData], data.ImageData] = lambda images: images
+    needs_labels: bool = True
     metrics: Callable[..., dict[str, Any]] = lambda run: {}
     classes: tuple[int, ...] | None = None
     run_suffix: Callable[[argparse.Namespace], str] = lambda args: ""

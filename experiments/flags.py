@@ -34,6 +34,7 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
     add = result.add_argument
     settings, labels = experiment.settings, experiment.labels
     run_name = experiment.run_name("<dataset>", "<labels>")
+    beta = "" if experiment.beta is None else "_beta<beta>"
     first, *others = settings
 
     def default(name):
@@ -49,7 +50,7 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
         )
     else:
         add("--dataset", choices=list(settings), default=first, help="(default %(default)s)")
-    add("--labels", type=int, help=f"labelled images, a multiple of the number of classes (default {labels})")
+    add("--labels", type=int, help=f"labelled images, of each class about the same number (default {labels})")
     add(
         "--labeled-indices",
         type=Path,
@@ -58,12 +59,13 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
         "from each class)",
     )
     add("--validation", type=int, help=f"validation images, held out {default('validation')}")
-    add(
-        "--beta",
-        type=float,
-        default=experiment.beta,
-        help="variance of the decoder, for pixels in [-1, 1], and so the weight of the KL (default %(default)s)",
-    )
+    if experiment.beta is not None:
+        add(
+            "--beta",
+            type=float,
+            default=experiment.beta,
+            help="variance of the decoder, for pixels in [-1, 1], and so the weight of the KL (default %(default)s)",
+        )
     add(
         "--epochs",
         type=int,
@@ -78,7 +80,7 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
         "--data-dir",
         help="where the data set's files are (default: $TFDS_DATA_DIR or ~/tensorflow_datasets, and ~/.keras/datasets)",
     )
-    add("--output-dir", type=Path, help=f"where the run's files go (default runs/{run_name}_beta<beta>_seed<seed>)")
+    add("--output-dir", type=Path, help=f"where the run's files go (default runs/{run_name}{beta}_seed<seed>)")
     add(
         "--export-dir",
         type=Path,
@@ -155,9 +157,13 @@ def settings_of(
     labels = args.labels
     if labels is None:
         labels = experiment.labels if indices is None else len(indices)
-    if not 0 < args.beta < math.inf:
-        raise UserError(f"--beta is {args.beta}; it must be a finite number above 0.")
-    settings = {"dataset": dataset, "labels": labels, "beta": args.beta, "seed": args.seed}
+    if labels == 0 and experiment.needs_labels:
+        raise UserError(f"--labels is 0; {experiment.name} needs labelled images of every class.")
+    settings = {"dataset": dataset, "labels": labels, "seed": args.seed}
+    if experiment.beta is not None:
+        if not 0 < args.beta < math.inf:
+            raise UserError(f"--beta is {args.beta}; it must be a finite number above 0.")
+        settings["beta"] = args.beta
     settings |= experiment.settings[dataset]
     if experiment.classes is not None:
         settings["classes"] = list(experiment.classes)

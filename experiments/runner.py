@@ -40,7 +40,7 @@ class Plan:
     args: argparse.Namespace
     settings: dict[str, Any]
     images: data.ImageData
-    prior: GaussianMixture
+    prior: GaussianMixture | None
     split: data.Split
     strategy: Any  # of `tf.distribute`, or None
     output_dir: Path
@@ -50,6 +50,22 @@ class Plan:
     def data_title(self) -> str:
         names = "" if self.experiment.classes is None else f" ({', '.join(self.images.class_names)})"
         return f"{self.images.name}{names}"
+
+    def make_batches(self, start_step: int) -> Any:
+        """The batches of the training from a step on, counted from 0 over all epochs."""
+        settings, images, labeled = self.settings, self.images, self.split.labeled
+        return data.semi_supervised(
+            (images.train_images[labeled], images.train_labels[labeled]) if settings["labels"] else None,
+            images.train_images[self.split.unlabeled],
+            num_classes=images.num_classes,
+            labeled_batch_size=settings["labeled_batch_size"],
+            unlabeled_batch_size=settings["batch_size"] - settings["labeled_batch_size"],
+            steps_per_epoch=settings["steps_per_epoch"],
+            seed=settings["seed"],
+            start_step=start_step,
+            augment=self.experiment.augment,
+            augment_on=settings["augment_on"],
+        )
 
 
 @dataclasses.dataclass(eq=False)
@@ -132,6 +148,7 @@ def plan(experiment: Experiment, args: argparse.Namespace) -> Plan:
     images = load_data(args.dataset, args.data_dir)
     if experiment.classes is not None:
         images = images.only(experiment.classes)
+    images = experiment.images(images)
     strategy, replicas = parallel.start(args.data_parallel)
     settings = flags.settings_of(experiment, args, images.name, indices, replicas)
     labels = settings["labels"]
@@ -139,7 +156,8 @@ def plan(experiment: Experiment, args: argparse.Namespace) -> Plan:
     parallel.check(settings, len(images.test_images))
     prior = usage_errors(experiment.prior, args, images.class_names)
     name, suffix = experiment.run_name(images.name, labels), experiment.run_suffix(args)
-    output_dir = args.output_dir or Path("runs") / f"{name}_beta{args.beta:g}_seed{args.seed}{suffix}"
+    beta = "" if experiment.beta is None else f"_beta{args.beta:g}"
+    output_dir = args.output_dir or Path("runs") / f"{name}{beta}_seed{args.seed}{suffix}"
     export_dir = args.export_dir or Path("saved_models") / f"{name}{suffix}"
     return Plan(experiment, args, settings, images, prior, split, strategy, output_dir, export_dir)
 
@@ -147,7 +165,7 @@ def plan(experiment: Experiment, args: argparse.Namespace) -> Plan:
 def prepare(plan: Plan) -> Run:
     """Makes what a run needs, restores one that goes on, and claims the run directory; till then nothing is written."""
     experiment, args, settings, strategy = plan.experiment, plan.args, plan.settings, plan.strategy
-    images, split, output_dir, labels = plan.images, plan.split, plan.output_dir, plan.settings["labels"]
+    images, output_dir, labels = plan.images, plan.output_dir, plan.settings["labels"]
     if keras.backend.backend() == "tensorflow":
         check_writable(plan.export_dir, "--export-dir")
     check_output_dir(output_dir, settings, args.resume)
@@ -157,26 +175,13 @@ def prepare(plan: Plan) -> Run:
     checkpoint = callbacks.Checkpoint(output_dir / "checkpoint.npz")
     checkpoint.set_model(model)
     done = checkpoint.restore() if args.resume and checkpoint.path.exists() else 0
-    batches = usage_errors(
-        data.semi_supervised,
-        (images.train_images[split.labeled], images.train_labels[split.labeled]),
-        images.train_images[split.unlabeled],
-        num_classes=images.num_classes,
-        labeled_batch_size=settings["labeled_batch_size"],
-        unlabeled_batch_size=settings["batch_size"] - settings["labeled_batch_size"],
-        steps_per_epoch=settings["steps_per_epoch"],
-        seed=args.seed,
-        start_step=done * settings["steps_per_epoch"],
-        augment=experiment.augment,
-        augment_on=settings["augment_on"],
-    )
+    batches = usage_errors(plan.make_batches, done * settings["steps_per_epoch"])
     if strategy is not None:
         batches = data.distribute(batches, strategy)
     claim_output_dir(output_dir, settings)
-    print(
-        f"{experiment.name} on {plan.data_title}: {labels} labels of {len(images.train_images)} images, beta "
-        f"{args.beta:g}; {output_dir}"
-    )
+    beta = "" if experiment.beta is None else f", beta {args.beta:g}"
+    of_images = f"{labels} labels of {len(images.train_images)} images"
+    print(f"{experiment.name} on {plan.data_title}: {of_images}{beta}; {output_dir}")
     return Run(**vars(plan), model=model, batches=batches, checkpoint=checkpoint, done=done)
 
 
@@ -233,9 +238,9 @@ def train(run: Run) -> dict[str, Any]:
     os.replace(output / "model.tmp.keras", output / "model.keras")
     report = evaluation.report(model, images.test_images, images.test_labels)
     draw_figures(run, report)
-    v_nat = report.pop("v_nat")  # a row for each class, None where the test set has no image of it
-    rows = [[name, *(row or [])] for name, row in zip(images.class_names, v_nat, strict=True)]
-    write_table(output / "v_nat.csv", ["class", *range(model.prior.latent_dim)], rows)
+    if "v_nat" in report:  # a row for each class, None where the test set has no image of it
+        rows = [[name, *(row or [])] for name, row in zip(images.class_names, report.pop("v_nat"), strict=True)]
+        write_table(output / "v_nat.csv", ["class", *range(model.prior.latent_dim)], rows)
     exported = None
     if keras.backend.backend() == "tensorflow":
         exported = str(export_saved_model(model, run.export_dir))
@@ -244,7 +249,7 @@ def train(run: Run) -> dict[str, Any]:
     # The first epoch compiles, and a busy machine slows down some.
     usual = 1e3 * statistics.median(seconds[1:]) / settings["steps_per_epoch"] if len(seconds) > 1 else None
     metrics = {
-        **{name: settings[name] for name in ("dataset", "labels", "beta", "seed", "epochs")},
+        **{name: settings[name] for name in ("dataset", "labels", "beta", "seed", "epochs") if name in settings},
         "steps": settings["epochs"] * settings["steps_per_epoch"],
         "test_error_percent": report.pop("error_percent"),
         "validation_error_percent": last.get("val_error"),
@@ -303,8 +308,12 @@ def summarise(run: Run, metrics: dict[str, Any]) -> None:
     lines = {
         "settings": settings,
         "test error": f"{metrics['test_error_percent']:.2f} %{validation}",
-        "KL": f"{metrics['kl_divergence']:.2f} nats  (categorical {metrics['kl_categorical']:.2f}, "
-        f"Gaussian {metrics['kl_gaussian']:.2f})",
+        "KL": ", ".join(
+            f"{name.removeprefix('kl_').replace('_', ' ')} {metrics[name]:.2f}"
+            for name in ("kl_divergence", *run.model.test_terms)
+            if name.startswith("kl_") and name in metrics
+        )
+        + " nats",
     }
     if "inception_score" in metrics:
         score = metrics["inception_score"]

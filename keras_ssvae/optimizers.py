@@ -123,13 +123,13 @@ class PlateauAdam(Adam):
         better = mean < self._best * (1.0 - self.threshold)
         stalled = ops.where(ops.logical_or(better, self._cooling > 0.0), 0.0, self._stalled + 1.0)
         falls = stalled > self.patience
-        at_the_end = {
-            self._learning_rate: ops.where(falls, self.factor, 1.0) * self._learning_rate,
-            self._best: ops.where(better, mean, self._best),
-            self._stalled: ops.where(falls, 0.0, stalled),
-            self._cooling: ops.where(falls, float(self.cooldown), ops.maximum(self._cooling - 1.0, 0.0)),
-        }
-        for variable, value in at_the_end.items():
+        at_the_end = [
+            (self._learning_rate, ops.where(falls, self.factor, 1.0) * self._learning_rate),
+            (self._best, ops.where(better, mean, self._best)),
+            (self._stalled, ops.where(falls, 0.0, stalled)),
+            (self._cooling, ops.where(falls, float(self.cooldown), ops.maximum(self._cooling - 1.0, 0.0))),
+        ]
+        for variable, value in at_the_end:
             variable.assign(ops.where(ended, value, variable))
         self._mean.assign(ops.where(ended, 0.0, mean))
 

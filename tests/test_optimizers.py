@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ssvae.optimizers import Adam, GroupedOptimizer
+from keras_ssvae.optimizers import Adam, GroupedOptimizer, PlateauAdam
 from keras_ssvae.schedules import RampUp
 
 
@@ -180,14 +180,85 @@ def test_groups_without_an_optimizer_of_that_name_are_refused_by_name(names):
 def test_variables_missing_from_the_groups_or_from_the_model_are_refused(change):
     optimizer, groups, variables = two_groups()
     optimizer.bind(groups)
-    with pytest.raises(ValueError, match="must be in exactly one group"):
+    with pytest.raises(ValueError, match="must be in a group"):
         optimizer.build(change(variables))
 
 
-def test_a_variable_in_two_groups_is_refused():
+def test_one_gradient_for_a_variable_in_two_groups_is_refused():
     optimizer, _, variables = two_groups()
+    optimizer.bind({"first": variables, "second": variables[1::2]})
     with pytest.raises(ValueError, match="exactly one group"):
-        optimizer.bind({"first": variables, "second": variables[1::2]})
+        optimizer.apply([ops.ones_like(variable) for variable in variables], variables)
+
+
+def test_members_may_share_variables_and_keep_their_own_moments():
+    optimizer, _, variables = two_groups()
+    optimizer.bind({"first": variables, "second": variables[1::2]})
+    optimizer.build(variables)
+    before = [ops.convert_to_numpy(variable).copy() for variable in variables]
+    optimizer.members["second"].apply([ops.ones_like(variable) for variable in variables[1::2]], variables[1::2])
+    changed = [not np.array_equal(old, ops.convert_to_numpy(new)) for old, new in zip(before, variables, strict=True)]
+    assert changed == [i % 2 == 1 for i in range(len(variables))]
+    assert int(optimizer.members["first"].iterations) == 0
+
+
+def plateau_rates(losses, **kwargs):
+    """The rate after each epoch of one step with the given mean loss."""
+    variable = keras.Variable([1.0])
+    optimizer = PlateauAdam(1.0, steps_per_epoch=1, factor=0.5, **kwargs)
+    optimizer.build([variable])
+    rates = []
+    for loss in losses:
+        optimizer.apply([ops.ones((1,))], [variable])
+        optimizer.observe(ops.convert_to_tensor(loss))
+        rates.append(float(optimizer.learning_rate))
+    return rates
+
+
+def test_the_rate_falls_after_more_than_patience_epochs_without_progress():
+    assert plateau_rates([1.0, 1.0, 1.0, 1.0, 1.0], patience=2, threshold=0.1) == [1, 1, 1, 0.5, 0.5]
+
+
+def test_progress_below_the_relative_threshold_does_not_count():
+    assert plateau_rates([1.0, 0.95, 0.91, 0.905], patience=2, threshold=0.1) == [1, 1, 1, 0.5]
+    assert plateau_rates([1.0, 0.95, 0.89, 0.88], patience=2, threshold=0.1) == [1, 1, 1, 1]
+
+
+def test_epochs_of_cooldown_do_not_count():
+    # Stalled at epochs 2 and 3, falls at 3; 4, 5 and 6 cool down; 7 and 8 stall, and it falls again.
+    rates = plateau_rates([1.0] * 8, patience=1, threshold=0.1, cooldown=3)
+    assert rates == [1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25]
+
+
+def test_it_is_the_mean_loss_of_an_epoch_that_counts():
+    variable = keras.Variable([1.0])
+    optimizer = PlateauAdam(1.0, steps_per_epoch=2, patience=0, threshold=0.0)
+    optimizer.build([variable])
+    rates = []
+    for loss in (4.0, 0.0, 1.0, 1.0, 3.0, 1.0):  # means 2, 1, 2
+        optimizer.apply([ops.ones((1,))], [variable])
+        optimizer.observe(ops.convert_to_tensor(loss))
+        rates.append(float(optimizer.learning_rate))
+    assert rates == [1, 1, 1, 1, 1, 0.5]
+
+
+def test_a_plateau_survives_its_config_and_refuses_a_schedule():
+    optimizer = PlateauAdam(1e-3, steps_per_epoch=7, patience=2, threshold=0.1, cooldown=3, corrected_epsilon=True)
+    restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert restored.get_config() == optimizer.get_config()
+    assert restored.corrected_epsilon
+    with pytest.raises(ValueError, match="`learning_rate` is a schedule"):
+        PlateauAdam(keras.optimizers.schedules.CosineDecay(1.0, 5), steps_per_epoch=1)
+    with pytest.raises(ValueError, match="`steps_per_epoch` is 0"):
+        PlateauAdam(steps_per_epoch=0)
+
+
+def test_a_corrected_epsilon_is_added_to_the_root_of_the_corrected_moment():
+    variable = keras.Variable([1.0])
+    optimizer = Adam(1.0, epsilon=0.5, corrected_epsilon=True)
+    optimizer.build([variable])
+    optimizer.apply([ops.convert_to_tensor([2.0])], [variable])
+    np.testing.assert_allclose(ops.convert_to_numpy(variable), [1.0 - 2.0 / (2.0 + 0.5)], rtol=1e-6)
 
 
 def test_config_round_trip_keeps_groups_rates_and_decay():

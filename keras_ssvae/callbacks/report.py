@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from keras_ssvae import evaluation
 from keras_ssvae.evaluation.inputs import labeled_batches
-from keras_ssvae.evaluation.reports import NUMBERS
+from keras_ssvae.evaluation.reports import names_of_numbers
 
 
 class Report(keras.callbacks.Callback):
@@ -22,7 +22,7 @@ class Report(keras.callbacks.Callback):
 
     Args:
         images: Images, shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
-        labels: True classes, integers of shape (N,).
+        labels: True classes, integers of shape (N,); of models with n labels (N, n).
         every: Evaluates after every so many epochs.
         prefix: Before the names in the logs.
         directory: Writes each report as `epoch_0001_report.json`, ..., here; epochs count from 1.
@@ -33,7 +33,7 @@ class Report(keras.callbacks.Callback):
 
     Raises:
         ValueError: If `every` is below 1, the images or labels are not as described, or, when `fit` starts, the model
-            has no `prior`.
+            is no such one.
 
     Example:
 
@@ -62,14 +62,16 @@ class Report(keras.callbacks.Callback):
         self.reports = {}
 
     def set_model(self, model: keras.Model) -> None:
-        prior = getattr(model, "prior", None)
-        if prior is None:
-            raise ValueError(f"`Report` needs a model with a `prior`, but {type(model).__name__} has none.")
+        if not hasattr(model, "prior") and not hasattr(model, "evaluation_terms"):
+            raise ValueError(
+                f"`Report` needs a model of this library, or one with a `prior`; {type(model).__name__} is neither."
+            )
         super().set_model(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         # Says now, not after an epoch, what does not fit.
-        images, _ = next(labeled_batches(self.images, self.labels, self.model.prior.num_classes, batch_size=1))
+        num_classes = getattr(self.model, "prior", self.model).num_classes
+        images, _ = next(labeled_batches(self.images, self.labels, num_classes, batch_size=1))
         self.model(images, training=False)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -82,5 +84,5 @@ class Report(keras.callbacks.Callback):
                 text = json.dumps(figures, indent=2) + "\n"
                 (self.directory / f"epoch_{epoch + 1:04d}_report.json").write_text(text)
         if logs is not None:
-            values = ((name, figures.get(name)) for name in NUMBERS)
+            values = ((name, figures.get(name)) for name in names_of_numbers(self.model))
             logs.update({f"{self.prefix}{name}": np.nan if value is None else value for name, value in values})

@@ -32,33 +32,40 @@ def first_draw(step: int | Tensor) -> int | Tensor:
 
 
 def assemble(
-    labeled: tuple[Tensor, Tensor],
+    labeled: tuple[Tensor, Tensor] | None,
     unlabeled: Tensor,
     counter: int | Tensor,
     *,
-    num_classes: int,
+    num_classes: int | tuple[int, ...] | None,
     seed: int,
     augment: Callable | None,
-) -> tuple[dict[str, Tensor], Tensor]:
+) -> tuple[dict[str, Tensor], Tensor] | tuple[dict[str, Tensor]]:
     """Makes the batch of a step of its images and labels; see `semi_supervised` for the arguments.
 
     Args:
-        labeled: Images, `uint8` or floating point, and integer labels.
+        labeled: Images, `uint8` or floating point, and integer labels; or None.
         unlabeled: Images.
         counter: The `first_draw` of the step.
-        num_classes: The number of classes K.
+        num_classes: The number of classes K, or those of several labels.
         seed: Seed of the augmentation.
         augment: `None`, or a function `(images, seed) -> images`.
 
     Returns:
-        Tuple `(x, y)`, as described in `semi_supervised`.
+        Tuple `(x, y)`, as described in `semi_supervised`; without labels `(x,)`.
     """
-    images, labels = labeled
-    x = {"labeled": _to_float(images), "unlabeled": _to_float(unlabeled)}
-    for kind in ("labeled", "unlabeled"):
+    kinds = {"unlabeled": unlabeled} if labeled is None else {"labeled": labeled[0], "unlabeled": unlabeled}
+    x = {kind: _to_float(images) for kind, images in kinds.items()}
+    for kind in kinds:
         stream = Stream(seed, counter, purpose=f"augment {kind}")
         x[f"{kind}_augmented"] = _augmented(augment, x[kind], stream)
-    return x, ops.one_hot(ops.cast(labels, "int32"), num_classes, dtype="float32")
+    return (x,) if labeled is None else (x, _one_hot(ops.cast(labeled[1], "int32"), num_classes))
+
+
+def _one_hot(labels, num_classes):
+    if isinstance(num_classes, int):
+        return ops.one_hot(labels, num_classes, dtype="float32")
+    columns = (ops.one_hot(labels[:, i], count, dtype="float32") for i, count in enumerate(num_classes))
+    return ops.concatenate(list(columns), axis=-1)
 
 
 def _to_float(images):

@@ -32,12 +32,15 @@ def check_arrays(name, source, num_classes):
     check_labels(name, labels, num_classes)
     if len(labels) != len(images):
         raise ValueError(f"`{name}` holds {len(images)} images and {len(labels)} labels. Every image needs one label.")
-    missing = np.setdiff1d(np.arange(num_classes), labels)
-    if len(missing):
-        raise ValueError(
-            f"`{name}` holds no image of class {missing[0]}. Every one of the `num_classes` = {num_classes} classes "
-            "needs at least one labelled image."
-        )
+    columns = [labels] if isinstance(num_classes, int) else labels.T
+    for i, (column, count) in enumerate(zip(columns, np.atleast_1d(num_classes), strict=True)):
+        missing = np.setdiff1d(np.arange(count), column)
+        if len(missing):
+            which = "" if len(columns) == 1 else f" by its label {i}"
+            raise ValueError(
+                f"`{name}` holds no image of class {missing[0]}{which}. Every one of the `num_classes` = {num_classes} "
+                "classes needs at least one labelled image."
+            )
     return shape
 
 
@@ -81,10 +84,28 @@ def check_label_type(name, dtype, rank, wanted):
 
 
 def check_labels(name, labels, num_classes):
-    check_label_type(name, labels.dtype, labels.ndim, 1)
-    outside = labels[(labels < 0) | (labels >= num_classes)]
-    if len(outside):
+    """Checks integer labels, or rows of them where `num_classes` is a tuple."""
+    several = not isinstance(num_classes, int)
+    check_label_type(name, labels.dtype, labels.ndim, 1 + several)
+    if several and labels.shape[1] != len(num_classes):
         raise ValueError(
-            f"`{name}` holds the label {outside[0]}. With `num_classes` = {num_classes}, labels go from 0 to "
-            f"{num_classes - 1}."
+            f"The labels of `{name}` have shape {labels.shape}. With `num_classes` = {num_classes} each image has "
+            f"{len(num_classes)} labels."
         )
+    highest = np.broadcast_to(np.asarray(num_classes) - 1, labels.shape)
+    outside = (labels < 0) | (labels > highest)
+    if outside.any():
+        raise ValueError(
+            f"`{name}` holds the label {labels[outside][0]}. With `num_classes` = {num_classes}, labels go from 0 to "
+            f"{highest[outside][0]}."
+        )
+
+
+def check_num_classes(num_classes):
+    """Returns `num_classes` as a Python integer, or a tuple of them, or raises a `ValueError`."""
+    if isinstance(num_classes, tuple | list):
+        if not num_classes:
+            raise ValueError("`num_classes` is empty. It must hold the number of classes of at least one label.")
+        return tuple(map(check_num_classes, num_classes))
+    check_whole_number("num_classes", num_classes, 1)
+    return int(num_classes)

@@ -14,7 +14,6 @@ from keras_ssvae.data.order import batch_slice, epoch_order, passes_of_epoch
 
 # Images may take up this part of the device's memory; the rest is for the model.
 _SHARE_OF_MEMORY = 0.25
-_KINDS = ("labeled", "unlabeled")
 
 
 def gather(array: jax.Array, indices: jax.Array) -> jax.Array:
@@ -53,7 +52,7 @@ def make_batches(
     labeled,
     unlabeled,
     *,
-    num_classes: int,
+    num_classes: int | tuple[int, ...] | None,
     labeled_batch_size: int,
     unlabeled_batch_size: int,
     steps_per_epoch: int,
@@ -67,11 +66,9 @@ def make_batches(
 
     Everything runs on the device, and arrays are shuffled as a whole: `augment_on` and `shuffle_buffer` do not matter.
     """
-    images, labels = labeled
-    sources = {
-        "labeled": (_compact(images), np.asarray(labels, np.int32)),
-        "unlabeled": _compact(unlabeled),
-    }
+    sources = {"unlabeled": _compact(unlabeled)}
+    if labeled is not None:
+        sources["labeled"] = (_compact(labeled[0]), np.asarray(labeled[1], np.int32))
     batch_sizes = {"labeled": labeled_batch_size, "unlabeled": unlabeled_batch_size}
     return _Batches(sources, batch_sizes, steps_per_epoch, start_step, _Settings(num_classes, seed, augment))
 
@@ -85,7 +82,7 @@ def _compact(images):
 class _Settings(NamedTuple):
     """What the compiled functions are compiled for."""
 
-    num_classes: int
+    num_classes: int | tuple[int, ...] | None
     seed: int
     augment: Callable | None
 
@@ -99,14 +96,15 @@ class _Batches(keras.utils.PyDataset):
 
     def __init__(self, sources, batch_sizes, steps_per_epoch, start_step, settings):
         super().__init__(workers=0)  # a thread would gain nothing: the host only launches
-        self._sizes = {kind: len(jax.tree.leaves(sources[kind])[0]) for kind in _KINDS}
+        self._kinds = sorted(sources)
+        self._sizes = {kind: len(jax.tree.leaves(source)[0]) for kind, source in sources.items()}
         self._batch_sizes, self._steps_per_epoch, self._start_step = batch_sizes, steps_per_epoch, start_step
         self._settings = settings
         self._on_device = _fits_on_device(sources)
         self._sources = jax.device_put(sources) if self._on_device else sources
         self._orders = (None, None)  # the epoch, and its orders
         # A mistake in `augment` is found here, without computing anything.
-        first = {kind: _take(sources[kind], slice(batch_sizes[kind])) for kind in _KINDS}
+        first = {kind: _take(sources[kind], slice(batch_sizes[kind])) for kind in self._kinds}
         jax.eval_shape(functools.partial(_assemble, settings=settings), first, np.uint32(0))
 
     @property
@@ -120,19 +118,20 @@ class _Batches(keras.utils.PyDataset):
             self._orders = (epoch, self._draw_orders(epoch))
         orders = self._orders[1]
         slices = {
-            kind: batch_slice(within, self._sizes[kind], self._batch_sizes[kind], kind == "labeled") for kind in _KINDS
+            kind: batch_slice(within, self._sizes[kind], self._batch_sizes[kind], kind == "labeled")
+            for kind in self._kinds
         }
         counter = _uint32(batch.first_draw(step))
         if self._on_device:
             begins = {kind: np.int32(begin) for kind, (begin, _) in slices.items()}
             lengths = tuple(end - begin for begin, end in slices.values())
             return _choose_and_assemble(self._sources, orders, begins, counter, lengths, self._settings)
-        chosen = {kind: _take(self._sources[kind], orders[kind][slice(*slices[kind])]) for kind in _KINDS}
+        chosen = {kind: _take(self._sources[kind], orders[kind][slice(*slices[kind])]) for kind in self._kinds}
         return _assemble(jax.device_put(chosen), counter, self._settings)
 
     def _draw_orders(self, epoch):
         orders = {}
-        for kind in _KINDS:
+        for kind in self._kinds:
             size = self._sizes[kind]
             passes = passes_of_epoch(size, self._batch_sizes[kind], self._steps_per_epoch, kind == "labeled")
             orders[kind] = _draw_order(_uint32(epoch), self._settings.seed, size, passes, f"order {kind}")
@@ -146,13 +145,13 @@ def _draw_order(epoch, seed, size, passes, purpose):
 
 @functools.partial(jax.jit, static_argnames="settings")
 def _assemble(chosen, counter, settings):
-    return batch.assemble(chosen["labeled"], chosen["unlabeled"], counter, **settings._asdict())
+    return batch.assemble(chosen.get("labeled"), chosen["unlabeled"], counter, **settings._asdict())
 
 
 @functools.partial(jax.jit, static_argnames=("lengths", "settings"))
 def _choose_and_assemble(sources, orders, begins, counter, lengths, settings):
     chosen = {}
-    for kind, length in zip(_KINDS, lengths, strict=True):
+    for kind, length in zip(sorted(sources), lengths, strict=True):
         indices = jax.lax.dynamic_slice(orders[kind], (begins[kind],), (length,))
         chosen[kind] = _take(sources[kind], indices)
     return _assemble(chosen, counter, settings)

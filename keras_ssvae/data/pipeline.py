@@ -1,17 +1,19 @@
 """Batches for semi-supervised training, as a pure function of the seed and the step."""
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_ssvae.data import backend
 from keras_ssvae.data.backend import check_dataset, is_dataset, make_batches
-from keras_ssvae.data.checks import check_arrays, check_whole_number
+from keras_ssvae.data.checks import check_arrays, check_num_classes, check_whole_number
 
 
 def semi_supervised(
     labeled,
     unlabeled,
     *,
-    num_classes: int,
+    num_classes: int | Sequence[int] | None = None,
     labeled_batch_size: int = 32,
     unlabeled_batch_size: int = 96,
     steps_per_epoch: int,
@@ -32,10 +34,11 @@ def semi_supervised(
     Args:
         labeled: Tuple `(images, labels)` of arrays or, on the TensorFlow backend of Keras, a `tf.data.Dataset` of
             `(image, label)`. Images have the shape `(H, W, C)` and are `uint8` (scaled by `scale`) or floating point in
-            [-1, 1]; labels are integers from 0 to `num_classes - 1`, and every class occurs.
+            [-1, 1]; labels are integers from 0 to `num_classes - 1`, and every class occurs. With several labels for
+            each image they have the shape `(N, n)`. `None`: for training without labels.
         unlabeled: Array of images or, on the TensorFlow backend, a `tf.data.Dataset` of images, of the same shape. No
             labels.
-        num_classes: The number of classes K.
+        num_classes: The number of classes K, or those of each of n labels; needed where there are labels.
         labeled_batch_size: Labelled images in a batch.
         unlabeled_batch_size: Unlabelled images in a batch.
         steps_per_epoch: Batches in an epoch.
@@ -53,7 +56,7 @@ def semi_supervised(
         whose item i is the batch of step `start_step + i`, as arrays on the device (pass `shuffle=False` to `fit`,
         which otherwise warns that it does not shuffle them again). `x` holds `float32` images in [-1, 1] under
         "labeled", "unlabeled", "labeled_augmented" and "unlabeled_augmented"; `y` is one-hot, `float32` of shape
-        `(batch, K)`.
+        `(batch, K)`, of several labels side by side. Without labels batches are `(x,)`, of the unlabelled parts.
 
     Raises:
         ValueError: If an argument does not fit. Arrays are checked completely, datasets by their first element.
@@ -69,7 +72,7 @@ def semi_supervised(
     ... )
     """
     sizes = {"labeled_batch_size": labeled_batch_size, "unlabeled_batch_size": unlabeled_batch_size}
-    for name, value in {"num_classes": num_classes, **sizes, "steps_per_epoch": steps_per_epoch}.items():
+    for name, value in {**sizes, "steps_per_epoch": steps_per_epoch}.items():
         check_whole_number(name, value, 1)
     check_whole_number("seed", seed, 0)
     check_whole_number("start_step", start_step, 0)
@@ -79,17 +82,20 @@ def semi_supervised(
         raise ValueError(f"`augment` is {augment!r}. It must be None or a function (images, seed) -> images.")
     if augment_on not in ("host", "device"):
         raise ValueError(f'`augment_on` is {augment_on!r}. It must be "host" or "device".')
-    shape = _check_source("labeled", labeled, num_classes)
-    other = _check_source("unlabeled", unlabeled, None)
-    if shape != other:
-        raise ValueError(
-            f"`labeled` holds images of shape {shape} and `unlabeled` images of shape {other}. They must be the same."
-        )
+    shape = _check_source("unlabeled", unlabeled, None)
+    if labeled is not None:
+        num_classes = check_num_classes(num_classes)
+        other = _check_source("labeled", labeled, num_classes)
+        if shape != other:
+            raise ValueError(
+                f"`labeled` holds images of shape {other} and `unlabeled` images of shape {shape}. They must be the "
+                "same."
+            )
     # NumPy's integers, which the checks allow, do not count on without end.
     return make_batches(
         labeled,
         unlabeled,
-        num_classes=int(num_classes),
+        num_classes=num_classes,
         labeled_batch_size=int(labeled_batch_size),
         unlabeled_batch_size=int(unlabeled_batch_size),
         steps_per_epoch=int(steps_per_epoch),

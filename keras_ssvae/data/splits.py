@@ -1,5 +1,6 @@
 """Which training images are labelled, unlabelled and held out for validation."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +29,13 @@ def split(labels, num_labeled: int | None, num_validation: int, seed: int, label
 
     The set is shuffled once. Of every class, the first `num_validation / K` images of that order are validation
     images and the next `num_labeled / K` are labelled, so the validation set stays the same when the number of
-    labelled images changes. Both index arrays are in the shuffled order.
+    labelled images changes. Where `num_labeled` is no multiple of K, the classes that come first in the order have one
+    image more. Both index arrays are in the shuffled order.
 
     Args:
         labels: Integer array of shape `(N,)`, the classes 0 to K - 1 of the training images; every class occurs.
-        num_labeled: How many images are labelled, a multiple of K. With `labeled_indices` either `None` or their
-            number.
+        num_labeled: How many images are labelled, at least K; 0 for none at all. With `labeled_indices` either
+            `None` or their number.
         num_validation: How many images are held out for validation, a multiple of K; may be 0.
         seed: Seed of the shuffle, an integer of at least 0.
         labeled_indices: Optional indices of the labelled images, at least one of every class. Their order is kept,
@@ -60,7 +62,8 @@ def split(labels, num_labeled: int | None, num_validation: int, seed: int, label
     check_whole_number("seed", seed, 0)
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
     if labeled_indices is None:
-        labeled_each = _per_class("num_labeled", num_labeled, num_classes, minimum=num_classes)
+        check_whole_number("num_labeled", num_labeled, num_classes if num_labeled else 0)
+        labeled_each = math.ceil(num_labeled / num_classes)
         given = np.empty(0, np.int64)
     else:
         labeled_each = 0
@@ -83,7 +86,8 @@ def split(labels, num_labeled: int | None, num_validation: int, seed: int, label
     for k in range(num_classes):
         rank[labels[order] == k] = np.arange(counts[k])
     validation = order[rank < validation_each]
-    drawn = order[(rank >= validation_each) & (rank < validation_each + labeled_each)]
+    by_rank = np.argsort(np.where(rank < validation_each, len(order), rank), kind="stable")
+    drawn = order[np.sort(by_rank[: num_labeled or 0])]
     return Split(
         labeled=drawn if labeled_indices is None else given,
         unlabeled=np.arange(len(labels), dtype=np.int64),

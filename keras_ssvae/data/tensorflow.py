@@ -32,7 +32,7 @@ def make_batches(
     labeled,
     unlabeled,
     *,
-    num_classes: int,
+    num_classes: int | tuple[int, ...] | None,
     labeled_batch_size: int,
     unlabeled_batch_size: int,
     steps_per_epoch: int,
@@ -48,18 +48,20 @@ def make_batches(
     if augment_on == "device" and tf.config.list_logical_devices("GPU"):
         device = "/GPU:0"
     source = functools.partial(_source, steps=steps_per_epoch, seed=seed, buffer=shuffle_buffer)
-    order_labeled, fetch_labeled = source(labeled, labeled_batch_size, "labeled")
-    order_unlabeled, fetch_unlabeled = source(unlabeled, unlabeled_batch_size, "unlabeled")
+    sources = [source(unlabeled, unlabeled_batch_size, "unlabeled")]
+    if labeled is not None:
+        sources.append(source(labeled, labeled_batch_size, "labeled"))
 
     def batches_of_epoch(epoch):
         skipped = tf.where(epoch == first_epoch, tf.constant(first_batch, tf.int64), 0)
-        batches = tf.data.Dataset.zip(order_labeled(epoch), order_unlabeled(epoch))
+        batches = tf.data.Dataset.zip(tuple(order(epoch) for order, _ in sources))
         return batches.take(steps_per_epoch).skip(skipped)
 
     def assemble(step, chosen):
+        fetched = [fetch(indices) for (_, fetch), indices in zip(sources, chosen, strict=True)]
         return batch.assemble(
-            fetch_labeled(chosen[0]),
-            fetch_unlabeled(chosen[1]),
+            None if labeled is None else fetched[1],
+            fetched[0],
             batch.first_draw(step),
             num_classes=num_classes,
             seed=seed,
@@ -163,7 +165,7 @@ def check_dataset(name: str, dataset: tf.data.Dataset, num_classes: int | None) 
         )
     check_image_dtype(name, parts[0].dtype.as_numpy_dtype)
     if num_classes is not None:
-        check_label_type(name, parts[1].dtype.as_numpy_dtype, parts[1].shape.rank, 0)
+        check_label_type(name, parts[1].dtype.as_numpy_dtype, parts[1].shape.rank, int(isinstance(num_classes, tuple)))
     _check_cardinality(name, int(dataset.cardinality()))
     first = next(iter(dataset.take(1)), None)
     if first is None:
@@ -172,7 +174,7 @@ def check_dataset(name: str, dataset: tf.data.Dataset, num_classes: int | None) 
     if image.dtype != np.uint8:
         check_pixels(name, image)
     if num_classes is not None:
-        check_labels(name, np.atleast_1d(first[1].numpy()), num_classes)
+        check_labels(name, first[1].numpy()[None], num_classes)
     return tuple(shape)
 
 

@@ -40,22 +40,26 @@ def image_batches(images: ArrayLike, batch_size: int = 500) -> Iterator[np.ndarr
     return (convert(images[start : start + batch_size]) for start in range(0, len(images), batch_size))
 
 
-def check_labels(labels: ArrayLike, num_examples: int, num_classes: int) -> np.ndarray:
-    """Returns the labels as int64 of shape (N,), or says what is wrong with them.
+def check_labels(labels: ArrayLike, num_examples: int, num_classes: int | tuple[int, ...]) -> np.ndarray:
+    """Returns the labels as int64 of shape (N,), or (N, n) for n labels, or says what is wrong with them.
 
     Raises:
-        ValueError: If they are not one integer in 0, ..., K-1 for each example.
+        ValueError: If they are not one integer in 0, ..., K-1 for each example, or one for each of its labels.
     """
     labels = np.asarray(labels)
-    if labels.shape != (num_examples,) or not np.issubdtype(labels.dtype, np.integer):
+    several = not isinstance(num_classes, int | np.integer)
+    shape = (num_examples, len(num_classes)) if several else (num_examples,)
+    if labels.shape != shape or not np.issubdtype(labels.dtype, np.integer):
+        what = f"a row of {shape[1]} integers" if several else "one integer"
         raise ValueError(
-            f"`labels` has shape {labels.shape} and dtype {labels.dtype}; it must be one integer for each of the "
+            f"`labels` has shape {labels.shape} and dtype {labels.dtype}; it must be {what} for each of the "
             f"{num_examples} examples."
         )
-    if num_examples and not 0 <= labels.min() <= labels.max() < num_classes:
+    if num_examples and not ((labels >= 0) & (labels < np.asarray(num_classes))).all():
+        highest = [k - 1 for k in num_classes] if several else num_classes - 1
         raise ValueError(
             f"`labels` run from {labels.min()} to {labels.max()}; with {num_classes} classes they must be "
-            f"0 to {num_classes - 1}."
+            f"0 to {highest}."
         )
     return labels.astype("int64")
 

@@ -16,25 +16,33 @@ from keras_ssvae.evaluation.ssim import WINDOW_SIZE, negative_ssim
 from keras_ssvae.losses import reconstruction
 from keras_ssvae.training import inference
 
-# The single numbers of a report; all else are lists by class.
-NUMBERS = ("error_percent", "kl_categorical", "kl_gaussian", "reconstruction", "kl_divergence")
-NUMBERS += ("kl_gaussian_lower_bound", "kl_gaussian_upper_bound", *KLDecomposition._fields, "negative_ssim")
+# The single numbers of a report of a model with a mixture as prior; all else are lists by class.
+_NUMBERS = ("error_percent", "kl_categorical", "kl_gaussian", "reconstruction", "kl_divergence")
+_NUMBERS += ("kl_gaussian_lower_bound", "kl_gaussian_upper_bound", *KLDecomposition._fields, "negative_ssim")
 GRID_31 = np.stack(np.meshgrid(np.arange(-15.0, 16.0), np.arange(-15.0, 16.0)), axis=-1).reshape(-1, 2)
+
+
+def names_of_numbers(model: keras.Model) -> tuple[str, ...]:
+    """The entries of a model's report that are single numbers."""
+    if getattr(model, "prior", None) is not None:
+        return _NUMBERS
+    return ("error_percent", *(name for name in model.test_terms if name != "error"))
 
 
 def report(
     model: keras.Model, data: ArrayLike | Iterable, labels: ArrayLike | None = None, batch_size: int = 500
 ) -> dict[str, Any]:
-    """Runs a model with a Gaussian mixture prior, such as `EXoN`, over a test set.
+    """Runs a model over a test set.
 
     Everything is deterministic: inference mode, posterior means, the most probable class, draws of one seed.
 
     Args:
-        model: Its call returns `probs`, `mean`, `logvar` and `reconstruction` in a dict; it has a `prior`, and
-            `decode(z)`.
+        model: A model of this library. What is listed below wants a Gaussian mixture as `prior`, such as `EXoN`'s; of
+            others there are the errors, and the means of the model's own terms (`PartedVAE`: `reconstruction`, `kl_z`,
+            `kl_u`, `entropy_c`).
         data: Images, shape (N, H, W, C): uint8, or floats scaled to [-1, 1]. Without `labels`, a `tf.data.Dataset` or
             another iterable of batches `(images, labels)`, which must end.
-        labels: True classes, integers of shape (N,).
+        labels: True classes, integers of shape (N,); of models with n labels (N, n).
         batch_size: Images in a batch, where `data` holds images.
 
     Returns:
@@ -48,7 +56,8 @@ def report(
         * `reconstruction`: half the squared error summed over pixels, in nats times beta.
         * `negative_ssim`: equation (24), of the decoded grid -15, -14, ..., 15; None where the latent space is not a
           plane or the images are smaller than 11 x 11.
-        * `error_percent_per_class`, `kl_gaussian_per_class`: lists by true class, None for a class without images.
+        * `error_percent_per_class`, `kl_gaussian_per_class`: lists by true class, None for a class without images. Of
+          models with several labels instead `error_percent_per_label`, a list.
         * `activated_at_1`: by true class, the number of coordinates whose V-nat is above 1; None as above.
         * `v_nat`: by true class, the list of the d V-nats in nats; None as above. It is what `plots.v_nat` draws.
 
@@ -64,6 +73,8 @@ def report(
 
     Reference: the paper's Theorem 1, equations (22) to (25), Appendix A.2, Table 3, and A.3, Figure 7.
     """
+    if getattr(model, "prior", None) is None:
+        return _report_of_terms(model, data, labels, batch_size)
     prior = model.prior
     infer = inference(model)
     collected = {name: [] for name in ("mean", "logvar", "probs", "reconstruction", "labels")}
@@ -93,12 +104,31 @@ def report(
     if prior.latent_dim == 2 and min(image_shape[:2]) >= WINDOW_SIZE:
         figures["negative_ssim"] = negative_ssim(decode_batches(model, GRID_31, batch_size))
     for name in ("error_percent", "kl_gaussian"):
-        by_class = (per_example[name][labels == k] for k in range(prior.num_classes))
-        figures[f"{name}_per_class"] = [
-            float(values.mean(dtype="float64")) if len(values) else None for values in by_class
-        ]
+        figures[f"{name}_per_class"] = _per_class(per_example[name], labels, prior.num_classes)
     values = v_nat(logvar, labels, prior)
     counts = activated(values).sum(axis=1)
     figures["activated_at_1"] = [int(count) if there else None for count, there in zip(counts, seen, strict=True)]
     figures["v_nat"] = [row.tolist() if there else None for row, there in zip(values, seen, strict=True)]
     return figures
+
+
+def _report_of_terms(model, data, labels, batch_size):
+    """The errors, and the mean of each of the model's own terms."""
+    collected = {}
+    for x, y in labeled_batches(data, labels, model.num_classes, batch_size):
+        predicted = model.predicted_labels(model.classify(ops.convert_to_tensor(x)))
+        terms = model.evaluation_terms(ops.convert_to_tensor(x), ops.convert_to_tensor(y))
+        for name, values in {**terms, "labels": y, "wrong": ops.convert_to_numpy(predicted) != y}.items():
+            collected.setdefault(name, []).append(ops.convert_to_numpy(values))
+    collected = {name: np.concatenate(values) for name, values in collected.items()}
+    labels, wrong = collected.pop("labels"), collected.pop("wrong")
+    figures = {name: float(values.mean(dtype="float64")) for name, values in collected.items()}
+    figures = {"error_percent": figures.pop("error"), **figures}
+    if labels.ndim == 2:
+        return {**figures, "error_percent_per_label": (100.0 * wrong.mean(axis=0)).tolist()}
+    return {**figures, "error_percent_per_class": _per_class(100.0 * wrong, labels, model.num_classes)}
+
+
+def _per_class(values, labels, num_classes):
+    by_class = (values[labels == k] for k in range(num_classes))
+    return [float(each.mean(dtype="float64")) if len(each) else None for each in by_class]

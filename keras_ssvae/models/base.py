@@ -136,7 +136,8 @@ class SemiSupervisedVAE(keras.Model):
         batch = {**images, "labels": labels}
         terms = self.replay_step(batch, self.draw_noise(batch, self.optimizer.iterations))
         # A replica has its share of the batch in the terms.
-        num_images = ops.cast(ops.shape(terms["reconstruction"])[0], "float32")
+        counted = next(terms[name] for name in (*self.test_terms, *self.training_terms) if name in terms)
+        num_images = ops.cast(ops.shape(counted)[0], "float32")
         loss = terms["total"] if self.total_is_mean else terms["total"] / num_images
         self._means["loss"].update_state(loss, sample_weight=num_images)
         return {"loss": self._means["loss"].result(), **self._report(terms, self.training_terms)}

@@ -17,9 +17,7 @@ from keras_ssvae.priors import LearnedMixture
 from keras_ssvae.training import batch_mean, gradient_step, own_rows
 
 _TEMPERATURE = 0.67  # of the Gumbel-softmax
-# The slope of the attention rises by this with every training step, already the first, from 1 to the last one, which
-# inference has too.
-_SLOPE_STEP, _LAST_SLOPE = 2e-4, 8.0
+_FIRST_SLOPE, _LAST_SLOPE = 1.0, 8.0  # of the attention; inference has the last one
 _TINY = 1e-12  # keeps the logarithms of the Gumbel noise finite
 _WEIGHTS = ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", "tolerance", "capacity_z", "capacity_u")
 
@@ -58,7 +56,8 @@ class PartedVAE(SemiSupervisedVAE):
 
     A training step is two: first one of the optimizer `supervised` on the labelled images' cross entropy (`warm_up`),
     which reaches the encoder and the logits of c, then one of the optimizer `main` on the objective, of the unlabelled
-    images, which reaches everything. Images without labels train it too: then there is no first step.
+    images, which reaches everything. Where a batch has no labelled images, there is no first step; where it has no
+    unlabelled ones, there is no second, and the classifier is trained alone.
 
     It follows the released code where this departs from the paper: (6) prints `KL - C` without the absolute value, and
     the components' log-variances are `2 tanh(free) - 1`.
@@ -81,6 +80,7 @@ class PartedVAE(SemiSupervisedVAE):
         tolerance: Bhattacharyya coefficient up to which two components of a prior may overlap.
         capacity_z, capacity_u: KL-divergence (nats) that the terms of z and u are drawn to in the end.
         capacity_steps: Steps until then.
+        slope_steps: Steps in which the slope of the attention rises to 8, which it has in use.
         seed: Of the noise of training.
         name: Model name.
 
@@ -121,6 +121,7 @@ class PartedVAE(SemiSupervisedVAE):
         capacity_z: float = 7.0,
         capacity_u: float = 7.0,
         capacity_steps: int = 100_000,
+        slope_steps: int = 35_000,
         seed: int = 0,
         name: str = "parted_vae",
     ):
@@ -129,7 +130,8 @@ class PartedVAE(SemiSupervisedVAE):
         self.num_classes = tuple(num_classes) if several else num_classes
         self._num_values = self.num_classes if several else (num_classes,)
         self._u_dims = (u_dims,) if isinstance(u_dims, int) else tuple(u_dims)
-        self.z_dim, self.capacity_steps, self.pixel_loss = z_dim, capacity_steps, pixel_loss
+        self.z_dim, self.pixel_loss = z_dim, pixel_loss
+        self.capacity_steps, self.slope_steps = capacity_steps, slope_steps
         self.class_priors = [np.full(k, 1 / k) for k in self._num_values] if class_priors is None else class_priors
         self._check_sizes()
         self.gamma_z, self.gamma_u, self.gamma_c = gamma_z, gamma_u, gamma_c
@@ -150,7 +152,7 @@ class PartedVAE(SemiSupervisedVAE):
 
     def _check_sizes(self):
         sizes = {"num_classes": self._num_values, "u_dims": self._u_dims, "z_dim": (self.z_dim,)}
-        sizes["capacity_steps"] = (self.capacity_steps,)
+        sizes |= {"capacity_steps": (self.capacity_steps,), "slope_steps": (self.slope_steps,)}
         for name, values in sizes.items():
             least = 2 if name == "num_classes" else 1
             if not values or not all(isinstance(value, int) and value >= least for value in values):
@@ -194,18 +196,18 @@ class PartedVAE(SemiSupervisedVAE):
     # Training
 
     def check_batch(self, images, labels):
-        if not isinstance(images, dict):
-            images = {"unlabeled": images}
-        if "unlabeled" not in images or ("labeled" in images) != (labels is not None):
+        images = images if isinstance(images, dict) else {"unlabeled": images}
+        parts = [part for part in ("labeled", "unlabeled") if part in images]
+        if not parts or ("labeled" in parts) != (labels is not None):
             raise ValueError(
-                f"A training batch has the images {sorted(images)} and {'no labels' if labels is None else 'labels'}; "
-                "it must be unlabeled images alone, or unlabeled and labeled ones and the labels of these. "
-                "`data.semi_supervised` makes such batches."
+                f"A training batch has the images {sorted(images)} and {'no ' if labels is None else ''}labels; it "
+                "must be unlabeled images, or labeled ones with their labels, or both. `data.semi_supervised` makes such "
+                "batches."
             )
-        self.check_images("x['unlabeled']", images["unlabeled"])
+        for part in parts:
+            self.check_images(f"x[{part!r}]", images[part])
         if labels is None:
             return
-        self.check_images("x['labeled']", images["labeled"])
         dtype, shape = keras.backend.standardize_dtype(labels.dtype), tuple(labels.shape)
         width = sum(self._num_values)
         if dtype != "float32" or len(shape) != 2 or shape[1] != width:
@@ -215,7 +217,7 @@ class PartedVAE(SemiSupervisedVAE):
             )
 
     def draw_noise(self, batch, step):
-        seed, rows = self._noise_stream(step), ops.shape(batch["unlabeled"])[0]
+        seed, rows = self._noise_stream(step), ops.shape(batch.get("unlabeled", batch.get("labeled")))[0]
         return {
             "uniform_c": keras.random.uniform((rows, sum(self._num_values)), seed=seed),
             "epsilon_z": keras.random.normal((rows, self.z_dim), seed=seed),
@@ -228,7 +230,8 @@ class PartedVAE(SemiSupervisedVAE):
         terms = {}
         if "labeled" in batch:
             terms = self._step_of("supervised", lambda: self.supervised_losses(batch, noise))
-        terms |= self._step_of("main", lambda: self.step_losses(batch, noise, step))
+        if "unlabeled" in batch:
+            terms |= self._step_of("main", lambda: self.step_losses(batch, noise, step))
         self.optimizer.iterations.assign_add(1)
         return terms
 
@@ -250,13 +253,14 @@ class PartedVAE(SemiSupervisedVAE):
         for pass_index, network in ((1, self.encoder), (2, self.decoder)):
             self._seed_dropout(network, noise["dropout"], pass_index)
         images = own_rows(batch["unlabeled"])
-        taken = as_floatx(step) + 1.0
+        taken = as_floatx(step) + 1.0  # the slope has risen before the first step
+        rise = (_LAST_SLOPE - _FIRST_SLOPE) / self.slope_steps
         h = self.encoder(_to_unit(images), training=True)
         log_c, z = self.heads.log_c(h), self.heads.z(h)
         gumbel = -ops.log(-ops.log(own_rows(noise["uniform_c"]) + _TINY) + _TINY)
         perturbed = zip(log_c, blocks(gumbel, self._num_values), strict=True)
         c = [ops.softmax((log_c_i + gumbel_i) / _TEMPERATURE) for log_c_i, gumbel_i in perturbed]
-        u = self.heads.u(h, c, ops.minimum(1.0 + _SLOPE_STEP * taken, _LAST_SLOPE))
+        u = self.heads.u(h, c, ops.minimum(_FIRST_SLOPE + rise * taken, _LAST_SLOPE))
         sampled = [sample_gaussian(*z, own_rows(noise["epsilon_z"])), sample_gaussian(*u, own_rows(noise["epsilon_u"]))]
         logits = self.decoder(ops.concatenate(sampled, axis=-1), training=True)
         terms = self._terms(images, log_c, z, u, logits)
@@ -391,6 +395,7 @@ class PartedVAE(SemiSupervisedVAE):
             "pixel_loss": self.pixel_loss,
             **{name: getattr(self, name) for name in _WEIGHTS},
             "capacity_steps": self.capacity_steps,
+            "slope_steps": self.slope_steps,
             "seed": self.seed,
             "name": self.name,
         }

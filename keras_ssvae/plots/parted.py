@@ -1,0 +1,199 @@
+"""Figures of a latent space in parts: what z and u change, attributes that are transferred, learned priors."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from keras_ssvae.evaluation.inputs import check_labels, decode_batches, image_batches
+from keras_ssvae.plots import _drawing
+
+_RANGE = (-1.0, 1.0)  # pixel values shown as black and white
+_DEVIATIONS = tuple(np.linspace(-2.0, 2.0, 9).tolist())
+
+
+def traversals(
+    model: keras.Model,
+    labels: Sequence[int],
+    part: str = "z",
+    variable: int = 0,
+    deviations: Sequence[float] = _DEVIATIONS,
+    class_names: Sequence[str] | None = None,
+) -> Figure:
+    """Decodes one coordinate after the other along its prior: the paper's Figures 4 and 9.
+
+    Each panel is a class. In each of its rows one coordinate takes the given values, in standard deviations from its
+    prior's mean; all others stay at theirs.
+
+    Args:
+        model: A `PartedVAE`.
+        labels: The classes to draw, values of the label c_i.
+        part: `"z"`, the class-independent coordinates, or `"u"`, those of u_i.
+        variable: i, of several labels; the others have their value 0.
+        deviations: Standard deviations, at least 2.
+        class_names: Names of the values of c_i; their numbers by default.
+
+    Returns:
+        The figure. Coordinates count from 0.
+
+    Raises:
+        ValueError: If there is no such class, label or part.
+
+    Example:
+
+    ```python
+    plots.traversals(model, labels=[4, 7, 8], part="u").savefig("traversals.png")
+    ```
+
+    Reference: PartedVAE, Figures 4 and 9.
+    """
+    if part not in ("z", "u") or len(deviations) < 2:
+        raise ValueError(f'`part` is {part!r} and must be "z" or "u"; `deviations` are {deviations}, at least 2.')
+    prior, start = _u_prior(model, variable)
+    labels = check_labels(labels, len(labels), prior.num_classes)
+    coordinates = range(model.z_dim) if part == "z" else range(start, start + prior.latent_dim)
+    points = []
+    for k in labels:
+        mean, deviation = _centre(model, variable, k)
+        point = np.tile(mean, (len(coordinates), len(deviations), 1))
+        for row, j in enumerate(coordinates):
+            point[row, :, j] += deviation[j] * np.asarray(deviations)
+        points.append(point)
+    panels = _decoded(model, np.stack(points))
+    width = max(0.35 * len(deviations) * len(labels), 4.0)
+    figure = Figure(figsize=(width, 0.42 * len(coordinates) + 0.8), layout="constrained")
+    for ax, k, tiles in zip(figure.subplots(1, len(labels), squeeze=False)[0], labels, panels, strict=True):
+        columns, rows = _drawing.mosaic(_drawing.plain_axes(ax, _name(k, class_names)), tiles)
+        ax.set(xticks=columns[[0, -1]], xticklabels=[f"{value:+g}" for value in (deviations[0], deviations[-1])])
+        ax.set(yticks=rows, yticklabels=[f"${part}_{{{j}}}$" for j in range(len(coordinates))])
+    _drawing.trim(figure)
+    return figure
+
+
+def transfer(model: keras.Model, images: ArrayLike, attributes: ArrayLike) -> Figure:
+    """Gives images the class-independent attributes of others: the paper's Figure 5.
+
+    Args:
+        model: A `PartedVAE`.
+        images: The leftmost column, whose c and u are kept, shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
+        attributes: The top row, whose z is taken, shape (M, H, W, C).
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the images are not as described.
+
+    Example:
+
+    ```python
+    plots.transfer(model, data.test_images[:8], data.test_images[8:16]).savefig("transfer.png")
+    ```
+
+    Reference: PartedVAE, Figure 5.
+    """
+    left, top = (np.concatenate(list(image_batches(each))) for each in (images, attributes))
+    transferred = np.stack([ops.convert_to_numpy(model.transfer(np.repeat(x[None], len(top), 0), top)) for x in left])
+    corner = np.ones((1, 1, *top.shape[1:]), top.dtype)
+    rows = [np.concatenate([corner, top[None]], axis=1), np.concatenate([left[:, None], transferred], axis=1)]
+    tiles = np.concatenate(rows)
+    tiles = _drawing.displayable(tiles.reshape(-1, *top.shape[1:]), _RANGE).reshape(tiles.shape)
+    figure = Figure(figsize=(max(0.7 * tiles.shape[1], 5.0), 0.7 * tiles.shape[0] + 0.4), layout="constrained")
+    ax = _drawing.plain_axes(figure.add_subplot(), "Images on the left with the attributes of those on top")
+    _drawing.mosaic(ax, tiles)
+    for column, row in [(i + 1, 0) for i in range(len(top))] + [(0, i + 1) for i in range(len(left))]:
+        _drawing.outline(ax, column, row, tiles)
+    _drawing.trim(figure)
+    return figure
+
+
+def learned_prior(
+    model: keras.Model, variable: int = 0, coordinate: int = 0, n: int = 11, class_names: Sequence[str] | None = None
+) -> Figure:
+    """Draws a coordinate of the learned prior `p(u_i | c_i)`, and below it images along it: the paper's Figure 7.
+
+    The densities are weighted with `p(c_i)`. An image stands below the value of its coordinate of u_i; its other ones
+    and z are at the mean of the component that has the highest density there.
+
+    Args:
+        model: A `PartedVAE`.
+        variable: i, of several labels; the others have their value 0.
+        coordinate: Of u_i.
+        n: Images, at least 2.
+        class_names: Names of the values of c_i; their numbers by default.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If there is no such label or coordinate, or `n` is below 2.
+
+    Example:
+
+    ```python
+    plots.learned_prior(model).savefig("learned_prior.png")
+    ```
+
+    Reference: PartedVAE, Figure 7.
+    """
+    prior, start = _u_prior(model, variable)
+    if not 0 <= coordinate < prior.latent_dim or n < 2:
+        raise ValueError(
+            f"`coordinate` is {coordinate} and `n` is {n}; with {prior.latent_dim} coordinates it must be 0 to "
+            f"{prior.latent_dim - 1}, and there must be at least 2 images."
+        )
+    means, deviations = prior.means[:, coordinate], np.sqrt(prior.variances[:, coordinate])
+    low, high = (means - 2.5 * deviations).min(), (means + 2.5 * deviations).max()
+
+    def densities(u):
+        exponents = -0.5 * ((u[:, None] - means) / deviations) ** 2
+        return model.class_priors[variable] * np.exp(exponents) / (deviations * np.sqrt(2 * np.pi))
+
+    # Each value in the middle of its image.
+    values = low + (np.arange(n) + 0.5) * (high - low) / n
+    points = np.stack([_centre(model, variable, k)[0] for k in densities(values).argmax(axis=1)])
+    points[:, start + coordinate] = values
+    tiles = _decoded(model, points[None])
+    figure = Figure(figsize=(0.75 * n + 0.8, 3.4), layout="constrained")
+    top, bottom = figure.subplots(2, 1, height_ratios=(2.4, 1))
+    title = f"$p(c)\\,p(u_{{{coordinate}}}\\,|\\,c)$, and images along it"
+    axis = np.linspace(low, high, 400)
+    for k, density in enumerate(densities(axis).T):
+        top.plot(axis, density, color=_drawing.colour(k), linewidth=1.4)
+        peak = density.argmax()
+        _drawing.label_point(top, (axis[peak], density[peak]), _name(k, class_names))
+    _drawing.plain_axes(top, title).set(xlim=(low, high), ylim=(0, None), yticks=[])
+    _drawing.plain_axes(bottom)
+    _drawing.show(bottom, np.concatenate(list(tiles[0]), axis=1), extent=(0, n, 0, 1))
+    bottom.set(xticks=[], yticks=[], aspect="auto")
+    bottom.spines[:].set_visible(False)
+    return figure
+
+
+def _u_prior(model, variable):
+    """The prior of u_i as it is now, and where u_i begins among the latent variables."""
+    if not 0 <= variable < len(model.u_priors):
+        raise ValueError(f"`variable` is {variable}; the model has {len(model.u_priors)} labels, counted from 0.")
+    return model.u_priors[variable].now(), model.z_dim + sum(prior.dim for prior in model.u_priors[:variable])
+
+
+def _centre(model, variable, k):
+    """Means and standard deviations (d,) of all latent variables where c_i is k."""
+    priors = [prior.now() for prior in model.u_priors]
+    rows = [k if i == variable else 0 for i in range(len(priors))]
+    means = [np.zeros(model.z_dim), *(prior.means[row] for prior, row in zip(priors, rows, strict=True))]
+    variances = [np.ones(model.z_dim), *(prior.variances[row] for prior, row in zip(priors, rows, strict=True))]
+    return np.concatenate(means), np.sqrt(np.concatenate(variances))
+
+
+def _decoded(model, points):
+    """Displayable images (..., H, W, C) at latent points (..., d)."""
+    images = _drawing.displayable(decode_batches(model, points.reshape(-1, points.shape[-1])), _RANGE)
+    return images.reshape(*points.shape[:-1], *images.shape[1:])
+
+
+def _name(k, class_names):
+    return str(k) if class_names is None else class_names[k]
