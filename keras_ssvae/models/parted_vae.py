@@ -201,8 +201,8 @@ class PartedVAE(SemiSupervisedVAE):
         if not parts or ("labeled" in parts) != (labels is not None):
             raise ValueError(
                 f"A training batch has the images {sorted(images)} and {'no ' if labels is None else ''}labels; it "
-                "must be unlabeled images, or labeled ones with their labels, or both. `data.semi_supervised` makes such "
-                "batches."
+                "must be unlabeled images, or labeled ones with their labels, or both. `data.semi_supervised` makes "
+                "such batches."
             )
         for part in parts:
             self.check_images(f"x[{part!r}]", images[part])
