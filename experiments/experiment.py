@@ -29,6 +29,7 @@ class Experiment:
         beta: Default variance of the decoder, where it has one.
         prior: (flags, class names) -> the prior, where it is chosen.
         augment: The augmentation, one of `data.augment`.
+        load: (name, directory) -> the data set, where `data.load` does not have it.
         images: Makes of the data set the one that is trained on.
         needs_labels: Whether there must be labelled images.
         metrics: Run -> further entries of `metrics.json`.
@@ -49,6 +50,7 @@ class Experiment:
     beta: float | None = None
     prior: Callable[[argparse.Namespace, Sequence[str]], GaussianMixture | None] = lambda args, names: None
     augment: Callable | None = None
+    load: Callable[[str, str | None], data.ImageData] | None = None
     images: Callable[[data.ImageData], data.ImageData] = lambda images: images
     needs_labels: bool = True
     metrics: Callable[..., dict[str, Any]] = lambda run: {}

@@ -145,7 +145,7 @@ def plan(experiment: Experiment, args: argparse.Namespace) -> Plan:
     if experiment.classes is not None and args.labeled_indices is not None:
         raise UserError("--labeled-indices count all images of the data set, of which this experiment takes a part.")
     indices = flags.read_indices(args.labeled_indices)
-    images = load_data(args.dataset, args.data_dir)
+    images = (experiment.load or load_data)(args.dataset, args.data_dir)
     if experiment.classes is not None:
         images = images.only(experiment.classes)
     images = experiment.images(images)
