@@ -28,9 +28,12 @@ from experiment import Experiment
 from keras import ops
 
 from keras_ssvae import data
+from keras_ssvae.models import PartedVAE
 from keras_ssvae.networks.layers import ConvBlock
 
-IMAGES = {"mnist": (60_000, 28, 28, 1), "cifar10": (50_000, 32, 32, 3)}
+# Name -> script, and number of training images.
+EXPERIMENTS = {"mnist": ("mnist_exon", 60_000), "cifar10": ("cifar10_exon", 50_000)}
+EXPERIMENTS |= {"mnist_parted": ("mnist_parted", 60_000)}
 MEASURED = {"batch_size", "labeled_batch_size", "steps_per_epoch", "steps_per_execution", "mixed_precision"}
 MEASURED |= {"augment_on", "jit_compile"}
 JAX = keras.backend.backend() == "jax"
@@ -49,16 +52,21 @@ def forward_gflop(network: keras.Model) -> float:
 def _positions(layer):
     """How often a layer uses its kernel: a convolution at each pixel of the smaller side, a dense layer once."""
     size = layer.input.shape[1:-1]
-    if isinstance(layer, ConvBlock) and not layer.transpose:
-        return [-(-n // layer.strides) for n in size]
-    return size
+    if isinstance(layer, ConvBlock):
+        return size if layer.transpose else [-(-n // layer.strides) for n in size]
+    return np.minimum(size, layer.output.shape[1:-1])
 
 
 def step_gflop(model: keras.Model, labeled: int, unlabeled: int) -> float:
-    """Of one step: three forwards for each image in a pass with a gradient, one for the pseudo-labels."""
+    """Of one step: three forwards for each image in a pass with a gradient, one for EXoN's pseudo-labels."""
+    autoencoder = forward_gflop(model.encoder) + forward_gflop(model.decoder)
+    if isinstance(model, PartedVAE):
+        kernels = [variable for variable in model.heads.weights if variable.path.endswith("kernel")]
+        heads = 2e-9 * sum(int(np.prod(kernel.shape)) for kernel in kernels)
+        supervised = forward_gflop(model.encoder) + 2e-9 * int(np.prod(model.heads.c_logits.kernel.shape))
+        return 3 * (labeled * supervised + unlabeled * (autoencoder + heads))
     images = labeled + unlabeled
     passes = 3 * (images + labeled + labeled + unlabeled) + unlabeled
-    autoencoder = forward_gflop(model.encoder) + forward_gflop(model.decoder)
     return passes * forward_gflop(model.classifier) + 3 * images * autoencoder
 
 
@@ -152,19 +160,20 @@ def main() -> None:
 
 def benchmark() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--experiment", choices=list(IMAGES), default="mnist", help="(default %(default)s)")
+    parser.add_argument("--experiment", choices=list(EXPERIMENTS), default="mnist", help="(default %(default)s)")
     parser.add_argument("--rounds", type=int, default=10, help="turns of each measurement (default %(default)s)")
     parser.add_argument("--steps", type=int, default=12, help="executions in a turn (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
     args, others = parser.parse_known_args()
 
-    experiment = importlib.import_module(f"{args.experiment}_exon").EXPERIMENT
+    script, num_images = EXPERIMENTS[args.experiment]
+    experiment = importlib.import_module(script).EXPERIMENT
     others = arguments(experiment, others)
     settings = flags.settings_of(experiment, others, next(iter(experiment.settings)))
     flags.apply_precision(settings)
     model = experiment.build_model(settings, experiment.prior(others, ()))
     labeled, unlabeled = settings["labeled_batch_size"], settings["batch_size"] - settings["labeled_batch_size"]
-    images = np.random.default_rng(0).integers(0, 256, IMAGES[args.experiment], dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (num_images, *model.image_shape), dtype=np.uint8)
     # A multiple of the batch, and at least one image of each class: every step has the full labelled batch.
     size = labeled * -(-model.num_classes // labeled)
     batches = data.semi_supervised(

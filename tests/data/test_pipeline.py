@@ -212,3 +212,43 @@ NAN[3, 2, 1, 0] = np.nan
 def test_a_wrong_argument_is_named_in_a_sentence_before_any_training(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         make(**arguments)
+
+
+SEVERAL = np.stack([LABELS, LABELS % 3, LABELS % 2], axis=1)
+
+
+def test_several_labels_are_one_hot_side_by_side():
+    several = take(3, (LABELED[0], SEVERAL), num_classes=(10, 3, 2))
+    for (x, y), (other_x, single) in zip(several, take(3), strict=True):
+        for name in NAMES:
+            np.testing.assert_array_equal(x[name], other_x[name])
+        assert (y.shape, y.dtype) == ((32, 15), np.float32)
+        np.testing.assert_array_equal(y[:, :10], single)
+        labels = SEVERAL[numbers_of(x["labeled"])]
+        for column, block in zip(labels.T, np.split(y, [10, 13], axis=1), strict=True):
+            np.testing.assert_array_equal(block, np.eye(block.shape[1])[column])
+
+
+def test_without_labels_a_batch_holds_the_same_unlabelled_images():
+    for batch, (x, _) in zip(take(3, None, num_classes=None), take(3), strict=True):
+        (images,) = batch
+        assert set(images) == {"unlabeled", "unlabeled_augmented"}
+        for name, values in images.items():
+            np.testing.assert_array_equal(values, x[name])
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_classes", "sentence"),
+    [
+        (SEVERAL, (10, 3), r"labels of `labeled` have shape \(100, 3\). With `num_classes` = \(10, 3\) .* 2 labels"),
+        (SEVERAL, (10, 2, 2), r"`labeled` holds the label 2. .* labels go from 0 to 1"),
+        (SEVERAL, (10, 4, 2), r"`labeled` holds no image of class 3 by its label 1"),
+        (LABELS, (10, 3), r"labels of `labeled` have rank 1"),
+        (SEVERAL, (), r"`num_classes` is empty"),
+        (SEVERAL, (10, 0, 2), r"`num_classes` is 0"),
+        (LABELS, None, r"`num_classes` is None"),
+    ],
+)
+def test_labels_that_do_not_fit_several_classes_are_a_sentence(labels, num_classes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make((LABELED[0], labels), num_classes=num_classes)

@@ -208,3 +208,30 @@ def test_some_classes_become_the_first_ones_in_the_given_order():
 def test_classes_that_are_not_there_are_refused(classes):
     with pytest.raises(ValueError, match="it must name classes of 0 to 9, at least one, each once"):
         data.load("digits").only(classes)
+
+
+def test_resized_images_are_those_of_pillows_bilinear_filter():
+    digits = data.load("digits").only([3, 8])
+    large = digits.resized(32)
+    assert (large.train_images.shape[1:], large.train_images.dtype) == ((32, 32, 1), np.uint8)
+    np.testing.assert_array_equal(large.train_labels, digits.train_labels)
+    assert large.class_names == digits.class_names
+    # Each pixel of 32 falls between two of 28, and is their mean weighted by the distance, in both directions.
+    at = (np.arange(32) + 0.5) * 28 / 32 - 0.5
+    low = np.clip(np.floor(at).astype(int), 0, 27)
+    high, share = np.clip(np.floor(at).astype(int) + 1, 0, 27), at - np.floor(at)
+    image = digits.test_images[0, :, :, 0].astype(float)
+    rows = image[low] * (1 - share)[:, None] + image[high] * share[:, None]
+    expected = rows[:, low] * (1 - share) + rows[:, high] * share
+    np.testing.assert_allclose(large.test_images[0, :, :, 0], expected, atol=1.01)  # rounded once in each direction
+
+
+def test_images_in_colour_are_resized_channel_by_channel():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 6, 6, 3), dtype=np.uint8)
+    labels = np.arange(4)
+
+    def resized(images):
+        return data.ImageData("x", images, labels, images[:1], labels[:1], tuple("abcd")).resized(9).train_images
+
+    np.testing.assert_array_equal(resized(images)[..., 1:2], resized(images[..., 1:2]))

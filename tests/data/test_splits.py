@@ -45,6 +45,21 @@ def test_given_indices_keep_their_order_and_stay_out_of_validation():
     np.testing.assert_array_equal(np.bincount(LABELS[parts.validation]), [30] * 5)
 
 
+def test_the_classes_differ_by_one_image_at_most_where_their_number_does_not_divide():
+    parts = data.split(LABELS, 22, 50, seed=3)
+    assert sorted(np.bincount(LABELS[parts.labeled])) == [4, 4, 4, 5, 5]
+    assert set(data.split(LABELS, 20, 50, seed=3).labeled) < set(parts.labeled)
+    order = np.random.Generator(np.random.PCG64(3)).permutation(200)
+    positions = np.argsort(order)[parts.labeled]
+    np.testing.assert_array_equal(positions, np.sort(positions))
+
+
+def test_there_may_be_no_labelled_image_at_all():
+    parts = data.split(LABELS, 0, 50, seed=3)
+    assert len(parts.labeled) == 0
+    np.testing.assert_array_equal(parts.validation, data.split(LABELS, 20, 50, seed=3).validation)
+
+
 def test_all_images_can_be_used_but_not_one_more():
     parts = data.split(LABELS, 150, 50, seed=1)
     assert len(set(parts.labeled) | set(parts.validation)) == 200
@@ -55,8 +70,8 @@ def test_all_images_can_be_used_but_not_one_more():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"num_labeled": 21}, r"`num_labeled` is 21. It must be a multiple of the number of classes, 5"),
-        ({"num_labeled": 0}, r"`num_labeled` is 0. It must be an integer of at least 5"),
+        ({"num_labeled": 4}, r"`num_labeled` is 4. It must be an integer of at least 5"),
+        ({"num_labeled": -1}, r"`num_labeled` is -1. It must be an integer"),
         ({"num_labeled": 20.0}, r"`num_labeled` is 20.0"),
         ({"num_labeled": None}, r"`num_labeled` is None. It must be an integer"),
         ({"num_validation": 51}, r"`num_validation` is 51. It must be a multiple"),
