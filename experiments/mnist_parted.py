@@ -16,13 +16,11 @@ import quiet  # noqa: F401
 # isort: split
 import flags
 import keras
+import parted
 from experiment import Experiment
-from matplotlib.figure import Figure
 from runner import Run, main
 
-from keras_ssvae import callbacks, plots
 from keras_ssvae.models import PartedVAE
-from keras_ssvae.optimizers import GroupedOptimizer, PlateauAdam
 
 LEARNING_RATE, CAPACITY_STEPS, SLOPE_STEPS = 1.5e-3, 100_000, 35_000
 # Half of a batch is labelled: of each of the original's two steps one batch of 64.
@@ -50,27 +48,11 @@ def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[st
 
 
 def build_model(settings: dict[str, Any], prior: None = None, kind: type[PartedVAE] = PartedVAE) -> PartedVAE:
-    seed, steps = settings["seed"], settings["steps_per_epoch"]
+    seed = settings["seed"]
     keras.utils.set_random_seed(seed)
     model = kind(capacity_steps=settings["capacity_steps"], slope_steps=settings["slope_steps"], seed=seed)
-    plateaus = {"supervised": (0.1, 3), "main": (0.01, 4)}  # relative threshold, epochs of cooldown
-    model.compile(
-        GroupedOptimizer(
-            {
-                name: PlateauAdam(
-                    LEARNING_RATE,
-                    steps_per_epoch=steps,
-                    patience=2,
-                    threshold=threshold,
-                    cooldown=cooldown,
-                    epsilon=1e-8,
-                    corrected_epsilon=True,
-                )
-                for name, (threshold, cooldown) in plateaus.items()
-            }
-        ),
-        **flags.compile_options(settings),
-    )
+    optimizer = parted.optimizer(LEARNING_RATE, settings["steps_per_epoch"])
+    model.compile(optimizer, **flags.compile_options(settings))
     return model
 
 
@@ -94,24 +76,6 @@ def metrics(run: Run) -> dict[str, Any]:
     return {"classifier_alone_error_percent": figures["error"]}
 
 
-def epoch_figures(run: Run, where: dict[str, Any]) -> list[keras.callbacks.Callback]:
-    return [
-        callbacks.LatentScatter(run.test_images, run.images.test_labels, class_names=run.images.class_names, **where)
-    ]
-
-
-def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
-    """The paper's Figures 4 (z of all classes; u of those that it shows), 5 and 7."""
-    model, names, test_images = run.model, run.images.class_names, run.images.test_images
-    return {
-        "traversals_z": plots.traversals(model, [4, 7, 8], class_names=names),
-        "traversals_u": plots.traversals(model, [4, 7, 8], part="u", class_names=names),
-        "transfer": plots.transfer(model, test_images[:8], test_images[8:16]),
-        "learned_prior": plots.learned_prior(model, class_names=names),
-        "reconstructions": plots.reconstructions(model, test_images[:20]),
-    }
-
-
 EXPERIMENT = Experiment(
     name="PartedVAE",
     description=__doc__,
@@ -119,8 +83,8 @@ EXPERIMENT = Experiment(
     labels=256,
     own_settings=own_settings,
     build_model=build_model,
-    epoch_figures=epoch_figures,
-    figures=figures,
+    epoch_figures=parted.epoch_figures,
+    figures=lambda run, report: parted.figures(run, [4, 7, 8]),  # the digits of the paper's Figure 4
     images=lambda images: images.resized(32),
     needs_labels=False,
     metrics=metrics,

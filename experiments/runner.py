@@ -51,12 +51,16 @@ class Plan:
         names = "" if self.experiment.classes is None else f" ({', '.join(self.images.class_names)})"
         return f"{self.images.name}{names}"
 
+    @property
+    def num_images(self) -> int:
+        return len(self.images.train_images)
+
     def make_batches(self, start_step: int) -> Any:
         """The batches of the training from a step on, counted from 0 over all epochs."""
         settings, images, labeled = self.settings, self.images, self.split.labeled
         return data.semi_supervised(
             (images.train_images[labeled], images.train_labels[labeled]) if settings["labels"] else None,
-            images.train_images[self.split.unlabeled],
+            images.train_images,  # all of them, which an index would copy
             num_classes=images.num_classes,
             labeled_batch_size=settings["labeled_batch_size"],
             unlabeled_batch_size=settings["batch_size"] - settings["labeled_batch_size"],
@@ -165,7 +169,7 @@ def plan(experiment: Experiment, args: argparse.Namespace) -> Plan:
 def prepare(plan: Plan) -> Run:
     """Makes what a run needs, restores one that goes on, and claims the run directory; till then nothing is written."""
     experiment, args, settings, strategy = plan.experiment, plan.args, plan.settings, plan.strategy
-    images, output_dir, labels = plan.images, plan.output_dir, plan.settings["labels"]
+    output_dir, labels = plan.output_dir, plan.settings["labels"]
     if keras.backend.backend() == "tensorflow":
         check_writable(plan.export_dir, "--export-dir")
     check_output_dir(output_dir, settings, args.resume)
@@ -180,7 +184,7 @@ def prepare(plan: Plan) -> Run:
         batches = data.distribute(batches, strategy)
     claim_output_dir(output_dir, settings)
     beta = "" if experiment.beta is None else f", beta {args.beta:g}"
-    of_images = f"{labels} labels of {len(images.train_images)} images"
+    of_images = f"{labels} labels of {plan.num_images} images"
     print(f"{experiment.name} on {plan.data_title}: {of_images}{beta}; {output_dir}")
     return Run(**vars(plan), model=model, batches=batches, checkpoint=checkpoint, done=done)
 
@@ -318,6 +322,8 @@ def summarise(run: Run, metrics: dict[str, Any]) -> None:
     if "inception_score" in metrics:
         score = metrics["inception_score"]
         lines["Inception"] = f"{score['mean']:.2f} +- {score['deviation']:.2f} by {score['classifier']}"
+    if "factor_score" in metrics:
+        lines["Factor score"] = f"{metrics['factor_score']:.3f}"
     model = run.output_dir / "model.keras"
     step = metrics["step_milliseconds"]
     step = "" if step is None else f", {step:.0f} ms a step"

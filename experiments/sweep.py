@@ -25,7 +25,7 @@ class Axis:
     """A flag that a table varies: it takes a list instead of one value.
 
     Attributes:
-        name: The flag, without its dashes.
+        name: The flag, without its dashes in front, and with underscores for those in it.
         type: Of its values.
         default: The list by default.
         help: What the flag means.
@@ -35,6 +35,10 @@ class Axis:
     type: type
     default: Sequence[Any]
     help: str
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name.replace('_', '-')}"
 
 
 SEEDS = Axis("seed", int, [1], "seeds: each has its own weights and noise, and its own draw of the labelled images")
@@ -153,7 +157,7 @@ def _parser(sweep):
     parser.description = sweep.description
     for axis in sweep.axes:
         help = f"{axis.help} (default {' '.join(map(str, axis.default))})"
-        parser.add_argument(f"--{axis.name}", type=axis.type, nargs="+", default=axis.default, help=help)
+        parser.add_argument(axis.flag, type=axis.type, nargs="+", default=axis.default, help=help)
     parser.add_argument(
         "--runs-dir",
         type=Path,
@@ -188,7 +192,7 @@ def _plans(sweep, args):
         of_run.output_dir = args.runs_dir / of_run.output_dir.name
         of_run.export_dir = of_run.output_dir / "saved_model"
         if of_run.output_dir in plans:
-            given = " ".join(f"--{axis.name} {' '.join(map(str, getattr(args, axis.name)))}" for axis in sweep.axes)
+            given = " ".join(f"{axis.flag} {' '.join(map(str, getattr(args, axis.name)))}" for axis in sweep.axes)
             raise UserError(f"{given} names {of_run.output_dir} twice; each combination must be another run.")
         plans[of_run.output_dir] = of_run
     return list(plans.values())
@@ -235,10 +239,11 @@ def write_tables(
             line += [row[i].mean, row[i].deviation] if measured else [row[i]]
     write_table(output_dir / "table.csv", names, lines)
     shown = [header, ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
+    planned = f" of {settings['schedule_epochs']}" if "schedule_epochs" in settings else ""
     layout = f", layout {settings['layout']}" if settings.get("layout") else ""
     markdown = [
-        f"{title}, {settings['epochs']} of {settings['schedule_epochs']} epochs, each of {settings['steps_per_epoch']} "
-        f"steps{layout}; mean (standard deviation) over the runs.\n",
+        f"{title}, {settings['epochs']}{planned} epochs, each of {settings['steps_per_epoch']} steps{layout}; "
+        "mean (standard deviation) over the runs.\n",
         *(f"| {' | '.join(line)} |" for line in shown),
     ]
     write_text(output_dir / "table.md", "\n".join(markdown) + "\n")

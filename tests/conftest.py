@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import numpy as np
 import pytest
 from hypothesis import settings
 from keras import ops
@@ -85,3 +86,97 @@ def tfd():
     if keras.backend.backend() != "tensorflow":
         pytest.skip("the witness computes on TensorFlow")
     return pytest.importorskip("tensorflow_probability").distributions
+
+
+@pytest.fixture(scope="session")
+def dsprites_directory(tmp_path_factory):
+    """A `data_dir` with a small dSprites: 3 sizes and angles of 3 shapes at 4 x 4 places, 432 images.
+
+    The file of the original's format is drawn here; what tensorflow_datasets prepares of it is its own builder's.
+    """
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("tensorflow_datasets belongs to the TensorFlow backend")
+    import h5py
+    from tensorflow_datasets.core.utils import gcs_utils
+    from tensorflow_datasets.datasets.dsprites.dsprites_dataset_builder import Builder
+
+    sizes = (1, 3, 3, 3, 4, 4)
+    classes = np.indices(sizes).reshape(len(sizes), -1).T
+    folder = tmp_path_factory.mktemp("dsprites")
+    with h5py.File(folder / "drawn.hdf5", "w") as file:
+        file["imgs"] = np.stack([_sprite(*row[1:]) for row in classes])
+        file["latents/classes"], file["latents/values"] = classes, classes.astype("float64")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gcs_utils, "_is_gcs_disabled", True)  # else it asks the network
+        patch.setattr("tensorflow_datasets.download.DownloadManager.download", lambda *args: folder / "drawn.hdf5")
+        Builder(data_dir=folder / "data").download_and_prepare()
+    return folder / "data"
+
+
+def _sprite(shape, scale, orientation, x, y):
+    """A square, an ellipse or a heart; as in dSprites, pixels are 0 or 1."""
+    rows, columns = np.indices((64, 64))
+    place = ((columns - 17 - 10 * x) + 1j * (17 + 10 * y - rows)) / (6 + 2 * scale) * np.exp(-0.5j * orientation)
+    a, b = place.real, place.imag
+    inside = (
+        np.maximum(abs(a), abs(b)) < 0.7,
+        a**2 + (2 * b) ** 2 < 1,
+        (a**2 + b**2 - 0.5) ** 3 < a**2 * b**3 * 1.4,
+    )
+    return inside[shape].astype("uint8")
+
+
+@pytest.fixture(scope="session")
+def celeba_directory(tmp_path_factory):
+    """A `data_dir` with a small CelebA, 30 training, 6 validation and 12 test images, by its own builder.
+
+    Image k of a part has the attributes `face_attributes(k)`, and the background 8 k, which tells the images apart.
+    """
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("tensorflow_datasets belongs to the TensorFlow backend")
+    from tensorflow_datasets.core.utils import gcs_utils
+    from tensorflow_datasets.datasets.celeb_a import celeb_a_dataset_builder as celeb_a
+
+    def examples(number):
+        for k in range(number):
+            landmarks, identity = dict.fromkeys(celeb_a.LANDMARK_HEADINGS, 0), {"Identity_No": k}
+            attributes = dict.fromkeys(celeb_a.ATTR_HEADINGS, False) | face_attributes(k)
+            yield k, {"image": _face(k), "landmarks": landmarks, "attributes": attributes, "identity": identity}
+
+    sizes = {"train": 30, "validation": 6, "test": 12}
+    folder = tmp_path_factory.mktemp("celeba")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gcs_utils, "_is_gcs_disabled", True)  # else it asks the network
+        patch.setattr(celeb_a.Builder, "_split_generators", lambda *args: {s: examples(n) for s, n in sizes.items()})
+        celeb_a.Builder(data_dir=folder).download_and_prepare()
+    return folder
+
+
+def face_attributes(k):
+    """Each fifth has no hair colour, the eighth has bangs that recede."""
+    colours = ["Black_Hair", "Brown_Hair", "Blond_Hair", "Gray_Hair"]
+    return {
+        **{colour: k % 5 == i for i, colour in enumerate(colours)},
+        "No_Beard": k % 2 == 0,
+        "Bangs": k % 3 == 1,
+        "Receding_Hairline": k % 3 == 2 or k == 7,
+        "Eyeglasses": k % 4 == 3,
+        "Smiling": k % 4 in (1, 2),
+        "Wearing_Hat": k % 7 == 6,
+        "Male": k % 2 == 1,
+    }
+
+
+def _face(k):
+    rows, columns = np.indices((218, 178))
+    distance = ((rows - 120) / 70) ** 2 + ((columns - 89) / 55) ** 2
+    image = np.full((218, 178, 3), 8 * k, np.uint8)
+    image[(distance < 1.4) & (rows < 110)] = [
+        (20, 20, 20),
+        (90, 60, 30),
+        (220, 190, 90),
+        (150, 150, 150),
+        (225, 180, 150),
+    ][k % 5]
+    image[distance < 1] = (225, 180, 150)
+    return image

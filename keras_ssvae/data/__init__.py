@@ -2,19 +2,28 @@
 
 from keras_ssvae.data import augment
 from keras_ssvae.data.batch import scale
+from keras_ssvae.data.celeba import CELEBA_LABELS, CELEBA_PRIORS, CelebA, CelebAPart, load_celeba
+from keras_ssvae.data.dsprites import FactorData, load_dsprites
 from keras_ssvae.data.pipeline import distribute, semi_supervised
 from keras_ssvae.data.sources import CLASS_NAMES, DataDamagedError, DataUnavailableError, ImageData, load
 from keras_ssvae.data.splits import Split, split
 
 __all__ = [
+    "CELEBA_LABELS",
+    "CELEBA_PRIORS",
     "CLASS_NAMES",
+    "CelebA",
+    "CelebAPart",
     "DataDamagedError",
     "DataUnavailableError",
+    "FactorData",
     "ImageData",
     "Split",
     "augment",
     "distribute",
     "load",
+    "load_celeba",
+    "load_dsprites",
     "scale",
     "semi_supervised",
     "split",

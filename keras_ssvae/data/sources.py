@@ -10,9 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -23,6 +23,7 @@ from keras_ssvae.data.checks import check_whole_number
 # A download that brings no new byte for so long is given up, so that a closed network is reported within 20 seconds.
 _PATIENCE_SECONDS = 18.0
 _TFDS_VERSIONS = {"mnist": "3.0.1", "fashion_mnist": "3.0.1", "cifar10": "3.0.2"}
+_TFDS_VERSIONS |= {"dsprites": "2.0.0", "celeb_a": "2.1.0"}
 _TFDS_SIZES = {"mnist": (60_000, 10_000), "fashion_mnist": (60_000, 10_000), "cifar10": (50_000, 10_000)}
 _IMAGE_SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 _DIGITS = tuple("0123456789")
@@ -94,13 +95,13 @@ class ImageData:
         new = np.full(self.num_classes, -1)
         new[classes] = range(len(classes))
         train, test = np.isin(self.train_labels, classes), np.isin(self.test_labels, classes)
-        return ImageData(
-            self.name,
-            self.train_images[train],
-            new[self.train_labels[train]],
-            self.test_images[test],
-            new[self.test_labels[test]],
-            tuple(self.class_names[k] for k in classes),
+        return dataclasses.replace(
+            self,
+            train_images=self.train_images[train],
+            train_labels=new[self.train_labels[train]],
+            test_images=self.test_images[test],
+            test_labels=new[self.test_labels[test]],
+            class_names=tuple(self.class_names[k] for k in classes),
         )
 
     def resized(self, size: int) -> Self:
@@ -168,13 +169,12 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> ImageData:
     """
     if name == "digits":
         return _digits()
-    if name not in _TFDS_VERSIONS:
-        names = ", ".join(f'"{each}"' for each in (*_TFDS_VERSIONS, "digits"))
+    if name not in _TFDS_SIZES:
+        names = ", ".join(f'"{each}"' for each in (*_TFDS_SIZES, "digits"))
         raise ValueError(f"`name` is {name!r}. It must be one of {names}.")
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
+    prepared = tfds_directory(name, data_dir)
     home = Path(os.environ.get("KERAS_HOME") or "~/.keras")
     folder = Path(data_dir or home / "datasets").expanduser().absolute()
-    prepared = root / name / _TFDS_VERSIONS[name]
     is_prepared = (prepared / "dataset_info.json").is_file()
     use_tfds = keras.backend.backend() == "tensorflow"
     if not (use_tfds and is_prepared):
@@ -183,7 +183,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> ImageData:
             return _read(name, *found)
         if not use_tfds:
             raise DataUnavailableError(_not_found(name, folder, prepared if is_prepared else None))
-        _prepare(name, root, folder, prepared)
+        prepare(name, prepared, f", and {folder} holds no {' or '.join(files.paths(name))}")
     return _read(name, prepared, lambda path: _read_tfds(name, path))
 
 
@@ -205,21 +205,32 @@ def _digits():
 
 def _read(name, path, read):
     """The set that `read(path)` gives, checked."""
-    try:
+    with damage_named(name, path):
         parts = read(path)
         for part, images, labels in (("training", *parts[:2]), ("test", *parts[2:])):
             _check_part(part, images, labels, _IMAGE_SHAPES[name])
-    except Exception as error:  # whatever the reader stumbles over, the user's remedy is the same
+    train_images, train_labels, test_images, test_labels = parts
+    labels = train_labels.astype(np.int64), test_labels.astype(np.int64)
+    return ImageData(name, train_images, labels[0], test_images, labels[1], CLASS_NAMES[name])
+
+
+@contextlib.contextmanager
+def damage_named(name: str, path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong while a set is read, for which the user's remedy is the same, into one sentence.
+
+    Raises:
+        DataDamagedError: For any other error.
+    """
+    try:
+        yield
+    except Exception as error:
         # TensorFlow wraps its message in the names of its own nodes and operations.
         detail = " ".join(re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", str(error)).split()).rstrip(" .")[:300]
         kind = "directory" if path.is_dir() else "file"
         raise DataDamagedError(
             f"The data of {name} in {path} cannot be read ({type(error).__name__}: {detail}). Delete that {kind} and "
-            f"prepare it again: {_remedy(name)}."
+            f"prepare it again: {remedy(name)}."
         ) from None
-    train_images, train_labels, test_images, test_labels = parts
-    labels = train_labels.astype(np.int64), test_labels.astype(np.int64)
-    return ImageData(name, train_images, labels[0], test_images, labels[1], CLASS_NAMES[name])
 
 
 def _check_part(part, images, labels, shape):
@@ -233,21 +244,42 @@ def _check_part(part, images, labels, shape):
 
 
 def _read_tfds(name, path):
-    import tensorflow_datasets as tfds
-
-    # The files describe themselves completely; the dataset's own builder would ask the network first.
-    builder = tfds.builder_from_directory(path)
-    config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     parts = []
     for split, size in zip(("train", "test"), _TFDS_SIZES[name], strict=True):
-        part = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False, read_config=config)
+        part, _ = open_tfds(path, split, batch_size=-1)
         parts += [part["image"].numpy(), part["label"].numpy()]
         if len(parts[-1]) != size:
             raise ValueError(f"there are {len(parts[-1])} {split} images, not {size}")
     return tuple(parts)
 
 
-def _remedy(name):
+def open_tfds(path: Path, split: str, batch_size: int | None, encoded: Sequence[str] = ()) -> tuple[Any, int]:
+    """Opens what tensorflow_datasets prepared.
+
+    Args:
+        path: The directory of one version of a set.
+        split: Of the set.
+        batch_size: Examples in a batch; -1 for all of them, None for no batches.
+        encoded: Names of images that are left as in the files, such as JPEG.
+
+    Returns:
+        The `tf.data.Dataset` of its batches in the order of its files, or of -1 the one batch; and how many examples
+        there are in the split.
+    """
+    import tensorflow_datasets as tfds
+
+    # The files describe themselves completely; the dataset's own builder would ask the network first.
+    builder = tfds.builder_from_directory(path)
+    config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    decoders = {name: tfds.decode.SkipDecoding() for name in encoded}
+    batches = builder.as_dataset(
+        split=split, batch_size=batch_size, shuffle_files=False, read_config=config, decoders=decoders
+    )
+    return batches, builder.info.splits[split].num_examples
+
+
+def remedy(name: str) -> str:
+    """What to do where tensorflow_datasets, or Keras, should have prepared a set: a part of a sentence."""
     if keras.backend.backend() == "tensorflow":
         code = f"import tensorflow_datasets as tfds; tfds.builder('{name}').download_and_prepare()"
         command, result = f'python -c "{code}"', "~/tensorflow_datasets"
@@ -255,21 +287,40 @@ def _remedy(name):
         # Left alone, Keras would look for TensorFlow.
         code = f"import keras; keras.datasets.{name}.load_data()"
         command, result = f'KERAS_BACKEND=jax python -c "{code}"', "~/.keras/datasets"
-    return (
-        f"run `{command}` where there is a network and copy {result} here, point `data_dir` (--data-dir) at a "
-        "directory that holds it, or use the built-in `digits` (--dataset digits)"
-    )
+    ways = [
+        f"run `{command}` where there is a network and copy {result} here",
+        "point `data_dir` (--data-dir) at a directory that holds it",
+    ]
+    if name in _TFDS_SIZES:  # a set of classes to be learned, as the digits are
+        ways.append("use the built-in `digits` (--dataset digits)")
+    return f"{', '.join(ways[:-1])}, or {ways[-1]}"
 
 
 def _not_found(name, folder, prepared):
     missing = f"{name} is not there: {folder} holds no {' or '.join(files.paths(name))}"
     if prepared is not None:
         missing += f", and {prepared} can be read on the TensorFlow backend of Keras only"
-    return f"{missing}. To get it, {_remedy(name)}."
+    return f"{missing}. To get it, {remedy(name)}."
 
 
-def _prepare(name, root, folder, prepared):
-    """Downloads into a directory of its own, and moves only a complete set to where it belongs."""
+def tfds_directory(name: str, data_dir: str | os.PathLike | None) -> Path:
+    """Where tensorflow_datasets has, or would have, a set prepared."""
+    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
+    return root / name / _TFDS_VERSIONS[name]
+
+
+def prepare(name: str, prepared: Path, besides: str = "") -> None:
+    """Downloads a set into a directory of its own, and moves it to where it belongs only when it is complete.
+
+    Args:
+        name: The set, as tensorflow_datasets calls it.
+        prepared: Its `tfds_directory`.
+        besides: What else the error says.
+
+    Raises:
+        DataUnavailableError: If the download fails, or brings nothing for too long.
+    """
+    root = prepared.parents[1]
     created = not root.exists()
     work = None
     try:
@@ -291,8 +342,7 @@ def _prepare(name, root, folder, prepared):
             with contextlib.suppress(OSError):
                 root.rmdir()
     raise DataUnavailableError(
-        f"{name} is not prepared in {root} and could not be downloaded ({reason}), and {folder} holds no "
-        f"{' or '.join(files.paths(name))}: {_remedy(name)}."
+        f"{name} is not prepared in {root} and could not be downloaded ({reason}){besides}: {remedy(name)}."
     )
 
 

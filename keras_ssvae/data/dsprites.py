@@ -1,0 +1,102 @@
+"""dSprites: white shapes on black, of which all factors of variation are known."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Self
+
+import keras
+import numpy as np
+
+from keras_ssvae.data import sources
+from keras_ssvae.data.sources import DataUnavailableError, ImageData
+
+_SHAPES = ("square", "ellipse", "heart")
+_FACTORS = ("color", "shape", "scale", "orientation", "x", "y")
+# What tensorflow_datasets calls them, but for the colour, which is white throughout and which it leaves out.
+_FEATURES = ("label_shape", "label_scale", "label_orientation", "label_x_position", "label_y_position")
+_TEST_IMAGES = 10_000
+_BATCH = 4096
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FactorData(ImageData):
+    """An image set in memory of which the factors of variation are known.
+
+    Attributes:
+        train_factors: `int64` of shape `(N, F)`, the factors of each training image, each counted from 0.
+        test_factors: `int64` of shape `(M, F)`.
+        factor_names: The F names of the factors.
+    """
+
+    train_factors: np.ndarray
+    test_factors: np.ndarray
+    factor_names: tuple[str, ...]
+
+    def only(self, classes: Sequence[int]) -> Self:
+        part = super().only(classes)
+        train, test = np.isin(self.train_labels, classes), np.isin(self.test_labels, classes)
+        factors = {"train_factors": self.train_factors[train], "test_factors": self.test_factors[test]}
+        return dataclasses.replace(part, **factors)
+
+
+def load_dsprites(data_dir: str | os.PathLike | None = None) -> FactorData:
+    """Loads dSprites: 737,280 images of 64x64 pixels, one of each combination of its factors.
+
+    It is read as tensorflow_datasets prepares it (`dsprites` 2.0.0), in the order of its files, and if need be
+    downloaded with it, unless the network brings nothing for 18 seconds. That takes the TensorFlow backend of Keras.
+    The images take 3 GB. The labels are the shapes. All images are for training; the test set is 10,000 of them, drawn
+    once and for all: this set is for finding factors, not for generalising to new images.
+
+    Args:
+        data_dir: The directory of tensorflow_datasets. Defaults to `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+
+    Returns:
+        A `FactorData` with the factors color (0 throughout), shape (3 values: square, ellipse, heart), scale (6),
+        orientation (40), x (32) and y (32).
+
+    Raises:
+        DataUnavailableError: If the set is not there and cannot be downloaded, or Keras runs on another backend.
+        DataDamagedError: If its files cannot be read.
+
+    Example:
+
+    >>> data = load_dsprites()
+    >>> data.train_images.shape, data.train_factors.shape
+    ((737280, 64, 64, 1), (737280, 6))
+
+    Reference: [Matthey, Higgins, Hassabis, Lerchner, 2017](https://github.com/deepmind/dsprites-dataset).
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise DataUnavailableError(
+            "dsprites is read by tensorflow_datasets, on the TensorFlow backend of Keras only, and the backend is "
+            f"{keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
+        )
+    prepared = sources.tfds_directory("dsprites", data_dir)
+    if not (prepared / "dataset_info.json").is_file():
+        sources.prepare("dsprites", prepared)
+    with sources.damage_named("dsprites", prepared):
+        images, factors = _read(prepared)
+    order = np.random.Generator(np.random.PCG64(0)).permutation(len(images))
+    test = np.sort(order[:_TEST_IMAGES])
+    labels = factors[:, _FACTORS.index("shape")].copy()
+    return FactorData("dsprites", images, labels, images[test], labels[test], _SHAPES, factors, factors[test], _FACTORS)
+
+
+def _read(path):
+    """Images and factors, batch by batch: all at once would hold the images twice."""
+    batches, size = sources.open_tfds(path, "train", _BATCH)
+    images, factors = np.empty((size, 64, 64, 1), np.uint8), np.zeros((size, len(_FACTORS)), np.int64)
+    count = 0
+    for batch in batches:  # which fail where there are fewer or more images
+        end = count + len(batch["image"])
+        images[count:end] = batch["image"]
+        factors[count:end, 1:] = np.stack([batch[name] for name in _FEATURES], axis=1)
+        count = end
+    if images.max() != 1:
+        raise ValueError(f"the pixels go up to {images.max()}, not 1")
+    images *= 255
+    shapes = np.unique(factors[:, _FACTORS.index("shape")])
+    if not np.array_equal(shapes, np.arange(len(_SHAPES))):
+        raise ValueError(f"the shapes are {shapes}, not 0 to {len(_SHAPES) - 1}")
+    return images, factors
