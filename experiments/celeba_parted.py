@@ -1,0 +1,252 @@
+"""PartedVAE on CelebA with 800 labelled images: Section 5.2 of the paper, Figures 6 and 7.
+
+Faces of 218x178 pixels with seven labels: hair colour, beard, hairline, eyeglasses, smile, hat and gender. The paper
+has skin tone too, which its authors labelled by hand and did not publish; `keras_ssvae.data.load_celeba` says how the
+labels come from CelebA's attributes. The paper trains for 80 epochs of 2,544 steps, 203,520 in all: want a GPU.
+
+The data set is read as tensorflow_datasets prepares it, on the TensorFlow backend only, image by image while it trains.
+In each epoch the order of the files, which is random, is shuffled anew in a window of 4,096 images; they take 0.5 GB of
+memory, and each labelled image 0.1 MB.
+
+This script was tested for a few steps on generated images of the right shape only: CelebA itself could not be had, so
+nothing here was compared with the paper's figures.
+"""
+
+import argparse
+import dataclasses
+import os
+import statistics
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import quiet  # noqa: F401
+
+# isort: split
+import flags
+import keras
+import parallel
+import parted
+from experiment import Experiment
+from flags import UserError
+from matplotlib.figure import Figure
+from run_directory import write_history, write_json
+from runner import Plan, Run, draw_figures, prepare, script, summarise, usage_errors
+
+from keras_ssvae import __version__, callbacks, data, evaluation, plots
+from keras_ssvae.data import CELEBA_LABELS, CELEBA_PRIORS
+from keras_ssvae.export import export_saved_model
+from keras_ssvae.models import PartedVAE
+from keras_ssvae.networks.parted import celeba_decoder, celeba_encoder
+
+# Half of a batch is labelled: of each of the original's two steps one batch of 64.
+PAPER = {"epochs": 80, "steps_per_epoch": 2544, "batch_size": 128, "labeled_batch_size": 64, "validation": 1024}
+Z_DIM = 10
+WINDOW = 4096
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """In place of what others mean by these."""
+    parser.add_argument(
+        "--labels",
+        type=int,
+        help="labelled images, drawn by --seed from those that have a value of each label (default 800)",
+    )
+    parser.add_argument(
+        "--validation",
+        type=int,
+        help="labelled images of CelebA's validation part that are evaluated after each epoch (default "
+        f"{PAPER['validation']})",
+    )
+    parser.add_argument("--data-dir", help="(default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
+    parser.add_argument("--labeled-indices", help=argparse.SUPPRESS)
+
+
+def check_flags(args: argparse.Namespace) -> argparse.Namespace:
+    if args.labeled_indices is not None:
+        raise UserError("--labeled-indices is not for CelebA, whose labelled images are drawn by --seed.")
+    return args
+
+
+def build_model(settings: dict[str, Any], prior: None = None) -> PartedVAE:
+    """The networks of Table 5, and the settings of Table 6; where it is not the code's, that of the code."""
+    keras.utils.set_random_seed(settings["seed"])
+    model = PartedVAE(
+        celeba_encoder(),
+        celeba_decoder(latent_dim=Z_DIM + len(CELEBA_LABELS)),
+        num_classes=data.CelebA.num_classes,
+        u_dims=(1,) * len(CELEBA_LABELS),
+        z_dim=Z_DIM,
+        class_priors=CELEBA_PRIORS,
+        pixel_loss="absolute_error",
+        gamma_z=1000.0,
+        gamma_u=1000.0,
+        gamma_c=2000.0,
+        gamma_h=10.0,
+        gamma_bc=500.0,
+        tolerance=0.2,
+        capacity_z=30.0,
+        capacity_u=15.0,
+        capacity_steps=125_000,
+        seed=settings["seed"],
+    )
+    model.compile(parted.optimizer(5e-4, settings["steps_per_epoch"]), **flags.compile_options(settings))
+    return model
+
+
+@dataclasses.dataclass(eq=False)
+class FacesPlan(Plan):
+    """A plan whose `images` are a `data.CelebA`, and whose `split` is the indices of the labelled images."""
+
+    @property
+    def num_images(self) -> int:
+        return len(self.images.train.labels)
+
+    def make_batches(self, start_step: int) -> Any:
+        settings, train = self.settings, self.images.train
+        return data.semi_supervised(
+            train.read(self.split),
+            train.images(),
+            num_classes=self.images.num_classes,
+            labeled_batch_size=settings["labeled_batch_size"],
+            unlabeled_batch_size=settings["batch_size"] - settings["labeled_batch_size"],
+            steps_per_epoch=settings["steps_per_epoch"],
+            seed=settings["seed"],
+            start_step=start_step,
+            shuffle_buffer=WINDOW,
+        )
+
+
+def plan(args: argparse.Namespace) -> Plan:
+    """Checks the flags, also against the data; writes nothing."""
+    celeba = data.load_celeba(args.data_dir)
+    strategy, replicas = parallel.start(args.data_parallel)
+    settings = flags.settings_of(EXPERIMENT, args, celeba.name, replicas=replicas)
+    drawn = usage_errors(celeba.train.draw, settings["labels"], settings["seed"])
+    held_out = len(celeba.validation.complete)
+    if settings["validation"] > held_out:
+        raise UserError(f"--validation is {settings['validation']}; there are {held_out} labelled images of that part.")
+    parallel.check(settings, test_images=0)  # no devices share the test set
+    name = EXPERIMENT.run_name(celeba.name, settings["labels"])
+    output_dir = args.output_dir or Path("runs") / f"{name}_seed{args.seed}"
+    export_dir = args.export_dir or Path("saved_models") / name
+    return FacesPlan(EXPERIMENT, args, settings, celeba, None, drawn, strategy, output_dir, export_dir)
+
+
+class TrainSeconds(keras.callbacks.Callback):
+    """Adds to each epoch's logs its training time, without that of the validation."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._began = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._ended = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        logs["train_seconds"] = self._ended - self._began
+
+
+def train(run: Run) -> dict[str, Any]:
+    """Trains (or goes on), evaluates, draws, saves and exports, as `runner.train`; the images stay on the disk."""
+    output, model, settings = run.output_dir, run.model, run.settings
+    if run.done:
+        print(f"Going on after epoch {run.done}.")
+    if run.done < settings["epochs"]:
+        fit(run)
+    # Again, since a kill may have come between a checkpoint and its table.
+    write_history(output / "history.csv", run.checkpoint.history)
+
+    # First of all, so that nothing that goes wrong below costs the training.
+    model.save(output / "model.tmp.keras")
+    os.replace(output / "model.tmp.keras", output / "model.keras")
+    print("Evaluating and drawing.")
+    report = evaluation.report(model, run.images.test.labeled().batch(settings["labeled_batch_size"]))
+    draw_figures(run, report)
+    exported = str(export_saved_model(model, run.export_dir))
+    last, seconds = run.checkpoint.history[-1], [row["train_seconds"] for row in run.checkpoint.history]
+    metrics = {
+        **{name: settings[name] for name in ("dataset", "labels", "seed", "epochs")},
+        "steps": settings["epochs"] * settings["steps_per_epoch"],
+        "test_error_percent": report.pop("error_percent"),
+        "test_error_percent_per_label": dict(zip(CELEBA_LABELS, report.pop("error_percent_per_label"), strict=True)),
+        "validation_error_percent": last.get("val_error"),
+        **report,
+        "seconds": sum(seconds),
+        # The first epoch compiles.
+        "step_milliseconds": 1e3 * statistics.median(seconds[1:] or seconds) / settings["steps_per_epoch"],
+        "test_images": len(run.images.test.complete),
+        "device": flags.device_name(),
+        "backend": keras.backend.backend(),
+        "settings": settings,
+        "saved_model": exported,
+        "versions": {
+            "keras_ssvae": __version__,
+            **{name: version(name) for name in ("keras", "tensorflow", "tensorflow-datasets", "numpy")},
+        },
+    }
+    write_json(output / "metrics.json", metrics)
+    summarise(run, metrics)
+    return metrics
+
+
+def fit(run: Run) -> None:
+    output, settings, held_out = run.output_dir, run.settings, run.settings["validation"]
+    validation = run.images.validation.labeled().take(held_out).batch(settings["labeled_batch_size"])
+    run.model.fit(
+        run.batches,
+        initial_epoch=run.done,
+        epochs=settings["epochs"],
+        steps_per_epoch=settings["steps_per_epoch"],
+        shuffle=False,
+        validation_data=validation.map(lambda images, labels: (data.scale(images), labels)) if held_out else None,
+        verbose=0,
+        callbacks=[
+            TrainSeconds(),
+            callbacks.ProgressBar(hidden=("loss", "train_seconds")),
+            keras.callbacks.TensorBoard(output / "logs", write_graph=False),
+            run.checkpoint,
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: write_history(output / "history.csv", run.checkpoint.history)
+            ),
+        ],
+    )
+
+
+def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
+    """Figures 6 (z) and 7 (the learned prior of each label), the transfer of attributes and reconstructions."""
+    model, test = run.model, run.images.test
+    images, _ = test.read(test.complete[:16])
+    half, names = len(images) // 2, {label: list(values) for label, values in CELEBA_LABELS.items()}
+    gender = list(names).index("gender")
+    return {
+        "traversals_z": plots.traversals(model, [0, 1], variable=gender, class_names=names["gender"]),
+        "transfer": plots.transfer(model, images[:half], images[half:]),
+        "reconstructions": plots.reconstructions(model, images),
+        **{
+            f"learned_prior_{label.replace(' ', '_')}": plots.learned_prior(model, i, class_names=names[label])
+            for i, label in enumerate(names)
+        },
+    }
+
+
+EXPERIMENT = Experiment(
+    name="PartedVAE",
+    description=__doc__,
+    settings={"celeba": PAPER},
+    labels=800,
+    own_settings=lambda args, dataset, epochs: {},
+    build_model=build_model,
+    epoch_figures=lambda run, where: [],
+    figures=figures,
+    add_flags=add_flags,
+    check_flags=check_flags,
+)
+
+
+def main() -> None:
+    script(lambda: train(prepare(plan(flags.arguments(EXPERIMENT)))), go_on="--resume")
+
+
+if __name__ == "__main__":
+    main()
