@@ -14,10 +14,6 @@ nothing here was compared with the paper's figures.
 
 import argparse
 import dataclasses
-import os
-import statistics
-import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +27,10 @@ import parted
 from experiment import Experiment
 from flags import UserError
 from matplotlib.figure import Figure
-from run_directory import write_history, write_json
-from runner import Plan, Run, draw_figures, prepare, script, summarise, usage_errors
+from runner import EpochSeconds, Plan, Run, finish, fit, prepare, script, usage_errors
 
-from keras_ssvae import __version__, callbacks, data, evaluation, plots
+from keras_ssvae import data, evaluation, plots
 from keras_ssvae.data import CELEBA_LABELS, CELEBA_PRIORS
-from keras_ssvae.export import export_saved_model
 from keras_ssvae.models import PartedVAE
 from keras_ssvae.networks.parted import celeba_decoder, celeba_encoder
 
@@ -134,83 +128,15 @@ def plan(args: argparse.Namespace) -> Plan:
     return FacesPlan(EXPERIMENT, args, settings, celeba, None, drawn, strategy, output_dir, export_dir)
 
 
-class TrainSeconds(keras.callbacks.Callback):
-    """Adds to each epoch's logs its training time, without that of the validation."""
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._began = time.monotonic()
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self._ended = time.monotonic()
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        logs["train_seconds"] = self._ended - self._began
-
-
 def train(run: Run) -> dict[str, Any]:
-    """Trains (or goes on), evaluates, draws, saves and exports, as `runner.train`; the images stay on the disk."""
-    output, model, settings = run.output_dir, run.model, run.settings
-    if run.done:
-        print(f"Going on after epoch {run.done}.")
-    if run.done < settings["epochs"]:
-        fit(run)
-    # Again, since a kill may have come between a checkpoint and its table.
-    write_history(output / "history.csv", run.checkpoint.history)
-
-    # First of all, so that nothing that goes wrong below costs the training.
-    model.save(output / "model.tmp.keras")
-    os.replace(output / "model.tmp.keras", output / "model.keras")
-    print("Evaluating and drawing.")
-    report = evaluation.report(model, run.images.test.labeled().batch(settings["labeled_batch_size"]))
-    draw_figures(run, report)
-    exported = str(export_saved_model(model, run.export_dir))
-    last, seconds = run.checkpoint.history[-1], [row["train_seconds"] for row in run.checkpoint.history]
-    metrics = {
-        **{name: settings[name] for name in ("dataset", "labels", "seed", "epochs")},
-        "steps": settings["epochs"] * settings["steps_per_epoch"],
-        "test_error_percent": report.pop("error_percent"),
-        "test_error_percent_per_label": dict(zip(CELEBA_LABELS, report.pop("error_percent_per_label"), strict=True)),
-        "validation_error_percent": last.get("val_error"),
-        **report,
-        "seconds": sum(seconds),
-        # The first epoch compiles.
-        "step_milliseconds": 1e3 * statistics.median(seconds[1:] or seconds) / settings["steps_per_epoch"],
-        "test_images": len(run.images.test.complete),
-        "device": flags.device_name(),
-        "backend": keras.backend.backend(),
-        "settings": settings,
-        "saved_model": exported,
-        "versions": {
-            "keras_ssvae": __version__,
-            **{name: version(name) for name in ("keras", "tensorflow", "tensorflow-datasets", "numpy")},
-        },
-    }
-    write_json(output / "metrics.json", metrics)
-    summarise(run, metrics)
-    return metrics
-
-
-def fit(run: Run) -> None:
-    output, settings, held_out = run.output_dir, run.settings, run.settings["validation"]
-    validation = run.images.validation.labeled().take(held_out).batch(settings["labeled_batch_size"])
-    run.model.fit(
-        run.batches,
-        initial_epoch=run.done,
-        epochs=settings["epochs"],
-        steps_per_epoch=settings["steps_per_epoch"],
-        shuffle=False,
-        validation_data=validation.map(lambda images, labels: (data.scale(images), labels)) if held_out else None,
-        verbose=0,
-        callbacks=[
-            TrainSeconds(),
-            callbacks.ProgressBar(hidden=("loss", "train_seconds")),
-            keras.callbacks.TensorBoard(output / "logs", write_graph=False),
-            run.checkpoint,
-            keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda epoch, logs: write_history(output / "history.csv", run.checkpoint.history)
-            ),
-        ],
-    )
+    """As `runner.train`; the images stay on the disk."""
+    settings, batch = run.settings, run.settings["labeled_batch_size"]
+    validation = run.images.validation.labeled().take(settings["validation"]).batch(batch)
+    validation = validation.map(lambda images, labels: (data.scale(images), labels)) if settings["validation"] else None
+    fit(run, EpochSeconds(), [], validation_data=validation)
+    report = evaluation.report(run.model, run.images.test.labeled().batch(batch))
+    report["error_percent_per_label"] = dict(zip(CELEBA_LABELS, report["error_percent_per_label"], strict=True))
+    return finish(run, report, len(run.images.test.complete))
 
 
 def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:

@@ -11,7 +11,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -189,61 +189,111 @@ def prepare(plan: Plan) -> Run:
     return Run(**vars(plan), model=model, batches=batches, checkpoint=checkpoint, done=done)
 
 
-class _EpochLog(keras.callbacks.Callback):
-    """Adds to each epoch's logs its training time and the figures of the test set."""
+class EpochSeconds(keras.callbacks.Callback):
+    """Adds to each epoch's logs its training time, without that of the validation."""
 
     async_safe = True  # the host may run ahead of the device
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._began = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        # Keras has read the logs by now, so on an accelerator too the step is over.
+        self._ended = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        logs["train_seconds"] = self._ended - self._began
+
+
+class _EpochLog(EpochSeconds):
+    """Adds the figures of the test set too."""
 
     def __init__(self, images, labels, batch_size):
         super().__init__()
         self.images, self.labels, self.batch_size = images, labels, batch_size
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self._began = time.monotonic()
-
-    def on_train_batch_end(self, batch, logs=None):
-        # Keras has read the logs by now, so on an accelerator too the step is over.
-        self._ended = time.monotonic()
-
     def on_epoch_end(self, epoch, logs=None):
-        logs["train_seconds"] = self._ended - self._began
+        super().on_epoch_end(epoch, logs)
         test = self.model.evaluate(self.images, self.labels, batch_size=self.batch_size, verbose=0, return_dict=True)
         logs.update({f"test_{name}": value for name, value in test.items()})
 
 
 def train(run: Run) -> dict[str, Any]:
     """Trains (or goes on), evaluates, draws, saves and exports; returns what `metrics.json` holds."""
-    output, model, images, settings = run.output_dir, run.model, run.images, run.settings
+    images, settings, held_out = run.images, run.settings, run.split.validation
+    # TensorBoard is written by TensorFlow; on JAX the figures of the epochs are PNG files.
+    in_logs = keras.backend.backend() == "tensorflow"
+    where = {"log_dir": run.output_dir / "logs"} if in_logs else {"directory": run.output_dir / "figures/epochs"}
+    where["every"] = max(1, settings["epochs"] // 10)
+    test_batch = parallel.evaluation_batch(settings, len(images.test_images))
+    fit(
+        run,
+        _EpochLog(run.test_images, images.test_labels, test_batch),
+        run.experiment.epoch_figures(run, where),
+        validation_data=(data.scale(images.train_images[held_out]), images.train_labels[held_out])
+        if len(held_out)
+        else None,
+        validation_batch_size=parallel.evaluation_batch(settings, len(held_out)),
+    )
+    report = evaluation.report(run.model, images.test_images, images.test_labels)
+    return finish(run, report, len(images.test_images))
+
+
+def fit(run: Run, log: EpochSeconds, figures: Sequence[keras.callbacks.Callback], **validation) -> None:
+    """Trains (or goes on) with the callbacks of all runs, and saves the model.
+
+    Args:
+        run: The run.
+        log: Adds to the logs of each epoch what its checkpoint and its table shall have.
+        figures: Callbacks that draw.
+        **validation: Arguments of `keras.Model.fit`.
+    """
+    output, model, settings = run.output_dir, run.model, run.settings
     if run.done:
         print(f"Going on after epoch {run.done}.")
     seconds_before = time.monotonic()
     if run.done < settings["epochs"]:
-        held_out = run.split.validation
+        in_logs = keras.backend.backend() == "tensorflow"
         model.fit(
             run.batches,
             initial_epoch=run.done,
             epochs=settings["epochs"],
             steps_per_epoch=settings["steps_per_epoch"],
-            validation_data=(data.scale(images.train_images[held_out]), images.train_labels[held_out])
-            if len(held_out)
-            else None,
-            validation_batch_size=parallel.evaluation_batch(settings, len(held_out)),
             shuffle=False,
             verbose=0,
-            callbacks=_callbacks(run),
+            callbacks=[
+                log,
+                callbacks.ProgressBar(hidden=("loss", "train_seconds")),
+                *([keras.callbacks.TensorBoard(output / "logs", write_graph=False)] if in_logs else []),
+                *figures,
+                run.checkpoint,
+                keras.callbacks.LambdaCallback(
+                    on_epoch_end=lambda epoch, logs: write_history(output / "history.csv", run.checkpoint.history)
+                ),
+            ],
+            **validation,
         )
     # Again, since a kill may have come between a checkpoint and its table.
     write_history(output / "history.csv", run.checkpoint.history)
     if run.done < settings["epochs"]:
         print(f"Trained in {time.monotonic() - seconds_before:.0f} s; evaluating and drawing.")
-
-    # First of all, so that nothing that goes wrong below costs the training.
+    # At once, so that nothing that goes wrong later costs the training.
     model.save(output / "model.tmp.keras")
     os.replace(output / "model.tmp.keras", output / "model.keras")
-    report = evaluation.report(model, images.test_images, images.test_labels)
+
+
+def finish(run: Run, report: dict[str, Any], test_images: int) -> dict[str, Any]:
+    """Draws, exports and sums up a trained run; returns what `metrics.json` holds.
+
+    Args:
+        run: The run.
+        report: That of the test set.
+        test_images: Their number.
+    """
+    output, model, settings = run.output_dir, run.model, run.settings
     draw_figures(run, report)
     if "v_nat" in report:  # a row for each class, None where the test set has no image of it
-        rows = [[name, *(row or [])] for name, row in zip(images.class_names, report.pop("v_nat"), strict=True)]
+        rows = [[name, *(row or [])] for name, row in zip(run.images.class_names, report.pop("v_nat"), strict=True)]
         write_table(output / "v_nat.csv", ["class", *range(model.prior.latent_dim)], rows)
     exported = None
     if keras.backend.backend() == "tensorflow":
@@ -261,7 +311,7 @@ def train(run: Run) -> dict[str, Any]:
         **run.experiment.metrics(run),
         "seconds": sum(seconds),
         "step_milliseconds": usual,
-        "test_images": len(images.test_images),
+        "test_images": test_images,
         "device": flags.device_name(),
         "backend": keras.backend.backend(),
         "settings": settings,
@@ -275,24 +325,6 @@ def train(run: Run) -> dict[str, Any]:
     write_json(output / "metrics.json", metrics)
     summarise(run, metrics)
     return metrics
-
-
-def _callbacks(run: Run) -> list[keras.callbacks.Callback]:
-    """TensorBoard is written by TensorFlow; on JAX the figures of the epochs are PNG files."""
-    output, tensorflow = run.output_dir, keras.backend.backend() == "tensorflow"
-    where = {"log_dir": output / "logs"} if tensorflow else {"directory": output / "figures/epochs"}
-    where["every"] = max(1, run.settings["epochs"] // 10)
-    test_images, test_labels = run.test_images, run.images.test_labels
-    return [
-        _EpochLog(test_images, test_labels, parallel.evaluation_batch(run.settings, len(test_images))),
-        callbacks.ProgressBar(hidden=("loss", "train_seconds")),
-        *([keras.callbacks.TensorBoard(output / "logs", write_graph=False)] if tensorflow else []),
-        *run.experiment.epoch_figures(run, where),
-        run.checkpoint,
-        keras.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: write_history(output / "history.csv", run.checkpoint.history)
-        ),
-    ]
 
 
 def draw_figures(run: Run, report: dict[str, Any]) -> None:

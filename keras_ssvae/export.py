@@ -48,6 +48,8 @@ def export_saved_model(model: keras.Model, directory: str | os.PathLike) -> Path
     | `generate`                    | `label` int64 (B,), `seed` int64 (B,) | `image`                            |
     | `interpolate`                 | images `a` and `b`, `n` int64 (B,)    | `images` (B, n, H, W, C)           |
 
+    Of a model with several labels for each image `label` is (B, labels), and `probs` has theirs side by side.
+
     All are deterministic. **Every input has the batch dimension**, `seed` and `n` included: a request by row cannot
     hold a scalar, and a server that batches requests refuses one. So `generate` takes one seed per image, and an image
     depends on nothing but its own label and seed: row i is `model.generate(label[i:i + 1], seed[i])`. `n`, the number
@@ -59,7 +61,8 @@ def export_saved_model(model: keras.Model, directory: str | os.PathLike) -> Path
 
     Args:
         model: a model with the verbs `classify`, `encode`, `decode`, `reconstruct`, `generate` and `interpolate`, and
-            the attributes `image_shape` (H, W, C), `latent_dim` and `num_classes`.
+            the attributes `image_shape` (H, W, C), `latent_dim` and `num_classes`, one number or one for each label,
+            such as `models.EXoN` and `models.PartedVAE`.
         directory: where the versions lie, for example `saved_models/exon_mnist_100`; made if it does not exist. Its
             name is the model's name in the warm-up requests.
 
@@ -146,12 +149,12 @@ def _signatures(model: keras.Model) -> dict[str, tuple[Callable, list]]:
     def image(name="image"):
         return tf.TensorSpec((None, *model.image_shape), tf.float32, name=name)
 
-    def integers(name):
-        return tf.TensorSpec((None,), tf.int64, name=name)
+    def integers(name, shape=()):
+        return tf.TensorSpec((None, *shape), tf.int64, name=name)
 
     def classify(image):
         probs = model.classify(image)
-        return {"probs": probs, "label": tf.argmax(probs, axis=-1, output_type=tf.int64)}
+        return {"probs": probs, "label": tf.cast(model.predicted_labels(probs), tf.int64)}
 
     def encode(image):
         return {"z": model.encode(image)}
@@ -165,8 +168,8 @@ def _signatures(model: keras.Model) -> dict[str, tuple[Callable, list]]:
     def generate(label, seed):
         checks = [
             tf.debugging.assert_equal(
-                tf.shape(label),
-                tf.shape(seed),
+                tf.shape(label)[0],
+                tf.shape(seed)[0],
                 message="`label` and `seed` must be equally long: one seed per image.",
             ),
             tf.debugging.assert_non_negative(label, message="`label` must not be negative."),
@@ -199,7 +202,7 @@ def _signatures(model: keras.Model) -> dict[str, tuple[Callable, list]]:
         "encode": (encode, [image()]),
         "decode": (decode, [tf.TensorSpec((None, model.latent_dim), tf.float32, name="z")]),
         "reconstruct": (reconstruct, [image()]),
-        "generate": (generate, [integers("label"), integers("seed")]),
+        "generate": (generate, [integers("label", _label_shape(model)), integers("seed")]),
         "interpolate": (interpolate, [image("a"), image("b"), integers("n")]),
     }
 
@@ -213,9 +216,14 @@ def _warmup_inputs(model: keras.Model) -> dict[str, dict[str, np.ndarray]]:
         "encode": {"image": image},
         "decode": {"z": np.zeros((1, model.latent_dim), "float32")},
         "reconstruct": {"image": image},
-        "generate": {"label": np.zeros(1, "int64"), "seed": np.zeros(1, "int64")},
+        "generate": {"label": np.zeros((1, *_label_shape(model)), "int64"), "seed": np.zeros(1, "int64")},
         "interpolate": {"a": image, "b": image, "n": np.full(1, 10, "int64")},
     }
+
+
+def _label_shape(model: keras.Model) -> tuple[int, ...]:
+    """Of the labels of one image: a number, or a row of several."""
+    return () if isinstance(model.num_classes, int) else (len(model.num_classes),)
 
 
 def _publish(temporary: Path, directory: Path) -> Path:

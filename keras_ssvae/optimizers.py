@@ -125,12 +125,12 @@ class PlateauAdam(Adam):
         falls = stalled > self.patience
         at_the_end = [
             (self._learning_rate, ops.where(falls, self.factor, 1.0) * self._learning_rate),
-            (self._best, ops.where(better, mean, self._best)),
+            (self._best, ops.where(better, mean, self._best.value)),
             (self._stalled, ops.where(falls, 0.0, stalled)),
             (self._cooling, ops.where(falls, float(self.cooldown), ops.maximum(self._cooling - 1.0, 0.0))),
         ]
         for variable, value in at_the_end:
-            variable.assign(ops.where(ended, value, variable))
+            variable.assign(ops.where(ended, value, variable.value))
         self._mean.assign(ops.where(ended, 0.0, mean))
 
     def get_config(self):

@@ -9,6 +9,8 @@ from hypothesis.extra import numpy as hnp
 from keras import ops
 
 from keras_ssvae.distributions import (
+    bhattacharyya_coefficients,
+    blocks,
     categorical_kl_from_uniform,
     gaussian_kl,
     log_probs,
@@ -145,6 +147,41 @@ def test_mixture_kl_bounds_the_divergence_of_the_mixtures_from_above(tfd, mixtur
     z = q.sample(20_000, seed=1)
     divergence = np.mean(q.log_prob(z) - p.log_prob(z), axis=0)  # within 0.02
     assert (bound > divergence + 0.05).all()
+
+
+# Overlap
+
+
+def test_bhattacharyya_coefficients_equal_the_integral_and_are_a_product_over_dimensions():
+    means, variances = (
+        np.float32([[-1.0, 0.0], [0.5, 3.0], [4.0, 1.0]]),
+        np.float32([[1.0, 2.0], [0.3, 0.5], [4.0, 1.0]]),
+    )
+    x = np.linspace(-30, 30, 60_001)
+    roots = np.sqrt(scipy.stats.norm.pdf(x, means[..., None], np.sqrt(variances)[..., None]))  # (K, d, points)
+    integrals = np.einsum("kdx,ldx->kld", roots, roots) * (x[1] - x[0])
+    value = ops.convert_to_numpy(bhattacharyya_coefficients(means, variances))
+    np.testing.assert_allclose(value, integrals.prod(axis=-1), rtol=1e-4)
+
+
+@given(floats((K, D), -10, 10), floats((K, D), 0.0625, 16))
+def test_bhattacharyya_coefficients_are_symmetric_between_0_and_1_and_exactly_1_on_the_diagonal(means, variances):
+    value = ops.convert_to_numpy(bhattacharyya_coefficients(means, variances))
+    np.testing.assert_array_equal(np.diag(value), 1.0)
+    np.testing.assert_allclose(value, value.T, rtol=1e-6)
+    assert ((value >= 0) & (value <= 1 + 1e-6)).all()
+
+
+def test_bhattacharyya_coefficients_of_one_variance_depend_on_the_distance_alone():
+    value = bhattacharyya_coefficients(np.float32([[0.0, 0.0], [3.0, 4.0]]), np.full((2, 2), 2.0, "float32"))
+    np.testing.assert_allclose(value[0, 1], np.exp(-25.0 / (8 * 2.0)), rtol=1e-6)
+
+
+def test_blocks_cut_the_last_axis():
+    values = np.arange(12).reshape(2, 6)
+    cut = blocks(values, (3, 1, 2))
+    for block, expected in zip(cut, (values[:, :3], values[:, 3:4], values[:, 4:]), strict=True):
+        np.testing.assert_array_equal(block, expected)
 
 
 # Logarithms

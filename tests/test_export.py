@@ -12,7 +12,7 @@ import pytest
 from keras import ops
 
 from keras_ssvae import export, priors
-from keras_ssvae.models import EXoN
+from keras_ssvae.models import EXoN, PartedVAE
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("a SavedModel is exported on the TensorFlow backend", allow_module_level=True)
@@ -57,10 +57,27 @@ def small_exon():
     )
 
 
+def small_parted(num_classes, u_dims):
+    """PartedVAE with latent variables of three dimensions, untrained."""
+    image, latent = keras.Input(IMAGE_SHAPE), keras.Input((3,))
+    features = keras.layers.Dropout(0.5)(keras.layers.Dense(8, "tanh")(keras.layers.Flatten()(image)))
+    decoded = keras.layers.Reshape(IMAGE_SHAPE)(keras.layers.Dense(30)(latent))
+    return PartedVAE(keras.Model(image, features), keras.Model(latent, decoded), num_classes, u_dims, z_dim=1)
+
+
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(1)
     return small_exon()
+
+
+@pytest.fixture(scope="module", params=["one label", "two labels"])
+def parted(request, tmp_path_factory):
+    """A PartedVAE and the signatures of its export."""
+    keras.utils.set_random_seed(1)
+    model = small_parted(4, 2) if request.param == "one label" else small_parted((4, 2), (1, 1))
+    served = tf.saved_model.load(export.export_saved_model(model, tmp_path_factory.mktemp("served") / "parted"))
+    return model, {"keep": served, **served.signatures}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +101,7 @@ def int64(*values):
 
 
 def generate(signatures, labels, seeds):
-    return signatures["generate"](label=int64(*labels), seed=int64(*seeds))["image"].numpy()
+    return signatures["generate"](label=tf.constant(labels, tf.int64), seed=int64(*seeds))["image"].numpy()
 
 
 def test_tensorflow_alone_gives_the_models_own_answers(model, version, tmp_path):
@@ -131,6 +148,39 @@ def test_tensorflow_alone_gives_the_models_own_answers(model, version, tmp_path)
     assert answers["interpolate/images"].shape == (5, 4, *IMAGE_SHAPE)
     assert answers["classify/label"].dtype == np.int64
     assert all(answers[name].dtype == np.float32 for name in expected if not name.endswith("label"))
+
+
+def test_parted_vae_answers_as_itself_of_one_label_and_of_several(parted):
+    model, signatures = parted
+    several = not isinstance(model.num_classes, int)
+    x, labels, seeds = images(5), np.array([[3, 1], [0, 1], [2, 0]])[:, slice(2) if several else 0], (7, 7, 11)
+    answer = signatures["classify"](image=tf.constant(x))
+    np.testing.assert_allclose(answer["probs"], model.classify(x), atol=1e-6)
+    np.testing.assert_array_equal(answer["label"], model.predicted_labels(model.classify(x)))
+    assert answer["label"].dtype == tf.int64
+    assert answer["label"].shape == ((5, 2) if several else (5,))
+    for name, expected in (("encode", {"z": model.encode(x)}), ("reconstruct", {"image": model.reconstruct(x)})):
+        for key, value in expected.items():
+            np.testing.assert_allclose(signatures[name](image=tf.constant(x))[key], value, atol=1e-6)
+    points = signatures["interpolate"](a=tf.constant(x[:2]), b=tf.constant(x[2:4]), n=int64(3, 3))["images"]
+    np.testing.assert_allclose(points, model.interpolate(x[:2], x[2:4], 3), atol=1e-6)
+    expected = np.concatenate([model.generate(labels[i : i + 1], seed) for i, seed in enumerate(seeds)])
+    np.testing.assert_allclose(generate(signatures, labels, seeds), expected, atol=1e-6)
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3
+    assert generate(signatures, labels[:0], ()).shape == (0, *IMAGE_SHAPE)
+
+
+def test_parted_vae_refuses_labels_that_it_does_not_have(parted):
+    model, signatures = parted
+    good = [0] if isinstance(model.num_classes, int) else [[0, 0]]
+    for label, message in ((4, "below the number of classes"), (-1, "negative")):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            generate(signatures, [label] if good == [0] else [[0, label]], [0])
+    if good != [0]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="below the number of classes"):
+            generate(signatures, [[0, 2]], [0])  # the second label has two classes
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one seed per image"):
+        generate(signatures, good, [0, 1])
 
 
 @pytest.mark.parametrize("batch", [0, 1, 7])

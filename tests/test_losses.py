@@ -5,7 +5,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_ssvae.losses import cross_entropy, mix, reconstruction, sci
+from keras_ssvae.losses import absolute_error, binary_cross_entropy, cross_entropy, mix, reconstruction, sci
 
 B, K = 5, 3
 PARTNERS = np.array([3, 0, 4, 2, 1])
@@ -41,6 +41,39 @@ def test_reconstruction_is_beta_times_the_gaussian_log_likelihood_without_its_co
 
     difference = reconstruction(a, mean)[0] - reconstruction(b, mean)[0]
     np.testing.assert_allclose(difference, beta * (negative_log_likelihood(a) - negative_log_likelihood(b)), rtol=1e-5)
+
+
+def test_binary_cross_entropy_is_the_bernoulli_log_likelihood_of_the_pixels_summed_over_all_of_them():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 2, (2, 3, 2, 1)).astype("float32")
+    logits = rng.normal(scale=3.0, size=images.shape).astype("float32")
+    expected = -scipy.stats.bernoulli.logpmf(images, scipy.special.expit(logits.astype("float64")))
+    np.testing.assert_allclose(binary_cross_entropy(images, logits), expected.sum(axis=(1, 2, 3)), rtol=1e-5)
+
+
+def test_binary_cross_entropy_of_grey_pixels_is_least_at_their_own_value():
+    grey = np.full((1, 2, 2, 1), 0.25, "float32")
+    at, below, above = (
+        float(binary_cross_entropy(grey, scipy.special.logit(p * 4 * grey))[0]) for p in (0.25, 0.2, 0.3)
+    )
+    np.testing.assert_allclose(at, 4 * scipy.stats.entropy([0.25, 0.75]), rtol=1e-6)
+    assert at < min(below, above)
+
+
+@pytest.mark.parametrize("logit", [1e4, -1e4])
+def test_binary_cross_entropy_of_certain_pixels_is_exact_and_its_gradient_finite(differentiate, logit):
+    images, logits = np.float32([[[[0.0], [1.0], [0.5]]]]), np.full((1, 1, 3, 1), logit, "float32")
+    value, (_, gradient) = differentiate(binary_cross_entropy, [images, logits])
+    np.testing.assert_allclose(value, [1.5e4], rtol=1e-6)
+    np.testing.assert_allclose(gradient, (logit > 0) - images, atol=1e-6)
+
+
+def test_absolute_error_is_summed_over_all_pixels():
+    images = np.zeros((2, 3, 2, 1), "float32")
+    reconstructed = images.copy()
+    reconstructed[0] = 0.5
+    reconstructed[1, 2, 1, 0] = -2.0
+    np.testing.assert_allclose(absolute_error(images, reconstructed), [3.0, 2.0])
 
 
 def test_cross_entropy_of_one_hot_and_soft_labels():

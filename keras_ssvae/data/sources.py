@@ -22,6 +22,8 @@ from keras_ssvae.data.checks import check_whole_number
 
 # A download that brings no new byte for so long is given up, so that a closed network is reported within 20 seconds.
 _PATIENCE_SECONDS = 18.0
+# Once data have come, tensorflow_datasets sorts them in memory for some time before it writes them.
+_BYTES_OF_DATA, _PATIENCE_WITH_DATA_SECONDS = 2**20, 900.0
 _TFDS_VERSIONS = {"mnist": "3.0.1", "fashion_mnist": "3.0.1", "cifar10": "3.0.2"}
 _TFDS_VERSIONS |= {"dsprites": "2.0.0", "celeb_a": "2.1.0"}
 _TFDS_SIZES = {"mnist": (60_000, 10_000), "fashion_mnist": (60_000, 10_000), "cifar10": (50_000, 10_000)}
@@ -363,8 +365,10 @@ def _download(name, work):
             time.sleep(0.2)
             if _bytes_under(work) != size:
                 size, since = _bytes_under(work), time.monotonic()
-            elif time.monotonic() - since > _PATIENCE_SECONDS:
-                return f"no progress for {_PATIENCE_SECONDS:.0f} seconds"
+                continue
+            patience = _PATIENCE_SECONDS if size < _BYTES_OF_DATA else _PATIENCE_WITH_DATA_SECONDS
+            if time.monotonic() - since > patience:
+                return f"no progress for {patience:.0f} seconds"
         return None if child.returncode == 0 else "the download failed"
     finally:
         # The whole group: tfds starts processes of its own.

@@ -191,6 +191,17 @@ class SemiSupervisedVAE(keras.Model):
             return ops.argmax(probs, axis=-1)
         return ops.stack([ops.argmax(each, axis=-1) for each in blocks(probs, self.num_classes)], axis=-1)
 
+    def error_percent(self, probs: Tensor, labels: Tensor) -> Tensor:
+        """Of each image the share of its labels that `probs` of `classify` miss, 0 to 100: `(B,)`.
+
+        `labels` are true classes, integers as `predicted_labels` gives them, or one-hot as `probs`.
+        """
+        if len(labels.shape) == 2 and labels.shape[-1] == probs.shape[-1]:
+            labels = self.predicted_labels(labels)
+        predicted = self.predicted_labels(probs)
+        wrong = ops.not_equal(predicted, ops.cast(ops.reshape(labels, ops.shape(predicted)), predicted.dtype))
+        return 100.0 * ops.mean(ops.reshape(ops.cast(wrong, "float32"), (ops.shape(probs)[0], -1)), axis=-1)
+
     def check_labels(self, labels: Tensor) -> Tensor:
         """`labels` of images to generate as a tensor of integers; raises ValueError where they cannot be such."""
         if not ops.is_tensor(labels):

@@ -14,6 +14,19 @@ def check_has_labels(labels: Tensor | None) -> None:
         raise ValueError("A batch holds no labels; it must be images and labels, `(x, y)`, and nothing else.")
 
 
+def check_one_hot(labels: Tensor, images: Tensor, width: int) -> None:
+    """Raises ValueError unless `labels` are one-hot labels of labelled images, `(B, width)`."""
+    dtype, shape = keras.backend.standardize_dtype(labels.dtype), tuple(labels.shape)
+    if dtype != "float32" or len(shape) != 2 or shape[1] != width:
+        raise ValueError(
+            f"`y` of a training batch is {dtype} of shape {shape}; it must be one-hot float32 labels of the "
+            f"labelled images, (None, {width})."
+        )
+    rows = images.shape[0]
+    if None not in (rows, shape[0]) and rows != shape[0]:
+        raise ValueError(f"`y` has {shape[0]} rows for {rows} labelled images; there must be one for each.")
+
+
 def check_weights(**weights: float) -> None:
     """Raises ValueError for a weight of the objective that is not a finite number, 0 or more."""
     for name, value in weights.items():

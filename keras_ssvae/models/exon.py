@@ -18,7 +18,7 @@ from keras_ssvae.distributions import (
 )
 from keras_ssvae.models import explanation
 from keras_ssvae.models.base import SemiSupervisedVAE, without_dropout
-from keras_ssvae.models.checks import check_has_labels, check_network, check_weights, input_shape
+from keras_ssvae.models.checks import check_has_labels, check_network, check_one_hot, check_weights, input_shape
 from keras_ssvae.networks import mnist
 from keras_ssvae.noise import Stream
 from keras_ssvae.priors import GaussianMixture
@@ -180,15 +180,7 @@ class EXoN(SemiSupervisedVAE):
             )
         for part in _PARTS:
             self.check_images(f"x[{part!r}]", images[part])
-        dtype, shape = keras.backend.standardize_dtype(labels.dtype), tuple(labels.shape)
-        if dtype != "float32" or len(shape) != 2 or shape[1] != self.num_classes:
-            raise ValueError(
-                f"`y` of a training batch is {dtype} of shape {shape}; it must be one-hot float32 labels of the "
-                f"labelled images, (None, {self.num_classes})."
-            )
-        rows = images["labeled"].shape[0]
-        if None not in (rows, shape[0]) and rows != shape[0]:
-            raise ValueError(f"`y` has {shape[0]} rows for {rows} labelled images; there must be one for each.")
+        check_one_hot(labels, images["labeled"], self.num_classes)
 
     def draw_noise(self, batch, step):
         seed = self._noise_stream(step)
@@ -256,16 +248,12 @@ class EXoN(SemiSupervisedVAE):
     def evaluation_terms(self, images, labels):
         self.check_images("x", images)
         check_has_labels(labels)
-        if len(labels.shape) == 2 and labels.shape[-1] == self.num_classes:
-            labels = ops.argmax(labels, axis=-1)
         outputs = self(images, training=False)
-        predicted = self.predicted_labels(outputs["probs"])
-        wrong = ops.not_equal(predicted, ops.cast(ops.reshape(labels, (-1,)), predicted.dtype))
         kl_categorical, kl_gaussian = mixture_kl(
             outputs["probs"], outputs["mean"], outputs["logvar"], self.prior.means, self.prior.variances
         )
         return {
-            "error": 100.0 * ops.cast(wrong, "float32"),
+            "error": self.error_percent(outputs["probs"], labels),
             "reconstruction": losses.reconstruction(images, outputs["reconstruction"]),
             "kl_categorical": kl_categorical,
             "kl_gaussian": kl_gaussian,

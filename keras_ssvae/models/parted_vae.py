@@ -7,9 +7,9 @@ import numpy as np
 from keras import ops
 
 from keras_ssvae import losses
-from keras_ssvae.distributions import Tensor, as_floatx, blocks, gaussian_kl, sample_gaussian
+from keras_ssvae.distributions import Tensor, as_floatx, blocks, gaussian_kl, log_probs, sample_gaussian
 from keras_ssvae.models.base import SemiSupervisedVAE
-from keras_ssvae.models.checks import check_network, check_weights, input_shape
+from keras_ssvae.models.checks import check_network, check_one_hot, check_weights, input_shape
 from keras_ssvae.networks import parted
 from keras_ssvae.noise import Stream
 from keras_ssvae.optimizers import GroupedOptimizer
@@ -126,14 +126,13 @@ class PartedVAE(SemiSupervisedVAE):
         name: str = "parted_vae",
     ):
         super().__init__(seed=seed, name=name)
-        several = not isinstance(num_classes, int)
+        several = isinstance(num_classes, Sequence)
         self.num_classes = tuple(num_classes) if several else num_classes
         self._num_values = self.num_classes if several else (num_classes,)
-        self._u_dims = (u_dims,) if isinstance(u_dims, int) else tuple(u_dims)
+        self._u_dims = tuple(u_dims) if isinstance(u_dims, Sequence) else (u_dims,)
         self.z_dim, self.pixel_loss = z_dim, pixel_loss
         self.capacity_steps, self.slope_steps = capacity_steps, slope_steps
-        self.class_priors = [np.full(k, 1 / k) for k in self._num_values] if class_priors is None else class_priors
-        self._check_sizes()
+        self._check_sizes(class_priors)
         self.gamma_z, self.gamma_u, self.gamma_c = gamma_z, gamma_u, gamma_c
         self.gamma_h, self.gamma_bc, self.tolerance = gamma_h, gamma_bc, tolerance
         self.capacity_z, self.capacity_u = capacity_z, capacity_u
@@ -150,7 +149,7 @@ class PartedVAE(SemiSupervisedVAE):
         self.u_priors = [LearnedMixture(*sizes) for sizes in zip(self._num_values, self._u_dims, strict=True)]
         self.build((None, *self.image_shape))
 
-    def _check_sizes(self):
+    def _check_sizes(self, class_priors):
         sizes = {"num_classes": self._num_values, "u_dims": self._u_dims, "z_dim": (self.z_dim,)}
         sizes |= {"capacity_steps": (self.capacity_steps,), "slope_steps": (self.slope_steps,)}
         for name, values in sizes.items():
@@ -161,7 +160,8 @@ class PartedVAE(SemiSupervisedVAE):
             raise ValueError(f"`u_dims` is {self._u_dims}; each of `num_classes`, {self._num_values}, has its own u.")
         if self.pixel_loss not in ("cross_entropy", "absolute_error"):
             raise ValueError(f'`pixel_loss` is {self.pixel_loss!r}; it must be "cross_entropy" or "absolute_error".')
-        self.class_priors = [np.asarray(probs, "float64") for probs in self.class_priors]
+        class_priors = [np.full(k, 1 / k) for k in self._num_values] if class_priors is None else class_priors
+        self.class_priors = [np.asarray(probs, "float64") for probs in class_priors]
         sizes = tuple(probs.size for probs in self.class_priors)
         # Rounded to two digits, the paper's own add up to 0.99.
         if sizes != self._num_values or not all((p > 0).all() and abs(p.sum() - 1) < 0.02 for p in self.class_priors):
@@ -206,15 +206,8 @@ class PartedVAE(SemiSupervisedVAE):
             )
         for part in parts:
             self.check_images(f"x[{part!r}]", images[part])
-        if labels is None:
-            return
-        dtype, shape = keras.backend.standardize_dtype(labels.dtype), tuple(labels.shape)
-        width = sum(self._num_values)
-        if dtype != "float32" or len(shape) != 2 or shape[1] != width:
-            raise ValueError(
-                f"`y` of a training batch is {dtype} of shape {shape}; it must be one-hot float32 labels of the "
-                f"labelled images, (None, {width})."
-            )
+        if labels is not None:
+            check_one_hot(labels, images["labeled"], sum(self._num_values))
 
     def draw_noise(self, batch, step):
         seed, rows = self._noise_stream(step), ops.shape(batch.get("unlabeled", batch.get("labeled")))[0]
@@ -271,7 +264,7 @@ class PartedVAE(SemiSupervisedVAE):
         terms["kl_c"] = 0.0
         for log_c_i, prior in zip(log_c, self.class_priors, strict=True):
             aggregate = batch_mean(ops.exp(log_c_i))
-            terms["kl_c"] += ops.sum(aggregate * (ops.log(aggregate) - np.log(prior)))
+            terms["kl_c"] += ops.sum(aggregate * (log_probs(aggregate) - np.log(prior)))
         share = ops.minimum(taken / self.capacity_steps, 1.0)
         terms["total"] = (
             means["reconstruction"]
@@ -305,10 +298,7 @@ class PartedVAE(SemiSupervisedVAE):
         terms = self._terms(images, log_c, z, u, self.decoder(ops.concatenate([z[0], u[0]], axis=-1), training=False))
         if labels is None:
             return terms
-        predicted = self.predicted_labels(ops.concatenate(log_c, axis=-1))
-        wrong = ops.not_equal(predicted, ops.cast(ops.reshape(labels, ops.shape(predicted)), predicted.dtype))
-        wrong = ops.reshape(as_floatx(wrong), (ops.shape(images)[0], -1))
-        return {**terms, "error": 100.0 * ops.mean(wrong, axis=-1)}
+        return {**terms, "error": self.error_percent(ops.concatenate(log_c, axis=-1), labels)}
 
     # Use: deterministic, tensors in, tensors out
 
@@ -367,7 +357,7 @@ class PartedVAE(SemiSupervisedVAE):
         return self.decode(ops.concatenate(parts, axis=-1))
 
     def transfer(self, images: Tensor, attributes: Tensor) -> Tensor:
-        """The images with the class-independent attributes of others: `decode(z(attributes), u(images))`.
+        """The images with the class-independent attributes of others: `decode(z(attributes), u(images))`, Figure 5.
 
         Args:
             images: `(B, H, W, C)` in [-1, 1]; their c and u are kept.
@@ -375,9 +365,6 @@ class PartedVAE(SemiSupervisedVAE):
 
         Returns:
             `(B, H, W, C)`.
-
-        Reference:
-            Figure 5.
         """
         z, u = self.posterior(attributes)["z_mean"], self.posterior(images)["u_mean"]
         return self.decode(ops.concatenate([z, u], axis=-1))

@@ -1,12 +1,12 @@
-"""Trains a small model for five steps on one device or several, and writes its weights: `train.py HOW FILE [norm]`.
+"""Trains small models for five steps on one device or several, and writes their weights: `train.py HOW FILE [norm]`.
 
-Beside them it writes the logs, with a report on an odd number of images, and on how many devices the rows of a batch
-lay.
+They are an EXoN and a PartedVAE. Beside the weights it writes the logs, with a report on an odd number of images, and
+on how many devices the rows of a batch lay.
 
 HOW is `one` or `two` (virtual CPU devices of this process), or the number of a worker, 0 or 1, with the cluster in
 TF_CONFIG.
-With `norm` the classifier has convolutions and batch normalisation, and nothing is evaluated: the moving statistics
-follow biases whose gradient is rounding.
+With `norm` there is only the EXoN, its classifier has convolutions and batch normalisation, and nothing is evaluated:
+the moving statistics follow biases whose gradient is rounding.
 """
 
 import json
@@ -41,15 +41,15 @@ else:
 
 from keras_ssvae import data  # noqa: E402
 from keras_ssvae.evaluation import report  # noqa: E402
-from keras_ssvae.models import EXoN  # noqa: E402
+from keras_ssvae.models import EXoN, PartedVAE  # noqa: E402
 from keras_ssvae.networks.layers import ConvBlock  # noqa: E402
-from keras_ssvae.optimizers import Adam, GroupedOptimizer  # noqa: E402
+from keras_ssvae.optimizers import Adam, GroupedOptimizer, PlateauAdam  # noqa: E402
 from keras_ssvae.priors import GaussianMixture  # noqa: E402
 
 SHAPE, STEPS = (12, 12, 3), 5
 
 
-def build() -> EXoN:
+def exon() -> EXoN:
     keras.utils.set_random_seed(0)
     images, z = keras.Input(SHAPE), keras.Input((2,))
     flat = layers.Flatten()(images)
@@ -70,6 +70,19 @@ def build() -> EXoN:
     return model
 
 
+def parted() -> PartedVAE:
+    """Its rates fall on a plateau, which every device must see at the same step."""
+    keras.utils.set_random_seed(0)
+    images, z_u = keras.Input(SHAPE), keras.Input((4,))
+    encoder = keras.Model(images, layers.Dense(8, activation="tanh")(layers.Flatten()(images)))
+    decoder = keras.Model(z_u, layers.Reshape(SHAPE)(layers.Dense(432)(z_u)))
+    weights = {"capacity_z": 2.0, "capacity_u": 2.0, "capacity_steps": 5, "slope_steps": 5}
+    model = PartedVAE(encoder, decoder, num_classes=3, u_dims=2, z_dim=2, **weights)
+    plateau = {"steps_per_epoch": 2, "patience": 0, "threshold": 0.9}
+    model.compile(GroupedOptimizer({name: PlateauAdam(1e-2, **plateau) for name in ("supervised", "main")}))
+    return model
+
+
 def count_devices(batch, labels):
     """In the place of `model.check_batch`, which sees the batch inside the step."""
     if keras.backend.backend() == "jax":
@@ -83,6 +96,7 @@ def count_devices(batch, labels):
 
 images = np.random.default_rng(0).integers(0, 256, (60, *SHAPE), dtype=np.uint8)
 labels = np.arange(60) % 3
+builders = [exon] if NORM else [exon, parted]
 # Of the ten labelled images the third batch of each pass has two.
 batches = data.semi_supervised(
     (images[:10], labels[:10]),
@@ -94,23 +108,27 @@ batches = data.semi_supervised(
     seed=1,
 )
 if strategy is None:
-    model = build()
+    models = {build.__name__: build() for build in builders}
 else:
     with strategy.scope():
-        model = build()
+        models = {build.__name__: build() for build in builders}
     if HOW == "two" and not NORM:
-        with pytest.raises(ValueError, match=r"Train with `model\.fit\(data\.distribute\(batches, strategy\)"):
-            model.fit(batches, steps_per_epoch=STEPS, verbose=0)
-        assert model.get_config()["lambda2"] == 7.0  # a variable, on both devices
+        for model in models.values():
+            with pytest.raises(ValueError, match=r"Train with `model\.fit\(data\.distribute\(batches, strategy\)"):
+                model.fit(batches, steps_per_epoch=STEPS, verbose=0)
+        assert models["exon"].get_config()["lambda2"] == 7.0  # a variable, on both devices
     batches = data.distribute(batches, strategy)
-seen = set()
-model.check_batch = count_devices
+seen, weights, logs = set(), {}, {}
 validation = None if NORM or HOW.isdigit() else (data.scale(images), labels)
-history = model.fit(batches, steps_per_epoch=STEPS, validation_data=validation, shuffle=False, verbose=0).history
-weights = {f"{i} {v.path}": keras.ops.convert_to_numpy(v) for i, v in enumerate(model.trainable_variables)}
-logs = {name: values[0] for name, values in history.items()}
-if not NORM:
-    figures = report(model, images[:57], labels[:57], batch_size=20)
-    logs |= {f"report_{name}": value for name, value in figures.items()}
+for name, model in models.items():
+    model.check_batch = count_devices
+    fit = {"steps_per_epoch": STEPS, "validation_data": validation, "shuffle": False, "verbose": 0}
+    history = model.fit(batches, **fit).history
+    variables = (*model.trainable_variables, *(v for v in model.optimizer.variables if v.path.endswith("rate")))
+    weights |= {f"{name} {i} {v.path}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)}
+    logs |= {f"{name} {key}": values[0] for key, values in history.items()}
+    if not NORM:
+        figures = report(model, images[:57], labels[:57], batch_size=20)
+        logs |= {f"{name} report {key}": value for key, value in figures.items()}
 (devices,) = seen
 np.savez(FILE, logs=json.dumps(logs), devices=devices, **weights)

@@ -70,7 +70,7 @@ def test_a_run_writes_its_figures_and_numbers_and_goes_on_bit_for_bit(
     call, modules, args, small_networks, tmp_path, monkeypatch
 ):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    began = modules.script.TrainSeconds.on_epoch_begin
+    began = modules.script.EpochSeconds.on_epoch_begin
 
     def begin(clock, epoch, logs=None):
         if epoch == 1:
@@ -78,15 +78,15 @@ def test_a_run_writes_its_figures_and_numbers_and_goes_on_bit_for_bit(
         began(clock, epoch, logs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(modules.script.TrainSeconds, "on_epoch_begin", begin)
+        patch.setattr(modules.script.EpochSeconds, "on_epoch_begin", begin)
         result = call(*args, "--output-dir", whole)
     assert (result.code, result.err) == (0, "")
     assert "PartedVAE on celeba: 20 labels of 30 images; " in result.out
     assert "PartedVAE on celeba, 20 labels" in result.out
     metrics = metrics_of(whole)
     assert (metrics["steps"], metrics["test_images"]) == (4, 9)
-    assert list(metrics["test_error_percent_per_label"]) == LABELS
-    errors = list(metrics["test_error_percent_per_label"].values())
+    assert list(metrics["error_percent_per_label"]) == LABELS
+    errors = list(metrics["error_percent_per_label"].values())
     assert metrics["test_error_percent"] == pytest.approx(np.mean(errors))
     for name in ("validation_error_percent", "reconstruction", "kl_z", "kl_u", "entropy_c", "step_milliseconds"):
         assert np.isfinite(metrics[name])
@@ -101,8 +101,8 @@ def test_a_run_writes_its_figures_and_numbers_and_goes_on_bit_for_bit(
 
     assert not (parts / "metrics.json").exists()
     # The figures and the SavedModel have been seen.
-    monkeypatch.setattr(modules.script, "draw_figures", lambda run, report: None)
-    monkeypatch.setattr(modules.script, "export_saved_model", lambda model, folder: folder)
+    monkeypatch.setattr(modules.runner, "draw_figures", lambda run, report: None)
+    monkeypatch.setattr(modules.runner, "export_saved_model", lambda model, folder: folder)
     result = call(*args, "--output-dir", parts, "--resume")
     assert (result.code, result.err) == (0, "")
     assert "Going on after epoch 1." in result.out
@@ -113,7 +113,7 @@ def test_a_run_writes_its_figures_and_numbers_and_goes_on_bit_for_bit(
     for name, values in before.items():
         np.testing.assert_array_equal(values, after[name], err_msg=name)
     again = metrics_of(parts)
-    for name in ("test_error_percent_per_label", "validation_error_percent", "reconstruction", "kl_z", "kl_u"):
+    for name in ("error_percent_per_label", "validation_error_percent", "reconstruction", "kl_z", "kl_u"):
         assert again[name] == metrics[name]
 
 

@@ -1,13 +1,13 @@
-"""A model so small that a test takes milliseconds: images 8x8x3, three classes, two latent dimensions."""
+"""Models so small that a test takes milliseconds: images 8x8x3, three classes, two latent dimensions."""
 
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_ssvae.models import EXoN
+from keras_ssvae.models import EXoN, PartedVAE
 from keras_ssvae.networks.layers import ConvBlock, mixture_heads
-from keras_ssvae.optimizers import Adam, GroupedOptimizer
+from keras_ssvae.optimizers import Adam, GroupedOptimizer, PlateauAdam
 from keras_ssvae.priors import GaussianMixture
 
 IMAGE_SHAPE = (8, 8, 3)
@@ -63,6 +63,24 @@ def convolutional(rate=0.0):
     return {"encoder": encoder, "decoder": decoder, "classifier": classifier}
 
 
+def small_features(dropout=0.0):
+    """The encoder of PartedVAE."""
+    images = keras.Input(IMAGE_SHAPE)
+    x = layers.Dense(8, activation="tanh", name="hidden")(layers.Flatten()(images))
+    return keras.Model(images, layers.Dropout(dropout)(x), name="encoder")
+
+
+# Here too: each weight of PartedVAE's objective is a number of its own, and all that rises is at its end in five steps.
+WEIGHTS = {"gamma_z": 2.0, "gamma_u": 3.0, "gamma_c": 5.0, "gamma_h": 0.7, "gamma_bc": 1.1, "tolerance": 0.3}
+WEIGHTS |= {"capacity_z": 4.0, "capacity_u": 6.0, "capacity_steps": 5, "slope_steps": 4}
+SEVERAL_LABELS = {
+    "num_classes": (K, 2),
+    "u_dims": (2, 1),
+    "class_priors": [(0.5, 0.3, 0.2), (0.6, 0.4)],
+    "pixel_loss": "absolute_error",
+}
+
+
 @pytest.fixture
 def networks():
     """The builders of the small networks, one by one, and of all three with convolutions."""
@@ -73,7 +91,8 @@ def networks():
 @pytest.fixture(autouse=True)
 def no_random_weights(monkeypatch):
     """`make_model` gives the weights, and JAX takes a second to compile the random ones of each shape."""
-    for initializer in (keras.initializers.GlorotUniform, keras.initializers.RandomUniform):
+    initializers = keras.initializers
+    for initializer in (initializers.GlorotUniform, initializers.RandomUniform, initializers.RandomNormal):
         monkeypatch.setattr(initializer, "__call__", lambda self, shape, dtype=None: ops.zeros(shape, dtype))
 
 
@@ -110,17 +129,63 @@ def make_model():
             "lambda1": 5.0,
             "lambda2": 7.0,
         }
-        model = EXoN(**{**defaults, **kwargs})
-        rng = np.random.default_rng(weights_seed)
-        for weight in model.trainable_weights:
-            if weight.name == "bias":
-                weight.assign(rng.normal(scale=0.3, size=weight.shape))
-            elif weight.name == "kernel":
-                *field, inputs, outputs = weight.shape
-                weight.assign(rng.normal(size=weight.shape) * (2.0 / np.prod(field) / (inputs + outputs)) ** 0.5)
-        return model
+        return with_weights(EXoN(**{**defaults, **kwargs}), weights_seed)
 
     return make
+
+
+def with_weights(model, seed):
+    rng = np.random.default_rng(seed)
+    for weight in model.trainable_weights:
+        if weight.name == "bias":
+            weight.assign(rng.normal(scale=0.3, size=weight.shape))
+        elif weight.name == "kernel":
+            *field, inputs, outputs = weight.shape
+            weight.assign(rng.normal(size=weight.shape) * (2.0 / np.prod(field) / (inputs + outputs)) ** 0.5)
+        elif weight.name.startswith("free_"):
+            weight.assign(rng.normal(size=weight.shape))
+    return model
+
+
+@pytest.fixture
+def make_parted():
+    """Builds a small PartedVAE of one label or, with `several`, of two; the same weights each time."""
+
+    def make(several=False, dropout=0.0, weights_seed=5, **kwargs):
+        arguments = {"num_classes": K, "u_dims": 2, "z_dim": 2, **WEIGHTS, **(SEVERAL_LABELS if several else {})}
+        arguments |= {"encoder": small_features(dropout), "decoder": small_decoder(5 if several else 4), **kwargs}
+        return with_weights(PartedVAE(**arguments), weights_seed)
+
+    return make
+
+
+@pytest.fixture
+def compile_parted():
+    """Compiles a PartedVAE whose two rates halve after steps 4, 8, ... unless a loss falls to a tenth; returns it."""
+
+    def compile_parted(model, rate=1e-2):
+        plateau = {"steps_per_epoch": 2, "patience": 0, "threshold": 0.9, "cooldown": 1}
+        members = {name: PlateauAdam(rate, **plateau) for name in ("supervised", "main")}
+        model.compile(GroupedOptimizer(members))
+        return model
+
+    return compile_parted
+
+
+@pytest.fixture
+def parted_batch():
+    """What `step_losses` of a PartedVAE takes, of as many labels as the model has."""
+
+    def parted_batch(model):
+        rng = np.random.default_rng(2)
+        sizes = {"labeled": NUM_LABELED, "unlabeled": NUM_UNLABELED}
+        parts = {name: rng.uniform(-1, 1, (n, *IMAGE_SHAPE)).astype("float32") for name, n in sizes.items()}
+        sizes = (model.num_classes,) if isinstance(model.num_classes, int) else model.num_classes
+        chosen = zip(sizes, ([0, 2, 1, 2], [1, 0, 0, 1]), strict=False)
+        labels = [np.eye(k, dtype="float32")[classes] for k, classes in chosen]
+        return {**parts, "labels": np.concatenate(labels, axis=-1)}
+
+    return parted_batch
 
 
 @pytest.fixture
@@ -136,12 +201,12 @@ def compile_model():
 
 @pytest.fixture
 def forever():
-    """The batches of `fit`: a batch of `step_losses` again and again."""
+    """The batches of `fit`: a batch of `step_losses`, with labels or without, again and again."""
 
     def forever(batch):
         images = {name: part for name, part in batch.items() if name != "labels"}
         while True:
-            yield images, batch["labels"]
+            yield (images, batch["labels"]) if "labels" in batch else (images,)
 
     return forever
 

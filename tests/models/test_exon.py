@@ -1,32 +1,17 @@
 """EXoN in use: its verbs, its Keras life (fit, evaluate, predict, save, load), and its errors."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_ssvae.models import EXoN
-from keras_ssvae.optimizers import Adam, GroupedOptimizer
-from keras_ssvae.schedules import LateExponentialDecay, RampUp
+from keras_ssvae.optimizers import Adam
+from keras_ssvae.schedules import RampUp
 
 
 def softmax(logits):
     return ops.convert_to_numpy(ops.softmax(logits))
-
-
-@pytest.fixture
-def fitted(make_model, batch, train):
-    """A model with a schedule, two optimizers, a decay, and two steps behind it."""
-    model = make_model(dropout=0.5, lambda2=RampUp(7.0, ramp_epochs=2, steps_per_epoch=1))
-    rate = LateExponentialDecay(1e-2, start=1, epochs=3, steps_per_epoch=1)
-    model.compile(GroupedOptimizer({"autoencoder": Adam(1e-2), "classifier": Adam(rate, weight_decay=1e-2)}))
-    train(model, batch, 2)
-    return model
 
 
 # Verbs
@@ -210,47 +195,3 @@ def test_config_round_trip_keeps_every_argument(make_model, lambda2):
     np.testing.assert_array_equal(restored.prior.variances, model.prior.variances)
     assert (restored.beta, restored.lambda1, restored.seed, restored.name) == (0.3, 5.0, 9, "mine")
     assert restored.get_config() == model.get_config()
-
-
-IN_ANOTHER_PROCESS = """
-import sys
-import keras, numpy as np
-import keras_ssvae.models
-
-folder = sys.argv[1]
-model = keras.saving.load_model(f"{folder}/model.keras")
-given = dict(np.load(f"{folder}/given.npz"))
-outputs = model.predict(given.pop("images"), verbose=0)
-optimizer = {f"optimizer_{i}": v.numpy() for i, v in enumerate(model.optimizer.variables)}
-labels = given.pop("labels")
-model.fit(((given, labels) for _ in range(1)), steps_per_epoch=1, verbose=0)
-after = {f"after_{i}": w.numpy() for i, w in enumerate(model.trainable_weights)}
-np.savez(f"{folder}/result.npz", generated=model.generate([0, 1], seed=4), **outputs, **optimizer, **after)
-"""
-
-
-def test_a_saved_model_is_the_same_in_a_process_that_imports_nothing_but_the_models_and_trains_on(
-    fitted, batch, images, train, tmp_path
-):
-    fitted.save(tmp_path / "model.keras")
-    np.savez(tmp_path / "given.npz", images=images, **batch)
-    expected = fitted.predict(images, verbose=0)
-    expected |= {f"optimizer_{i}": v.numpy() for i, v in enumerate(fitted.optimizer.variables)}
-    train(fitted, batch, 1)
-    expected |= {f"after_{i}": w.numpy() for i, w in enumerate(fitted.trainable_weights)}
-    expected["generated"] = ops.convert_to_numpy(fitted.generate([0, 1], seed=4))
-
-    subprocess.run(
-        [sys.executable, "-c", IN_ANOTHER_PROCESS, tmp_path],
-        env={
-            **os.environ,
-            "KERAS_BACKEND": keras.backend.backend(),
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-        },
-        check=True,
-    )
-    result = np.load(tmp_path / "result.npz")
-    assert set(result.files) == set(expected)
-    assert sum(name.startswith("optimizer") for name in expected) > 20
-    for name, value in expected.items():
-        np.testing.assert_allclose(result[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
