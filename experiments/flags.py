@@ -157,7 +157,7 @@ def settings_of(
     labels = args.labels
     if labels is None:
         labels = experiment.labels if indices is None else len(indices)
-    if labels == 0 and experiment.needs_labels:
+    if labels == 0 and indices is None and experiment.needs_labels:
         raise UserError(f"--labels is 0; {experiment.name} needs labelled images of every class.")
     settings = {"dataset": dataset, "labels": labels, "seed": args.seed}
     if experiment.beta is not None:

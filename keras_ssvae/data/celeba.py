@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import keras
 import numpy as np
 
 from keras_ssvae.data import sources
@@ -181,12 +180,7 @@ def load_celeba(data_dir: str | os.PathLike | None = None) -> CelebA:
     Reference: [Liu, Luo, Wang, Tang, 2015](https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html); PartedVAE, Section 5.2
     and Appendix B.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise DataUnavailableError(
-            "celeb_a is read by tensorflow_datasets, on the TensorFlow backend of Keras only, and the backend is "
-            f"{keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
-        )
-    directory = sources.tfds_directory("celeb_a", data_dir)
+    directory = sources.directory_on_tensorflow("celeb_a", data_dir)
     if not (directory / "dataset_info.json").is_file():
         raise DataUnavailableError(f"celeb_a is not prepared in {directory}: {sources.remedy('celeb_a')}.")
     with sources.damage_named("celeb_a", directory):

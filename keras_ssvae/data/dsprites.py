@@ -5,11 +5,10 @@ import os
 from collections.abc import Sequence
 from typing import Self
 
-import keras
 import numpy as np
 
 from keras_ssvae.data import sources
-from keras_ssvae.data.sources import DataUnavailableError, ImageData
+from keras_ssvae.data.sources import ImageData
 
 _SHAPES = ("square", "ellipse", "heart")
 _FACTORS = ("color", "shape", "scale", "orientation", "x", "y")
@@ -67,12 +66,7 @@ def load_dsprites(data_dir: str | os.PathLike | None = None) -> FactorData:
 
     Reference: [Matthey, Higgins, Hassabis, Lerchner, 2017](https://github.com/deepmind/dsprites-dataset).
     """
-    if keras.backend.backend() != "tensorflow":
-        raise DataUnavailableError(
-            "dsprites is read by tensorflow_datasets, on the TensorFlow backend of Keras only, and the backend is "
-            f"{keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
-        )
-    prepared = sources.tfds_directory("dsprites", data_dir)
+    prepared = sources.directory_on_tensorflow("dsprites", data_dir)
     if not (prepared / "dataset_info.json").is_file():
         sources.prepare("dsprites", prepared)
     with sources.damage_named("dsprites", prepared):

@@ -311,6 +311,16 @@ def tfds_directory(name: str, data_dir: str | os.PathLike | None) -> Path:
     return root / name / _TFDS_VERSIONS[name]
 
 
+def directory_on_tensorflow(name: str, data_dir: str | os.PathLike | None) -> Path:
+    """The `tfds_directory` of a set that nothing else reads; raises DataUnavailableError on another backend."""
+    if keras.backend.backend() != "tensorflow":
+        raise DataUnavailableError(
+            f"{name} is read by tensorflow_datasets, on the TensorFlow backend of Keras only, and the backend is "
+            f"{keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
+        )
+    return tfds_directory(name, data_dir)
+
+
 def prepare(name: str, prepared: Path, besides: str = "") -> None:
     """Downloads a set into a directory of its own, and moves it to where it belongs only when it is complete.
 

@@ -8,9 +8,9 @@ import pytest
 @pytest.mark.parametrize(
     ("args", "match"),
     [
-        (["--labels", "105"], "--labels is 105.*multiple of the number of classes, 10"),
+        (["--labels", "9"], "--labels is 9. It must be an integer of at least 10"),
         (["--labels", "100000"], "--labels = 100000.*only 1[0-9]{2} images of class"),
-        (["--labels", "0"], "--labels is 0.*at least 10"),
+        (["--labels", "0"], "--labels is 0; EXoN needs labelled images of every class"),
         (["--labels", "-10"], "--labels is -10"),
         (["--beta", "0"], r"--beta is 0\.0.*above 0"),
         (["--beta", "-1"], r"--beta is -1\.0.*above 0"),

@@ -153,7 +153,7 @@ def test_finished_runs_are_kept_and_an_interrupted_table_goes_on(call, tmp_path)
     [
         (["--beta", "1", "0"], r"--beta is 0\.0.*above 0"),
         (["--beta", "1", "1.0"], r"--beta 1\.0 1\.0 --seed 1 names runs/exon_mnist_100_beta1_seed1 twice"),
-        (["--labels", "105"], "--labels is 105.*multiple of the number of classes"),
+        (["--labels", "5"], "--labels is 5. It must be an integer of at least 10"),
         (["--seed", "1", "-1"], "--seed is -1.*at least 0"),
         (["--output-dir", "data/mnist.npz"], "--output-dir data/mnist.npz cannot be written"),
     ],

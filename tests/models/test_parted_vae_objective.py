@@ -1,6 +1,5 @@
 """The objective of PartedVAE against plain numpy, and what of a batch reaches which variables."""
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -245,62 +244,6 @@ def test_the_sample_of_each_label_is_a_relaxed_choice_of_the_seed_and_the_step(
         assert np.abs(samples[3][i] - c_i).max() > 0.01
 
 
-# Noise
-
-
-def test_noise_is_a_function_of_seed_and_step_only(make_parted, compile_parted, parted_batch, train):
-    model = make_parted(seed=4)
-    batch = parted_batch(model)
-    first = to_numpy(model.draw_noise(batch, 2))
-    other = make_parted(seed=4, weights_seed=1)
-    train(compile_parted(other), batch, 3)
-    again = to_numpy(other.draw_noise(batch, ops.convert_to_tensor(2, "int32")))
-    assert set(again) == set(first)
-    for name, value in first.items():
-        np.testing.assert_array_equal(again[name], value, err_msg=name)
-    assert {name: value.shape for name, value in first.items()} == {
-        "uniform_c": (6, 3),
-        "epsilon_z": (6, 2),
-        "epsilon_u": (6, 2),
-        "dropout": (),
-    }
-
-
-def test_noise_of_other_steps_and_seeds_shares_no_number(make_parted, parted_batch):
-    models = [make_parted(seed=seed) for seed in (0, 1)]
-    draws = [to_numpy(model.draw_noise(parted_batch(model), step)) for model in models for step in (0, 1, 2)]
-    for name in ("uniform_c", "epsilon_z", "epsilon_u"):
-        numbers = np.concatenate([np.ravel(noise[name]) for noise in draws])
-        assert len(np.unique(numbers)) == len(numbers), name
-    normal = [np.ravel(noise[name]) for noise in draws for name in ("epsilon_z", "epsilon_u")]
-    assert len(np.unique(normal)) == np.size(normal)
-    assert len({int(noise["dropout"]) for noise in draws}) == 3
-
-
-def test_each_pass_drops_out_by_the_step_and_in_its_own_way(make_parted, parted_batch, monkeypatch):
-    """The labelled images and the unlabelled ones are the same here, so that only dropout tells them apart."""
-    model = make_parted(dropout=0.5)
-    labels = np.eye(3, dtype="float32")[[0, 1, 2, 0, 1, 2]]
-    batch = parted_batch(model)
-    batch |= {"labeled": batch["unlabeled"], "labels": labels}
-    noise = model.draw_noise(batch, 0)
-    masks, log_c = [], model.heads.log_c
-
-    def record(h):
-        masks.append(ops.convert_to_numpy(h) == 0)
-        return log_c(h)
-
-    monkeypatch.setattr(model.heads, "log_c", record)
-    for step in (0, 1, 0):
-        given = {**noise, "dropout": model.draw_noise(batch, step)["dropout"]}
-        model.supervised_losses(batch, given)
-        model.step_losses(batch, given, 0)
-    assert [mask.shape for mask in masks] == [(6, 8)] * 6
-    np.testing.assert_array_equal(masks[:2], masks[4:])
-    assert len({mask.tobytes() for mask in masks[:4]}) == 4
-    assert all(0.2 < mask.mean() < 0.8 for mask in masks)
-
-
 # Labels
 
 
@@ -381,36 +324,3 @@ def test_evaluation_terms_equal_their_definitions(make_parted, images, several):
     assert set(terms) == set(expected) == set(model.test_terms)
     for name, value in expected.items():
         np.testing.assert_allclose(terms[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
-
-
-# bfloat16
-
-
-def test_in_bfloat16_the_terms_are_float32_and_those_of_float32_within_a_few_percent(make_parted, parted_batch):
-    results = []
-    for policy in ("float32", "mixed_bfloat16"):
-        keras.config.set_dtype_policy(policy)
-        model = make_parted()
-        batch = parted_batch(model)
-        noise = model.draw_noise(batch, 1)
-        terms = {**model.step_losses(batch, noise, 1), "warm_up": model.supervised_losses(batch, noise)["warm_up"]}
-        assert {name: keras.backend.standardize_dtype(term.dtype) for name, term in terms.items()} == dict.fromkeys(
-            ("total", *model.training_terms), "float32"
-        )
-        results.append(to_numpy(terms))
-    assert {layer.compute_dtype for layer in (model.encoder.get_layer("hidden"), model.heads.z_mean)} == {"bfloat16"}
-    expected, terms = results
-    for name, value in expected.items():
-        np.testing.assert_allclose(np.mean(terms[name]), np.mean(value), rtol=0.03, err_msg=name)
-    assert np.abs(terms["reconstruction"] - expected["reconstruction"]).max() > 1e-3
-    np.testing.assert_array_equal(terms["overlap"], expected["overlap"])  # the prior is float32 under every policy
-
-
-def test_training_in_bfloat16_lowers_the_objective(make_parted, compile_parted, parted_batch, train):
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    model = compile_parted(make_parted(dropout=0.2))
-    batch = parted_batch(model)
-    first, _, last = (train(model, batch, steps) for steps in (1, 40, 1))
-    assert last["warm_up"] < 0.8 * first["warm_up"]
-    assert all(np.isfinite(value) for value in last.values())
-    assert {keras.backend.standardize_dtype(v.dtype) for v in model.trainable_variables} == {"float32"}
