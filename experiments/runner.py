@@ -221,15 +221,11 @@ class _EpochLog(EpochSeconds):
 def train(run: Run) -> dict[str, Any]:
     """Trains (or goes on), evaluates, draws, saves and exports; returns what `metrics.json` holds."""
     images, settings, held_out = run.images, run.settings, run.split.validation
-    # TensorBoard is written by TensorFlow; on JAX the figures of the epochs are PNG files.
-    in_logs = keras.backend.backend() == "tensorflow"
-    where = {"log_dir": run.output_dir / "logs"} if in_logs else {"directory": run.output_dir / "figures/epochs"}
-    where["every"] = max(1, settings["epochs"] // 10)
     test_batch = parallel.evaluation_batch(settings, len(images.test_images))
     fit(
         run,
         _EpochLog(run.test_images, images.test_labels, test_batch),
-        run.experiment.epoch_figures(run, where),
+        epoch_figures(run),
         validation_data=(data.scale(images.train_images[held_out]), images.train_labels[held_out])
         if len(held_out)
         else None,
@@ -237,6 +233,13 @@ def train(run: Run) -> dict[str, Any]:
     )
     report = evaluation.report(run.model, images.test_images, images.test_labels)
     return finish(run, report, len(images.test_images))
+
+
+def epoch_figures(run: Run) -> list[keras.callbacks.Callback]:
+    """TensorBoard is written by TensorFlow; on JAX the figures of the epochs are PNG files."""
+    in_logs = keras.backend.backend() == "tensorflow"
+    where = {"log_dir": run.output_dir / "logs"} if in_logs else {"directory": run.output_dir / "figures/epochs"}
+    return run.experiment.epoch_figures(run, {**where, "every": max(1, run.settings["epochs"] // 10)})
 
 
 def fit(run: Run, log: EpochSeconds, figures: Sequence[keras.callbacks.Callback], **validation) -> None:
@@ -339,17 +342,17 @@ def draw_figures(run: Run, report: dict[str, Any]) -> None:
 def summarise(run: Run, metrics: dict[str, Any]) -> None:
     """Prints what came out and where it is."""
     settings = " ".join(f"{name}={value}" for name, value in run.settings.items())
+    parts = ", ".join(
+        f"{name.removeprefix('kl_').replace('gaussian', 'Gaussian')} {metrics[name]:.2f}"
+        for name in run.model.test_terms
+        if name.startswith("kl_")
+    )
     validation = metrics["validation_error_percent"]
     validation = "" if validation is None else f", validation {validation:.2f} %"
     lines = {
         "settings": settings,
         "test error": f"{metrics['test_error_percent']:.2f} %{validation}",
-        "KL": ", ".join(
-            f"{name.removeprefix('kl_').replace('_', ' ')} {metrics[name]:.2f}"
-            for name in ("kl_divergence", *run.model.test_terms)
-            if name.startswith("kl_") and name in metrics
-        )
-        + " nats",
+        "KL": f"{metrics['kl_divergence']:.2f} nats  ({parts})" if "kl_divergence" in metrics else f"{parts} nats",
     }
     if "inception_score" in metrics:
         score = metrics["inception_score"]

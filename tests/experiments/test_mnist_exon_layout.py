@@ -85,7 +85,7 @@ def test_the_prior_is_drawn_before_the_training(small, call, layout, modules):
     figures = {}
 
     def train(run):
-        callbacks = keras.callbacks.CallbackList(modules.runner._callbacks(run), model=run.model)
+        callbacks = keras.callbacks.CallbackList(modules.runner.epoch_figures(run), model=run.model)
         callbacks.on_train_begin()
         figures["before"] = os.listdir(run.output_dir / "figures")
         callbacks.on_train_end()
