@@ -163,7 +163,6 @@ EXPERIMENT = Experiment(
     labels=800,
     own_settings=lambda args, dataset, epochs: {},
     build_model=build_model,
-    epoch_figures=lambda run, where: [],
     figures=figures,
     add_flags=add_flags,
     check_flags=check_flags,

@@ -45,8 +45,8 @@ class Experiment:
     labels: int
     own_settings: Callable[[argparse.Namespace, str, int], dict[str, Any]]
     build_model: Callable[[dict[str, Any], GaussianMixture | None], keras.Model]
-    epoch_figures: Callable[..., list[keras.callbacks.Callback]]
     figures: Callable[..., dict[str, Figure]]
+    epoch_figures: Callable[..., list[keras.callbacks.Callback]] = lambda run, where: []
     beta: float | None = None
     prior: Callable[[argparse.Namespace, Sequence[str]], GaussianMixture | None] = lambda args, names: None
     augment: Callable | None = None

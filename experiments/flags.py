@@ -55,8 +55,8 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
         "--labeled-indices",
         type=Path,
         metavar="FILE",
-        help="their indices in the training set, one a line, counted from 0 (default: drawn by --seed, the same number "
-        "from each class)",
+        help="their indices in the training set, one a line, counted from 0 (default: drawn by --seed, about the same "
+        "number from each class)",
     )
     add("--validation", type=int, help=f"validation images, held out {default('validation')}")
     if experiment.beta is not None:

@@ -69,7 +69,7 @@ class PlateauAdam(Adam):
     rate is multiplied by `factor`; the `cooldown` epochs after that do not count. Unlike a callback it is a part of the
     optimizer: what it remembers is saved and restored with it.
 
-    The training step calls `observe(loss)` after `apply`; the models of this library that use it do.
+    The training step calls `observe(loss)` after `apply`; those of this library do.
 
     Args:
         learning_rate: The rate at the beginning, a number.
@@ -212,6 +212,12 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
                 self._of_group(name, trainable_variables, trainable_variables),
             )
         self.iterations.assign_add(1)
+
+    def observe(self, loss: Tensor) -> None:
+        """Tells the loss to those members that want it, as `PlateauAdam`."""
+        for optimizer in self.members.values():
+            if hasattr(optimizer, "observe"):
+                optimizer.observe(loss)
 
     @property
     def variables(self):

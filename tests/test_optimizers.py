@@ -242,6 +242,18 @@ def test_it_is_the_mean_loss_of_an_epoch_that_counts():
     assert rates == [1, 1, 1, 1, 1, 0.5]
 
 
+def test_a_group_tells_the_loss_to_those_that_want_it():
+    variables = [keras.Variable([1.0]), keras.Variable([1.0])]
+    plateau = PlateauAdam(1.0, steps_per_epoch=1, patience=0, threshold=0.0)
+    optimizer = GroupedOptimizer({"plateau": plateau, "plain": Adam(1.0)})
+    optimizer.bind({"plateau": variables[:1], "plain": variables[1:]})
+    optimizer.build(variables)
+    for _ in range(2):
+        optimizer.apply([ops.ones((1,)), ops.ones((1,))], variables)
+        optimizer.observe(ops.convert_to_tensor(3.0))
+    assert [float(member.learning_rate) for member in optimizer.members.values()] == [0.5, 1.0]
+
+
 def test_a_plateau_survives_its_config_and_refuses_a_schedule():
     optimizer = PlateauAdam(1e-3, steps_per_epoch=7, patience=2, threshold=0.1, cooldown=3, corrected_epsilon=True)
     restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))

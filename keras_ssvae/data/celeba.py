@@ -67,7 +67,18 @@ class CelebAPart:
         return self._pairs(self.complete)
 
     def read(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Reads some images into memory, 0.1 MB each: images `(n, 218, 178, 3)` and labels `(n, 7)`, in file order."""
+        """Reads some images into memory, 0.1 MB each: images `(n, 218, 178, 3)` and labels `(n, 7)`, in file order.
+
+        Raises:
+            ValueError: If `indices` are not integers of images, at least one, each once.
+        """
+        given = np.asarray(indices)
+        whole = given.ndim == 1 and given.size > 0 and np.issubdtype(given.dtype, np.integer)
+        if not whole or given.min() < 0 or given.max() >= len(self.labels) or len(np.unique(given)) < len(given):
+            raise ValueError(
+                f"`indices` is {indices!r}; it must be integers from 0 to {len(self.labels) - 1}, at least one, each "
+                "once."
+            )
         with sources.damage_named("celeb_a", self.directory):
             images, labels = zip(*self._pairs(indices).as_numpy_iterator(), strict=True)
         return np.stack(images), np.stack(labels)

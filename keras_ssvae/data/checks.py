@@ -72,21 +72,23 @@ def check_pixels(name, images):
         )
 
 
-def check_label_type(name, dtype, rank, wanted):
-    if rank == wanted + 1:
+def check_label_type(name, dtype, rank, num_classes, batched):
+    several = isinstance(num_classes, tuple)
+    wanted = batched + several
+    if not several and rank == wanted + 1:
         raise ValueError(
-            f"The labels of `{name}` look one-hot. They must be integers, one for each image: use `argmax(axis=-1)`."
+            f"The labels of `{name}` look one-hot. They must be integers, one for each image: use `argmax(axis=-1)`. "
+            "(Where each image has several labels, `num_classes` must be a tuple.)"
         )
     if rank != wanted or not np.issubdtype(dtype, np.integer):
-        raise ValueError(
-            f"The labels of `{name}` have rank {rank} and dtype {dtype}. They must be integers, one for each image."
-        )
+        each = f"{len(num_classes)} for each image, as `num_classes` has" if several else "one for each image"
+        raise ValueError(f"The labels of `{name}` have rank {rank} and dtype {dtype}. They must be integers, {each}.")
 
 
 def check_labels(name, labels, num_classes):
     """Checks integer labels, or rows of them where `num_classes` is a tuple."""
     several = not isinstance(num_classes, int)
-    check_label_type(name, labels.dtype, labels.ndim, 1 + several)
+    check_label_type(name, labels.dtype, labels.ndim, num_classes, batched=True)
     if several and labels.shape[1] != len(num_classes):
         raise ValueError(
             f"The labels of `{name}` have shape {labels.shape}. With `num_classes` = {num_classes} each image has "

@@ -221,10 +221,12 @@ def damage_named(name: str, path: Path) -> Iterator[None]:
     """Turns whatever goes wrong while a set is read, for which the user's remedy is the same, into one sentence.
 
     Raises:
-        DataDamagedError: For any other error.
+        DataDamagedError: For any error but those that say that memory or a package is missing.
     """
     try:
         yield
+    except (MemoryError, ImportError):
+        raise
     except Exception as error:
         # TensorFlow wraps its message in the names of its own nodes and operations.
         detail = " ".join(re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", str(error)).split()).rstrip(" .")[:300]

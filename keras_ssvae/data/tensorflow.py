@@ -71,7 +71,8 @@ def make_batches(
     batches = tf.data.Dataset.counter(first_epoch).flat_map(batches_of_epoch)
     batches = tf.data.Dataset.zip(tf.data.Dataset.counter(start_step), batches)
     # `num_parallel_calls` selects the parallel map, which can run parts of its function on another device.
-    batches = batches.map(assemble, num_parallel_calls=1).with_options(_options())
+    options = _options(reads_datasets=is_dataset(labeled) or is_dataset(unlabeled))
+    batches = batches.map(assemble, num_parallel_calls=1).with_options(options)
     if device == "/CPU:0":
         return batches.prefetch(2)
     return batches.apply(tf.data.experimental.prefetch_to_device(device, 2))
@@ -125,13 +126,15 @@ def _augmented(augment, device, images, seed):
     return tf.ensure_shape(result, images.shape) if images.shape.is_compatible_with(result.shape) else result
 
 
-def _options():
+def _options(reads_datasets):
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False
-    # One thread is enough for a pipeline that costs a tenth of a step; the rest of the machine belongs to the step.
-    options.threading.private_threadpool_size = 1
-    options.threading.max_intra_op_parallelism = 1
+    if not reads_datasets:
+        # One thread is enough for arrays, whose pipeline costs a tenth of a step; the rest of the machine belongs to
+        # the step. A dataset of the user's may have files to read and images to decode.
+        options.threading.private_threadpool_size = 1
+        options.threading.max_intra_op_parallelism = 1
     return options
 
 
@@ -165,7 +168,7 @@ def check_dataset(name: str, dataset: tf.data.Dataset, num_classes: int | None) 
         )
     check_image_dtype(name, parts[0].dtype.as_numpy_dtype)
     if num_classes is not None:
-        check_label_type(name, parts[1].dtype.as_numpy_dtype, parts[1].shape.rank, int(isinstance(num_classes, tuple)))
+        check_label_type(name, parts[1].dtype.as_numpy_dtype, parts[1].shape.rank, num_classes, batched=False)
     _check_cardinality(name, int(dataset.cardinality()))
     first = next(iter(dataset.take(1)), None)
     if first is None:

@@ -65,14 +65,14 @@ def check_labels(labels: ArrayLike, num_examples: int, num_classes: int | tuple[
 
 
 def labeled_batches(
-    data: ArrayLike | Iterable, labels: ArrayLike | None, num_classes: int, batch_size: int = 500
+    data: ArrayLike | Iterable, labels: ArrayLike | None, num_classes: int | tuple[int, ...], batch_size: int = 500
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Checks labelled images and scales them batch by batch.
 
     Args:
         data: Images, as `image_batches` takes them; without `labels`, an iterable of batches `(images, labels)`.
-        labels: True classes, integers of shape (N,).
-        num_classes: K.
+        labels: True classes, integers of shape (N,), or (N, n) of n labels.
+        num_classes: K, or those of each label.
         batch_size: Images in a batch, where `data` holds images.
 
     Returns:

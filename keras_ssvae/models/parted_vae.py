@@ -63,9 +63,9 @@ class PartedVAE(SemiSupervisedVAE):
     the components' log-variances are `2 tanh(free) - 1`.
 
     A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled` and `unlabeled` (see
-    `data.semi_supervised`), `y` one-hot labels of the labelled part, those of several c_i side by side. Without labels
-    it is `{"unlabeled": images}`, or the images alone. Validation data is `(images, labels)`; callbacks monitor
-    `val_error` (percent), for validation has no loss.
+    `data.semi_supervised`; augmented images are not looked at), `y` one-hot labels of the labelled part, those of
+    several c_i side by side. Without labels it is `{"unlabeled": images}`, or the images alone. Validation data is
+    `(images, labels)`; callbacks monitor `val_error` (percent), for validation has no loss.
 
     Args:
         encoder: Keras model, images `(B, H, W, C)` -> features h `(B, F)`. Default: Table 3.
@@ -166,8 +166,8 @@ class PartedVAE(SemiSupervisedVAE):
         # Rounded to two digits, the paper's own add up to 0.99.
         if sizes != self._num_values or not all((p > 0).all() and abs(p.sum() - 1) < 0.02 for p in self.class_priors):
             raise ValueError(
-                f"`class_priors` is {[probs.tolist() for probs in self.class_priors]}; it must hold {self._num_values} "
-                "positive probabilities, those of a label with the sum 1."
+                f"`class_priors` is {[probs.tolist() for probs in self.class_priors]}; it must be for each label a "
+                f"list of its positive probabilities, whose sum is 1: of {self._num_values} values."
             )
 
     def build(self, input_shape):
@@ -222,16 +222,10 @@ class PartedVAE(SemiSupervisedVAE):
         step = ops.convert_to_tensor(self.optimizer.iterations)
         terms = {}
         if "labeled" in batch:
-            terms = self._step_of("supervised", lambda: self.supervised_losses(batch, noise))
+            terms = gradient_step(self, lambda: self.supervised_losses(batch, noise), "supervised")
         if "unlabeled" in batch:
-            terms |= self._step_of("main", lambda: self.step_losses(batch, noise, step))
+            terms |= gradient_step(self, lambda: self.step_losses(batch, noise, step), "main")
         self.optimizer.iterations.assign_add(1)
-        return terms
-
-    def _step_of(self, name, losses_of_step):
-        terms, optimizer = gradient_step(self, losses_of_step, name), self.optimizer.members[name]
-        if hasattr(optimizer, "observe"):
-            optimizer.observe(terms["total"])
         return terms
 
     def supervised_losses(self, batch: dict[str, Tensor], noise: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -61,6 +61,8 @@ def gradient_step(
     for variable, value in zip(others, updated, strict=True):
         variable.assign(value)
     optimizer.apply(gradients, variables)
+    if hasattr(optimizer, "observe"):
+        optimizer.observe(terms["total"])
     return terms
 
 

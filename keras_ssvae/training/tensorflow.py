@@ -48,6 +48,8 @@ def gradient_step(
 ) -> dict[str, tf.Tensor]:
     """Applies one step of the optimizer to `losses()["total"]`; returns all the named terms of `losses()`.
 
+    An optimizer with a method `observe`, such as `PlateauAdam`, is told the total.
+
     With a group it is one of that member of `model.optimizer`, a `GroupedOptimizer`, on that group of variables.
     """
     optimizer = model.optimizer if group is None else model.optimizer.members[group]
@@ -56,6 +58,8 @@ def gradient_step(
         terms = losses()
     gradients = tape.gradient(terms["total"], variables)
     optimizer.apply(gradients, variables)
+    if hasattr(optimizer, "observe"):
+        optimizer.observe(terms["total"])
     return terms
 
 

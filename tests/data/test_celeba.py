@@ -175,3 +175,10 @@ def test_damaged_files_are_named_in_a_sentence(celeba_directory, tmp_path, damag
     assert message.startswith(f"The data of celeb_a in {folder} cannot be read")
     assert reason in message
     assert "Delete that directory and prepare it again" in message
+
+
+@on_tensorflow
+@pytest.mark.parametrize("indices", [[], [30], [-1], [3, 3], [0.5], [[1, 2]]])
+def test_images_that_are_not_there_are_a_sentence(celeba, indices):
+    with pytest.raises(ValueError, match=r"`indices` is .*; it must be integers from 0 to 29, at least one, each once"):
+        celeba.train.read(indices)

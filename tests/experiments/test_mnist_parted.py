@@ -27,7 +27,7 @@ def test_a_run_writes_its_figures_and_numbers_and_goes_on_bit_for_bit(call, modu
     for name in ("test_error_percent", "kl_z", "kl_u", "entropy_c", "reconstruction", "classifier_alone_error_percent"):
         assert np.isfinite(metrics[name])
     assert len(metrics["error_percent_per_class"]) == 10
-    assert metrics["settings"]["slope_steps"] == 75
+    assert metrics["settings"]["slope_steps"] == 750
     figures = {path.stem for path in (whole / "figures").glob("*.png")}
     assert figures >= {"traversals_z", "traversals_u", "transfer", "learned_prior", "reconstructions", "curves"}
     model = keras.models.load_model(whole / "model.keras")
@@ -82,6 +82,12 @@ def test_the_paper_s_settings_are_those_of_mnist(modules):
     own = modules.script.own_settings(args, "mnist", 60)
     assert own == {"capacity_steps": 100_000, "slope_steps": 35_000}
     assert not hasattr(args, "beta")
+
+
+def test_a_classifier_alone_needs_labels(refused):
+    refused(
+        *ARGS, "--labels", "0", "--classifier-alone", match="--classifier-alone needs labelled images, but --labels"
+    )
 
 
 def test_too_few_labels_are_a_sentence(refused):
