@@ -107,7 +107,11 @@ def values_of(model, file, value_of=keras.ops.convert_to_numpy):
     return values
 
 
-@pytest.fixture(scope="module", params=["float64", "float32"])
+# JAX takes half a minute to compile each.
+DTYPES = ["float32"] if keras.backend.backend() == "jax" else ["float64", "float32"]
+
+
+@pytest.fixture(scope="module", params=DTYPES)
 def replay(request, golden_file, with_gradients):
     """The model after its steps, their terms, and the gradients of the first main step.
 
