@@ -11,6 +11,7 @@ import pytest
 from keras import layers
 
 SCRIPT = "celeba_parted"
+pytestmark = pytest.mark.slow  # a minute together: its data and a few steps of large images
 SMALL = ("--labels", "20", "--validation", "4", "--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "5")
 SMALL = (*SMALL, "--labeled-batch-size", "3", "--export-dir", "saved")
 LABELS = ["hair colour", "beard", "hairline", "eyeglasses", "smile", "hat", "gender"]

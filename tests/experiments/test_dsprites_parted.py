@@ -10,6 +10,7 @@ import keras
 import pytest
 
 SCRIPT = "dsprites_parted"
+pytestmark = pytest.mark.slow  # a minute together: its data and a few steps of large images
 SMALL = ("--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "12", "--labeled-batch-size", "6")
 SCORES = ("factor_score", "factor_vae_score", "beta_vae_score", "sap", "mig", "dci_disentanglement")
 RUN = "runs/partedvae_dsprites_{}_seed1"
