@@ -20,7 +20,7 @@ def reconstruction(images: Tensor, reconstructed: Tensor) -> Tensor:
     Returns:
         `(B,)`.
     """
-    return 0.5 * ops.sum(ops.square(images - reconstructed), axis=tuple(range(1, len(images.shape))))
+    return 0.5 * _sum_over_pixels(ops.square(images - reconstructed))
 
 
 def binary_cross_entropy(images: Tensor, logits: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def binary_cross_entropy(images: Tensor, logits: Tensor) -> Tensor:
     Returns:
         `(B,)`.
     """
-    return ops.sum(ops.softplus(logits) - images * logits, axis=tuple(range(1, len(images.shape))))
+    return _sum_over_pixels(ops.softplus(logits) - images * logits)
 
 
 def absolute_error(images: Tensor, reconstructed: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def absolute_error(images: Tensor, reconstructed: Tensor) -> Tensor:
     Returns:
         `(B,)`.
     """
-    return ops.sum(ops.abs(images - reconstructed), axis=tuple(range(1, len(images.shape))))
+    return _sum_over_pixels(ops.abs(images - reconstructed))
 
 
 def cross_entropy(labels: Tensor, probs: Tensor) -> Tensor:
@@ -92,3 +92,7 @@ def sci(labels: Tensor, partner_labels: Tensor, mixed_probs: Tensor, weight: Ten
         EXoN, equation (7). The cross entropy is linear in the labels, so mixing these first is the same.
     """
     return cross_entropy(weight * partner_labels + (1.0 - weight) * labels, mixed_probs)
+
+
+def _sum_over_pixels(values):
+    return ops.sum(values, axis=tuple(range(1, len(values.shape))))

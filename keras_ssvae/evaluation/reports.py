@@ -114,19 +114,21 @@ def report(
 
 def _report_of_terms(model, data, labels, batch_size):
     """The errors, and the mean of each of the model's own terms."""
-    collected = {}
+    several, collected = not isinstance(model.num_classes, int), {}
     for x, y in labeled_batches(data, labels, model.num_classes, batch_size):
-        predicted = model.predicted_labels(model.classify(ops.convert_to_tensor(x)))
-        terms = model.evaluation_terms(ops.convert_to_tensor(x), ops.convert_to_tensor(y))
-        for name, values in {**terms, "labels": y, "wrong": ops.convert_to_numpy(predicted) != y}.items():
+        images = ops.convert_to_tensor(x)
+        outputs = {**model.evaluation_terms(images, ops.convert_to_tensor(y)), "labels": y}
+        if several:  # of one label the error of an image says it
+            outputs["wrong"] = ops.convert_to_numpy(model.predicted_labels(model.classify(images))) != y
+        for name, values in outputs.items():
             collected.setdefault(name, []).append(ops.convert_to_numpy(values))
     collected = {name: np.concatenate(values) for name, values in collected.items()}
-    labels, wrong = collected.pop("labels"), collected.pop("wrong")
-    figures = {name: float(values.mean(dtype="float64")) for name, values in collected.items()}
-    figures = {"error_percent": figures.pop("error"), **figures}
-    if labels.ndim == 2:
+    labels, wrong, error = collected.pop("labels"), collected.pop("wrong", None), collected.pop("error")
+    figures = {"error_percent": float(error.mean(dtype="float64"))}
+    figures |= {name: float(values.mean(dtype="float64")) for name, values in collected.items()}
+    if several:
         return {**figures, "error_percent_per_label": (100.0 * wrong.mean(axis=0)).tolist()}
-    return {**figures, "error_percent_per_class": _per_class(100.0 * wrong, labels, model.num_classes)}
+    return {**figures, "error_percent_per_class": _per_class(error, labels, model.num_classes)}
 
 
 def _per_class(values, labels, num_classes):

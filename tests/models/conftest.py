@@ -82,6 +82,28 @@ SEVERAL_LABELS = {
 
 
 @pytest.fixture
+def everything():
+    """All variables of a model and its optimizer, but for the noise generators: their state is set at each step."""
+
+    def read(model):
+        variables = (*model.weights, *model.optimizer.variables)
+        return [(v.path, ops.convert_to_numpy(v)) for v in variables if not v.path.endswith("seed_generator_state")]
+
+    return read
+
+
+@pytest.fixture
+def assert_same_bits(everything):
+    """Of everything in two models."""
+
+    def check(model, expected):
+        for (path, value), (_, expected_value) in zip(everything(model), everything(expected), strict=True):
+            np.testing.assert_array_equal(value, expected_value, err_msg=path)
+
+    return check
+
+
+@pytest.fixture
 def networks():
     """The builders of the small networks, one by one, and of all three with convolutions."""
     builders = {"encoder": small_encoder, "decoder": small_decoder, "classifier": small_classifier}

@@ -6,23 +6,12 @@ import pytest
 from keras import ops
 
 
-def everything(model):
-    """All variables of model and optimizer, but for the noise generators: their state is set at each step."""
-    variables = (*model.weights, *model.optimizer.variables)
-    return [(v.path, ops.convert_to_numpy(v)) for v in variables if not v.path.endswith("seed_generator_state")]
-
-
-def assert_same_bits(model, expected):
-    for (path, value), (_, expected_value) in zip(everything(model), everything(expected), strict=True):
-        np.testing.assert_array_equal(value, expected_value, err_msg=path)
-
-
 @pytest.fixture
 def make_compiled(make_model, compile_model):
     return lambda **kwargs: compile_model(make_model(dropout=0.5, **kwargs))
 
 
-def test_the_same_seed_gives_the_same_weights_bit_for_bit(make_compiled, batch, train):
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(make_compiled, batch, train, assert_same_bits):
     models = [make_compiled() for _ in range(2)]
     start = [ops.convert_to_numpy(weight) for weight in models[0].trainable_weights]
     for model in models:
@@ -36,7 +25,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(make_compiled, batch, 
     keras.backend.backend() == "jax",
     reason="one operation after the other, the first step takes JAX half a minute; tests/golden replays its steps",
 )
-def test_the_program_of_fit_takes_the_steps_that_replay_takes_eagerly(make_compiled, batch, train):
+def test_the_program_of_fit_takes_the_steps_that_replay_takes_eagerly(make_compiled, batch, train, everything):
     in_program, eager = make_compiled(), make_compiled()
     train(in_program, batch, 3)
     for step in range(3):
@@ -63,7 +52,7 @@ def test_training_lowers_the_objective_and_compiles_its_step_once(make_compiled,
 
 @pytest.mark.parametrize("bfloat16", [False, True], ids=["float32", "convolutions in bfloat16"])
 def test_a_run_that_is_saved_and_loaded_goes_on_as_if_never_interrupted(
-    make_compiled, networks, batch, forever, bfloat16, tmp_path
+    make_compiled, networks, batch, forever, bfloat16, tmp_path, assert_same_bits
 ):
     def fit(model, **epochs):
         model.fit(forever(batch), steps_per_epoch=2, shuffle=False, verbose=0, **epochs)

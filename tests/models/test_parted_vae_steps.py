@@ -3,20 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from keras import ops
 
 from keras_ssvae.callbacks import Checkpoint
-
-
-def everything(model):
-    """All variables of model and optimizer, but for the noise generators: their state is set at each step."""
-    variables = (*model.weights, *model.optimizer.variables)
-    return [(v.path, ops.convert_to_numpy(v)) for v in variables if not v.path.endswith("seed_generator_state")]
-
-
-def assert_same_bits(model, expected):
-    for (path, value), (_, expected_value) in zip(everything(model), everything(expected), strict=True):
-        np.testing.assert_array_equal(value, expected_value, err_msg=path)
 
 
 @pytest.fixture
@@ -28,7 +16,9 @@ def rates(model):
     return [float(model.optimizer.members[name].learning_rate) for name in ("supervised", "main")]
 
 
-def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_one_others(make_compiled, parted_batch, train):
+def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_one_others(
+    make_compiled, parted_batch, train, everything, assert_same_bits
+):
     models = [make_compiled(seed=seed) for seed in (0, 0, 1)]
     for model in models:
         train(model, parted_batch(model), 5)
@@ -37,7 +27,9 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_one_others
     assert max(distances) > 1e-3
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_never_had_been(make_compiled, parted_batch, forever, tmp_path):
+def test_a_run_that_was_stopped_goes_on_as_if_it_never_had_been(
+    make_compiled, parted_batch, forever, tmp_path, assert_same_bits
+):
     """An epoch of `fit` has three steps and that of a plateau two: it is stopped in the middle of one."""
 
     def fit(model, callbacks=(), **epochs):
@@ -83,7 +75,9 @@ def test_training_lowers_the_objective_and_compiles_its_steps_once(make_parted, 
     assert len(traced) == 2
 
 
-def test_several_steps_in_one_program_are_those_of_one_at_a_time(make_parted, compile_parted, parted_batch, train):
+def test_several_steps_in_one_program_are_those_of_one_at_a_time(
+    make_parted, compile_parted, parted_batch, train, everything
+):
     models = [compile_parted(make_parted()) for _ in range(2)]
     models[1].steps_per_execution = 3
     logs = [train(model, parted_batch(model), 6) for model in models]
@@ -95,7 +89,7 @@ def test_several_steps_in_one_program_are_those_of_one_at_a_time(make_parted, co
 # Without labels, or without anything else
 
 
-def test_images_alone_train_as_a_dictionary_of_them_does(make_parted, compile_parted, images):
+def test_images_alone_train_as_a_dictionary_of_them_does(make_parted, compile_parted, images, assert_same_bits):
     models = [compile_parted(make_parted()) for _ in range(2)]
     fits = [
         model.fit(x, batch_size=7, epochs=2, shuffle=False, verbose=0).history
