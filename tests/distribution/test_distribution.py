@@ -60,11 +60,13 @@ def test_two_devices_end_with_the_weights_and_logs_of_one(folder, one):
     assert_same(trained("two", folder), one)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not JAX, reason="on TensorFlow each replica normalises by its own rows")
 def test_on_jax_batch_normalisation_takes_its_statistics_of_all_devices(folder):
     assert_same(trained("two", folder, "norm"), trained("one", folder, "norm"), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(JAX, reason="on JAX the statistics are those of all devices")
 def test_on_tensorflow_each_replica_normalises_by_its_own_rows(folder):
     logs, weights = trained("two", folder, "norm")

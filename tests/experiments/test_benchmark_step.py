@@ -30,7 +30,8 @@ def measured(small):
     return run
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_it_prints_its_figures_as_json_and_counts_as_by_hand(request, measured, backend):
     if backend == "jax":
         pytest.importorskip("jax")

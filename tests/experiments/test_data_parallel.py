@@ -19,7 +19,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_a_run_on_two_devices_succeeds(request, small, tmp_path, backend):
     if backend == "jax":
         pytest.importorskip("jax")

@@ -1,6 +1,6 @@
 """The tables: runs for each combination of flags, which are kept and go on, and what is made of them.
 
-But for a slow test they are given runs that train nothing, and only write what a run leaves behind.
+But for the slow tests they are given runs that train nothing, and only write what a run leaves behind.
 """
 
 import csv
@@ -230,6 +230,7 @@ def test_a_mistake_in_the_predesign_is_a_sentence(call, args, match):
     assert re.match(f"mnist_predesign.py: error: {match}", call("mnist_predesign", *SMALL, *args).err)
 
 
+@pytest.mark.slow
 def test_the_classifier_alone_learns_from_the_labelled_images(call, tmp_path):
     args = ("mnist_labels", *SMALL, "--labels", "100", "--steps-per-epoch", "250")
     result = call(*args)

@@ -47,6 +47,7 @@ def runs(small, args, environment, tmp_path_factory):
     return finished, stopped
 
 
+@pytest.mark.slow
 def test_a_run_succeeds_and_writes_all_but_what_is_tensorflows(small, runs):
     finished, _ = runs
     assert (finished.code, finished.err) == (0, "")
@@ -59,6 +60,7 @@ def test_a_run_succeeds_and_writes_all_but_what_is_tensorflows(small, runs):
     assert not (finished.folder / "saved_models").exists()
 
 
+@pytest.mark.slow
 def test_the_metrics_name_jax_and_say_that_nothing_was_exported(small, runs):
     metrics = small.metrics(runs[0].folder)
     assert metrics["saved_model"] is None
@@ -69,6 +71,7 @@ def test_the_metrics_name_jax_and_say_that_nothing_was_exported(small, runs):
     assert np.isfinite(metrics["kl_divergence"])
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_to_the_same_bits(small, args, environment, runs):
     finished, stopped = runs
     resumed = small.run(stopped, *args, "--resume", **environment)
@@ -82,6 +85,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(small, args, environment, runs):
     assert {**small.metrics(stopped), **times} == {**small.metrics(finished.folder), **times}
 
 
+@pytest.mark.slow
 def test_the_model_explains_an_image(small, environment, runs):
     finished, _ = runs
     flags = ("--model", small.output / "model.keras", "--image", small.output / "figures/prior.png")
@@ -91,6 +95,7 @@ def test_the_model_explains_an_image(small, environment, runs):
     assert (finished.folder / "prior_explained.png").exists()
 
 
+@pytest.mark.slow
 def test_the_model_is_exported_where_tensorflow_is(small, runs, tensorflow):
     from keras_ssvae import data
 
