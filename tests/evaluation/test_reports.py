@@ -101,6 +101,7 @@ def test_batches_give_the_same_report_as_arrays():
         report(model, [batches[0], (9.0 * flat_images([0, 1]), labels[:2])])
 
 
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
 def test_the_callback_reports_every_second_epoch_of_a_fit_and_logs_its_single_numbers(tmp_path):
     images, labels = flat_images([0.5, -0.5, 1.0]), np.array([2, 0, 1])
     callback = callbacks.Report(images, labels, every=2, prefix="x_", directory=tmp_path / "reports")

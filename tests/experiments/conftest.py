@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import importlib
 import json
 import os
@@ -145,22 +146,35 @@ def modules_of():
 
 
 @pytest.fixture
-def call(modules, monkeypatch, capsys, tmp_path):
-    """Runs it in this process; returns the exit code, what it printed, and the calls of `train` if that is replaced."""
+def in_process(monkeypatch, capsys, tmp_path):
+    """Calls `main()` in this process as a script with these arguments; returns the exit code and what was printed."""
 
-    def run(*args, folder=tmp_path, train=None):
-        calls = []
+    def run(main, script, *args, folder=tmp_path):
         monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", [modules.script.__file__, *map(str, args)])
-        if train is not None:
-            monkeypatch.setattr(modules.runner, "train", lambda run: [calls.append(run), train(run)])
+        monkeypatch.setattr(sys, "argv", [script, *map(str, args)])
         code, message = 0, ""
         try:
-            modules.runner.main(modules.script.EXPERIMENT)
+            main()
         except SystemExit as end:  # a message as the code is printed by the interpreter, which then exits with 1
             code, message = (1, f"{end.code}\n") if isinstance(end.code, str) else (end.code, "")
         printed = capsys.readouterr()
-        return SimpleNamespace(code=code, out=printed.out, err=printed.err + message, calls=calls)
+        return SimpleNamespace(code=code, out=printed.out, err=printed.err + message)
+
+    return run
+
+
+@pytest.fixture
+def call(modules, in_process, monkeypatch):
+    """Runs it in this process; the result has the calls of `train`, if that is replaced."""
+
+    def run(*args, train=None, **folder):
+        calls = []
+        if train is not None:
+            monkeypatch.setattr(modules.runner, "train", lambda run: [calls.append(run), train(run)])
+        main = functools.partial(modules.runner.main, modules.script.EXPERIMENT)
+        result = in_process(main, modules.script.__file__, *args, **folder)
+        result.calls = calls
+        return result
 
     return run
 

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import sys
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -18,22 +16,16 @@ LABELS = ["hair colour", "beard", "hairline", "eyeglasses", "smile", "hat", "gen
 
 
 @pytest.fixture
-def call(modules, monkeypatch, capsys, tmp_path):
+def call(modules, in_process, monkeypatch):
     """As the common one; this script has a `main` and a `train` of its own."""
 
-    def run(*args, folder=tmp_path, train=None):
+    def run(*args, train=None, **folder):
         calls = []
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", [modules.script.__file__, *map(str, args)])
         if train is not None:
             monkeypatch.setattr(modules.script, "train", lambda run: [calls.append(run), train(run)])
-        code, message = 0, ""
-        try:
-            modules.script.main()
-        except SystemExit as end:
-            code, message = (1, f"{end.code}\n") if isinstance(end.code, str) else (end.code, "")
-        printed = capsys.readouterr()
-        return SimpleNamespace(code=code, out=printed.out, err=printed.err + message, calls=calls)
+        result = in_process(modules.script.main, modules.script.__file__, *args, **folder)
+        result.calls = calls
+        return result
 
     return run
 

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import json
 import shutil
-from types import SimpleNamespace
 
 import keras
 import pytest
@@ -32,7 +31,7 @@ def untrained(modules, tmp_path_factory):
 
 
 @pytest.fixture
-def table(modules, untrained, monkeypatch, capsys, tmp_path):
+def table(modules, untrained, in_process, monkeypatch):
     """Makes a table in this process, whose runs train nothing; returns what it trained and what it printed."""
     sweep, trained = modules.script.sweep, []
     for name in ("XLA_PYTHON_CLIENT_PREALLOCATE", "TF_FORCE_GPU_ALLOW_GROWTH"):
@@ -49,7 +48,6 @@ def table(modules, untrained, monkeypatch, capsys, tmp_path):
 
     def make(*args):
         argv = [modules.script.__file__, *args]
-        monkeypatch.chdir(tmp_path)
 
         def launch(command, environment):
             monkeypatch.setattr("sys.argv", command[1:])
@@ -57,12 +55,9 @@ def table(modules, untrained, monkeypatch, capsys, tmp_path):
             monkeypatch.setattr("sys.argv", argv)
 
         monkeypatch.setattr(sweep, "launch", launch)
-        monkeypatch.setattr("sys.argv", argv)
-        try:
-            sweep.main(modules.script.SWEEP)
-        except SystemExit as end:
-            return SimpleNamespace(trained=trained, out=capsys.readouterr().out, error=end.code)
-        return SimpleNamespace(trained=trained, out=capsys.readouterr().out, error=None)
+        result = in_process(lambda: sweep.main(modules.script.SWEEP), *argv)
+        result.trained = trained
+        return result
 
     return make
 
@@ -118,7 +113,7 @@ def test_without_labels_a_run_trains_validates_and_goes_on(call, dsprites, modul
 
 def test_the_table_has_the_published_figures_beside_ours(table, dsprites, tmp_path):
     result = table(*dsprites, "--labels", "0", "100", "200", "--gamma-bc", "10", "0", "--seed", "1", "2")
-    assert result.error is None
+    assert (result.code, result.err) == (0, "")
     assert len(result.trained) == 12
     assert "Run 12 of 12: labels 200, gamma_bc 0, seed 2" in result.out
     folder = tmp_path / "runs/dsprites_parted_dsprites"

@@ -1,9 +1,8 @@
 """`explain.py` in this process, with models that were never trained."""
 
+import functools
 import json
 import os
-import sys
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -50,21 +49,9 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def explain(modules, monkeypatch, capsys, tmp_path):
+def explain(modules, in_process):
     """Runs the script in an own folder; returns the exit code and what it printed."""
-
-    def run(*args):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["explain.py", *map(str, args)])
-        code, message = 0, ""
-        try:
-            modules.script.main()
-        except SystemExit as end:
-            code, message = (1, f"{end.code}\n") if isinstance(end.code, str) else (end.code, "")
-        printed = capsys.readouterr()
-        return SimpleNamespace(code=code, out=printed.out, err=printed.err + message)
-
-    return run
+    return functools.partial(in_process, modules.script.main, "explain.py")
 
 
 def drawing(width=200, height=140):

@@ -8,7 +8,6 @@ import json
 import re
 import signal
 import sys
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -37,8 +36,8 @@ def mnist(tmp_path_factory):
 class Call:
     """Calls a table in this process; a run trains nothing, unless it is in earnest, and then has its own process."""
 
-    def __init__(self, modules_of, patch, capsys, folder):
-        self.modules_of, self.patch, self.capsys, self.folder = modules_of, patch, capsys, folder
+    def __init__(self, modules_of, in_process, patch):
+        self.modules_of, self.in_process, self.patch = modules_of, in_process, patch
         self.interrupt_at = None  # the run that Ctrl-C hits
 
     def pretend(self, run):
@@ -67,27 +66,21 @@ class Call:
                 finally:
                     self.patch.setattr(sys, "argv", argv)
 
-            self.patch.chdir(self.folder)
-            self.patch.setattr(sys, "argv", argv)
             if not in_earnest:
                 self.patch.setattr(table, "launch", launch)
                 self.patch.setattr(table, "train", self.pretend)
-            code, message = 0, ""
-            try:
-                table.main(modules.script.SWEEP)
-            except SystemExit as end:
-                code, message = (1, f"{end.code}\n") if isinstance(end.code, str) else (end.code, "")
-        printed = self.capsys.readouterr()
-        return SimpleNamespace(code=code, out=printed.out, err=printed.err + message, trained=self.trained)
+            result = self.in_process(lambda: table.main(modules.script.SWEEP), *argv)
+        result.trained = self.trained
+        return result
 
 
 @pytest.fixture
-def call(modules_of, monkeypatch, capsys, tmp_path, mnist):
+def call(modules_of, in_process, monkeypatch, tmp_path, mnist):
     for name in ("XLA_PYTHON_CLIENT_PREALLOCATE", "TF_FORCE_GPU_ALLOW_GROWTH"):
         monkeypatch.setenv(name, "false")  # the scripts set them
     (tmp_path / "data").symlink_to(mnist)
     handler = signal.getsignal(signal.SIGINT)  # which an interrupted script sets
-    yield Call(modules_of, monkeypatch, capsys, tmp_path)
+    yield Call(modules_of, in_process, monkeypatch)
     signal.signal(signal.SIGINT, handler)
 
 
