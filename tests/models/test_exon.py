@@ -68,16 +68,6 @@ def test_verbs_are_deterministic_and_move_nothing(make_model, images):
         np.testing.assert_array_equal(variable.numpy(), value, err_msg=variable.path)
 
 
-def test_interpolate_goes_straight_from_one_image_to_the_other(model, images):
-    a, b = images[:3], images[3:6]
-    path = model.interpolate(a, b, n=5)
-    assert path.shape == (3, 5, 8, 8, 3)
-    np.testing.assert_allclose(path[:, 0], model.reconstruct(a), atol=1e-6)
-    np.testing.assert_allclose(path[:, 4], model.reconstruct(b), atol=1e-6)
-    z = 0.75 * np.asarray(model.encode(a)) + 0.25 * np.asarray(model.encode(b))
-    np.testing.assert_allclose(path[:, 1], model.decode(z), atol=1e-5)
-
-
 def test_generate_decodes_draws_from_the_labels_component(make_model, monkeypatch):
     model = make_model()
     seen = {}

@@ -72,16 +72,6 @@ def test_calling_the_model_gives_all_of_it_and_predict_the_same_batch_by_batch(m
         np.testing.assert_allclose(value, outputs[name], atol=1e-5, err_msg=name)
 
 
-def test_interpolate_goes_straight_from_one_image_to_the_other(model, images):
-    a, b = images[:3], images[3:6]
-    path = ops.convert_to_numpy(model.interpolate(a, b, n=5))
-    assert path.shape == (3, 5, 8, 8, 3)
-    np.testing.assert_allclose(path[:, 0], model.reconstruct(a), atol=1e-6)
-    np.testing.assert_allclose(path[:, 4], model.reconstruct(b), atol=1e-6)
-    z = 0.75 * ops.convert_to_numpy(model.encode(a)) + 0.25 * ops.convert_to_numpy(model.encode(b))
-    np.testing.assert_allclose(path[:, 1], model.decode(z), atol=1e-5)
-
-
 def test_transfer_keeps_the_class_related_part_and_takes_the_rest_of_the_other_image(model, images):
     a, b = images[:3], images[3:6]
     u, z = model.posterior(a)["u_mean"], model.posterior(b)["z_mean"]
