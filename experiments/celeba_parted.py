@@ -32,7 +32,7 @@ from runner import EpochSeconds, Plan, Run, finish, fit, prepare, script, usage_
 from keras_ssvae import data, evaluation, plots
 from keras_ssvae.data import CELEBA_LABELS, CELEBA_PRIORS
 from keras_ssvae.models import PartedVAE
-from keras_ssvae.networks.parted import celeba_decoder, celeba_encoder
+from keras_ssvae.networks.parted_vae import celeba_decoder, celeba_encoder
 
 # Half of a batch is labelled: of each of the original's two steps one batch of 64.
 PAPER = {"epochs": 80, "steps_per_epoch": 2544, "batch_size": 128, "labeled_batch_size": 64, "validation": 1024}

@@ -21,7 +21,7 @@ from runner import Run, main, usage_errors
 
 from keras_ssvae import callbacks, data, evaluation, plots, priors
 from keras_ssvae.models import EXoN
-from keras_ssvae.networks import cifar10
+from keras_ssvae.networks import exon
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
 from keras_ssvae.schedules import RampUp, WarmUpStepDecay
 
@@ -67,7 +67,7 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
                 "schedules there is no learning rate left."
             )
     if args.inception_score is not None:  # now, not after the training
-        noise = np.random.default_rng(0).integers(0, 256, (2, *cifar10.IMAGE_SHAPE), dtype=np.uint8)
+        noise = np.random.default_rng(0).integers(0, 256, (2, *exon.CIFAR10_SHAPE), dtype=np.uint8)
         _inception_score(args, noise, splits=1)
     return args
 
@@ -97,9 +97,9 @@ def build_model(settings: dict[str, Any], prior: priors.GaussianMixture) -> EXoN
     steps, seed = settings["steps_per_epoch"], settings["seed"]
     keras.utils.set_random_seed(seed)
     model = EXoN(
-        encoder=cifar10.encoder(),
-        decoder=cifar10.decoder(),
-        classifier=cifar10.classifier(dropout=settings["dropout"]),
+        encoder=exon.cifar10_encoder(),
+        decoder=exon.cifar10_decoder(),
+        classifier=exon.cifar10_classifier(dropout=settings["dropout"]),
         prior=prior,
         beta=settings["beta"],
         lambda1=LAMBDA1,

@@ -27,7 +27,7 @@ from runner import Run, main
 
 from keras_ssvae import callbacks, data, plots, priors
 from keras_ssvae.models import EXoN
-from keras_ssvae.networks import mnist
+from keras_ssvae.networks import exon
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
 from keras_ssvae.schedules import LateExponentialDecay, RampUp
 
@@ -101,7 +101,7 @@ def build_model(settings: dict[str, Any], prior: priors.GaussianMixture) -> EXoN
     seed = settings["seed"]
     keras.utils.set_random_seed(seed)
     model = EXoN(
-        classifier=mnist.classifier(prior.num_classes, dropout=settings["dropout"]),
+        classifier=exon.mnist_classifier(prior.num_classes, dropout=settings["dropout"]),
         prior=prior,
         beta=settings["beta"],
         lambda1=LAMBDA1,

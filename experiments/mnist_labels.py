@@ -21,7 +21,7 @@ from run_directory import finished, write_json
 from runner import Plan
 
 from keras_ssvae import data, evaluation, plots
-from keras_ssvae.networks import mnist
+from keras_ssvae.networks import exon
 
 
 class ClassifierAlone(keras.Model):
@@ -51,7 +51,7 @@ def train_alone(plan: Plan) -> keras.Model:
         augment_on=settings["augment_on"],
     )
     keras.utils.set_random_seed(settings["seed"])
-    classifier = mnist.classifier(images.num_classes, dropout=settings["dropout"])
+    classifier = exon.mnist_classifier(images.num_classes, dropout=settings["dropout"])
     model = ClassifierAlone(classifier)
     # A sum over the batch, as in EXoN: the short batch at the end of the labelled images does not weigh more.
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")

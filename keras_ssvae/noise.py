@@ -5,8 +5,8 @@ import zlib
 import keras
 from keras import ops
 
+from keras_ssvae.backend import SEED_DTYPE
 from keras_ssvae.distributions import Tensor
-from keras_ssvae.training import SEED_DTYPE
 
 
 class Stream(keras.random.SeedGenerator):

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import keras
 from keras import ops
 
+from keras_ssvae.backend import apply_adam
 from keras_ssvae.distributions import Tensor
-from keras_ssvae.training import apply_adam
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")

@@ -4,7 +4,7 @@ import keras
 
 if keras.backend.backend() == "jax":
     from keras_ssvae.data.jax import check_dataset, distribute, gather, is_dataset, make_batches, precise_matmul
-else:  # `keras_ssvae.training` has refused every other backend
+else:  # `keras_ssvae.backend` has refused every other backend
     from keras_ssvae.data.tensorflow import check_dataset, distribute, gather, is_dataset, make_batches, precise_matmul
 
 __all__ = ["check_dataset", "distribute", "gather", "is_dataset", "make_batches", "precise_matmul"]

@@ -5,10 +5,10 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from keras_ssvae.backend import WHOLE_BATCH
 from keras_ssvae.data import batch
 from keras_ssvae.data.checks import check_image_dtype, check_label_type, check_labels, check_pixels
 from keras_ssvae.data.order import batch_slice, epoch_order, passes_of_epoch
-from keras_ssvae.training import WHOLE_BATCH
 
 
 def gather(array: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:

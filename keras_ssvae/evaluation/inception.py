@@ -17,8 +17,8 @@ from keras import ops
 from numpy.typing import ArrayLike
 from scipy.special import rel_entr
 
+from keras_ssvae.backend import inference
 from keras_ssvae.evaluation.inputs import check_probabilities, decode_batches, image_batches
-from keras_ssvae.training import inference
 
 _WEIGHTS_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
 _WEIGHTS_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{_WEIGHTS_FILE}"

@@ -8,13 +8,13 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from keras_ssvae.backend import inference
 from keras_ssvae.distributions import mixture_kl
 from keras_ssvae.evaluation.figures import activated, v_nat
 from keras_ssvae.evaluation.information import KLDecomposition, kl_decomposition, kl_gaussian_bounds
 from keras_ssvae.evaluation.inputs import as_float32, decode_batches, labeled_batches, posterior_arrays
 from keras_ssvae.evaluation.ssim import WINDOW_SIZE, negative_ssim
 from keras_ssvae.losses import reconstruction
-from keras_ssvae.training import inference
 
 # The single numbers of a report of a model with a mixture as prior; all else are lists by class.
 _NUMBERS = ("error_percent", "kl_categorical", "kl_gaussian", "reconstruction", "kl_divergence")

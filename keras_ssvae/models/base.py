@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ssvae.backend import WHOLE_BATCH, gradient_step, replica, replicas, run_step, several_steps
 from keras_ssvae.distributions import Tensor, blocks
 from keras_ssvae.noise import Stream
-from keras_ssvae.training import WHOLE_BATCH, gradient_step, replica, replicas, run_step, several_steps
 
 # Random numbers are a function of (seed, step): each step owns this many counters, the first half of them for the
 # noise of the model, the rest for the networks' dropout: up to `_COUNTERS_PER_PASS` layers in each forward pass.

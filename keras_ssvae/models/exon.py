@@ -7,6 +7,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae import losses, priors
+from keras_ssvae.backend import all_rows, own_rows
 from keras_ssvae.distributions import (
     Tensor,
     as_floatx,
@@ -19,10 +20,9 @@ from keras_ssvae.distributions import (
 from keras_ssvae.models import explanation
 from keras_ssvae.models.base import SemiSupervisedVAE, without_dropout
 from keras_ssvae.models.checks import check_has_labels, check_network, check_one_hot, check_weights, input_shape
-from keras_ssvae.networks import mnist
+from keras_ssvae.networks import exon
 from keras_ssvae.noise import Stream
 from keras_ssvae.priors import GaussianMixture
-from keras_ssvae.training import all_rows, own_rows
 
 _PARTS = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
 _NETWORKS = ("encoder", "decoder", "classifier")
@@ -126,9 +126,9 @@ class EXoN(SemiSupervisedVAE):
         if not isinstance(self.prior, GaussianMixture):
             raise ValueError(f"`prior` is {prior!r}; it must be a `GaussianMixture`, as `priors.circle()` gives.")
         num_classes, latent_dim = self.prior.num_classes, self.prior.latent_dim
-        self.encoder = encoder or mnist.encoder(num_classes, latent_dim)
-        self.decoder = decoder or mnist.decoder(latent_dim)
-        self.classifier = classifier or mnist.classifier(num_classes)
+        self.encoder = encoder or exon.mnist_encoder(num_classes, latent_dim)
+        self.decoder = decoder or exon.mnist_decoder(latent_dim)
+        self.classifier = classifier or exon.mnist_classifier(num_classes)
         self.beta, self.lambda1, self.pseudo_label_dropout = beta, lambda1, pseudo_label_dropout
         self.image_shape = input_shape("encoder", self.encoder)
         self._check_networks()

@@ -7,14 +7,14 @@ import numpy as np
 from keras import ops
 
 from keras_ssvae import losses
+from keras_ssvae.backend import batch_mean, gradient_step, own_rows
 from keras_ssvae.distributions import Tensor, as_floatx, blocks, gaussian_kl, log_probs, sample_gaussian
 from keras_ssvae.models.base import SemiSupervisedVAE
 from keras_ssvae.models.checks import check_network, check_one_hot, check_weights, input_shape
-from keras_ssvae.networks import parted
+from keras_ssvae.networks import parted_vae
 from keras_ssvae.noise import Stream
 from keras_ssvae.optimizers import GroupedOptimizer
 from keras_ssvae.priors import LearnedMixture
-from keras_ssvae.training import batch_mean, gradient_step, own_rows
 
 _TEMPERATURE = 0.67  # of the Gumbel-softmax
 _FIRST_SLOPE, _LAST_SLOPE = 1.0, 8.0  # of the attention; inference has the last one
@@ -138,14 +138,14 @@ class PartedVAE(SemiSupervisedVAE):
         self.capacity_z, self.capacity_u = capacity_z, capacity_u
         check_weights(**{weight: getattr(self, weight) for weight in _WEIGHTS})
         self.latent_dim = z_dim + sum(self._u_dims)
-        self.encoder = encoder or parted.mnist_encoder()
-        self.decoder = decoder or parted.mnist_decoder(self.latent_dim)
+        self.encoder = encoder or parted_vae.mnist_encoder()
+        self.decoder = decoder or parted_vae.mnist_decoder(self.latent_dim)
         self.image_shape = input_shape("encoder", self.encoder)
         reason = f"images {self.image_shape} and {z_dim} dimensions of z and {self._u_dims} of u"
         features = self.encoder.output_shape[-1] if isinstance(self.encoder.output_shape, tuple) else "features"
         check_network("encoder", self.encoder, self.image_shape, (None, features), reason)
         check_network("decoder", self.decoder, (self.latent_dim,), (None, *self.image_shape), reason)
-        self.heads = parted.Heads(features, self._num_values, self._u_dims, z_dim, name="heads")
+        self.heads = parted_vae.Heads(features, self._num_values, self._u_dims, z_dim, name="heads")
         self.u_priors = [LearnedMixture(*sizes) for sizes in zip(self._num_values, self._u_dims, strict=True)]
         self.build((None, *self.image_shape))
 

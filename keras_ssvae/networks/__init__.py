@@ -1,1 +1,1 @@
-"""The networks of the papers, one file per data set, one function per table."""
+"""The networks of the papers: one file per system, one function per table."""

@@ -5,7 +5,7 @@ import numbers
 import keras
 from keras import ops
 
-from keras_ssvae.training import batch_normalize, normalize_pool_activate
+from keras_ssvae.backend import batch_normalize, normalize_pool_activate
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")

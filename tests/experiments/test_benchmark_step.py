@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from keras_ssvae.networks import cifar10
+from keras_ssvae.networks import exon
 
 SCRIPT = "benchmark_step"
 KEYS = {"step_ms", "step_with_pipeline_ms", "pipeline_ms", "matmul_gflops", "step_gflop", "share_of_limit"}
@@ -54,7 +54,11 @@ def test_the_networks_of_cifar10_are_counted_as_by_hand(modules):
     decoder += 1024 * 16 * 32 * 3
     classifier = 9 * 1024 * (3 * 128 + 2 * 128 * 128) + 9 * 256 * (128 * 256 + 2 * 256 * 256)
     classifier += 9 * 64 * (256 * 512 + 512 * 256 + 256 * 128) + 128 * 10
-    for network, macs in ((cifar10.encoder, encoder), (cifar10.decoder, decoder), (cifar10.classifier, classifier)):
+    for network, macs in (
+        (exon.cifar10_encoder, encoder),
+        (exon.cifar10_decoder, decoder),
+        (exon.cifar10_classifier, classifier),
+    ):
         assert modules.script.forward_gflop(network()) == pytest.approx(2e-9 * macs, rel=1e-12)
 
 

@@ -137,7 +137,7 @@ def _with_gradients(model, optimizer):
         return lambda *data: step(data)
     import jax
 
-    from keras_ssvae.training import run_step
+    from keras_ssvae.backend import run_step
 
     groups = (
         model.trainable_variables,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_ssvae.models import EXoN
-from keras_ssvae.networks import cifar10
+from keras_ssvae.networks import exon
 from keras_ssvae.priors import GaussianMixture
 
 FILES = "exon_cifar10_*.npz"
@@ -55,9 +55,9 @@ class Weights:
 def model(golden_file):
     file = golden_file
     return EXoN(
-        cifar10.encoder(),
-        cifar10.decoder(),
-        cifar10.classifier(dropout=0.0),
+        exon.cifar10_encoder(),
+        exon.cifar10_decoder(),
+        exon.cifar10_classifier(dropout=0.0),
         prior=GaussianMixture(file["prior_means"][0], np.tile(file["prior_variance"], (10, 1))),
         beta=float(file["beta"]),
         lambda1=float(file["lambda1"]),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_ssvae.models import EXoN
-from keras_ssvae.networks import mnist
+from keras_ssvae.networks import exon
 from keras_ssvae.priors import GaussianMixture
 
 FILES = "exon_mnist_*.npz"
@@ -21,7 +21,7 @@ def rename(network, layer, kind):
 def build(file):
     means = file["prior_means"].reshape(-1, file["prior_means"].shape[-1])
     return EXoN(
-        classifier=mnist.classifier(len(means), dropout=0.0),
+        classifier=exon.mnist_classifier(len(means), dropout=0.0),
         prior=GaussianMixture(means, float(file["prior_variance"])),
         beta=float(file["beta"]),
         lambda1=float(file["lambda1"]),
@@ -53,7 +53,7 @@ def replay(golden_file, replay_of):
 
             summed = jax.custom_vjp(sum_in_four)
             summed.defvjp(lambda x: (sum_in_four(x), x.shape), lambda shape, g: (jnp.broadcast_to(g, shape),))
-            patch.setattr("keras_ssvae.training.jax._sum", summed)
+            patch.setattr("keras_ssvae.backend.jax._sum", summed)
         return replay_of(golden_file, build(golden_file), rename, lambda name: golden_file[f"initial/{name}"])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_ssvae.models import PartedVAE
-from keras_ssvae.networks import parted
+from keras_ssvae.networks import parted_vae
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
 from keras_ssvae.priors import bhattacharyya_coefficients
 
@@ -37,8 +37,8 @@ STEPS = ("step0", "step1", "step2")
 def build(file):
     several = file["step0/y_labeled"].shape[1] != 10
     networks = {
-        "encoder": parted.encoder((32, 32, 3), [32, 64, 64]),
-        "decoder": parted.decoder(7, (4, 4, 64), [32, 32, 3]),
+        "encoder": parted_vae.encoder((32, 32, 3), [32, 64, 64]),
+        "decoder": parted_vae.decoder(7, (4, 4, 64), [32, 32, 3]),
     }
     model = PartedVAE(**networks, **MULTI) if several else PartedVAE()
     rate = 5e-4 if several else 1.5e-3

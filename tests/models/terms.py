@@ -12,10 +12,10 @@ import keras
 import numpy as np
 from conftest import PRIOR, convolutional
 
+from keras_ssvae.backend import run_step
 from keras_ssvae.models import EXoN
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
 from keras_ssvae.schedules import RampUp
-from keras_ssvae.training import run_step
 
 given = {"weight": {}, "batch": {}, "noise": {}}
 for key, value in np.load(sys.argv[1]).items():

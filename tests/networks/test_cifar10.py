@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ssvae.networks import cifar10
+from keras_ssvae.networks import exon
 from keras_ssvae.networks.layers import ConvBlock
 
-BUILDERS = {"encoder": cifar10.encoder, "decoder": cifar10.decoder, "classifier": cifar10.classifier}
+BUILDERS = {"encoder": exon.cifar10_encoder, "decoder": exon.cifar10_decoder, "classifier": exon.cifar10_classifier}
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype("float32")
 
 
@@ -109,8 +109,8 @@ def test_dropout_follows_each_pooling_of_the_classifier_and_nothing_else(network
 
 def test_classes_dimensions_and_dropout_are_arguments(quick_weights):
     with quick_weights():
-        encoder, decoder = cifar10.encoder(num_classes=4, latent_dim=3), cifar10.decoder(latent_dim=3)
-        classifier = cifar10.classifier(num_classes=4, dropout=0.3)
+        encoder, decoder = exon.cifar10_encoder(num_classes=4, latent_dim=3), exon.cifar10_decoder(latent_dim=3)
+        classifier = exon.cifar10_classifier(num_classes=4, dropout=0.3)
     assert encoder.output_shape == [(None, 4, 3), (None, 4, 3)]
     assert (decoder.input_shape, decoder.output_shape) == ((None, 3), (None, 32, 32, 3))
     assert classifier.output_shape == (None, 4)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_ssvae.backend import normalize_pool_activate
 from keras_ssvae.networks.layers import ConvBlock
-from keras_ssvae.training import normalize_pool_activate
 
 FILTERS = 6
 GAMMA = np.float32([0.5, -1.0, 1.5, -2.0, -0.1, 0.7])  # normalisation increases with x, or decreases

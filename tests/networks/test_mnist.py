@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ssvae.networks import mnist
+from keras_ssvae.networks import exon
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 28, 28, 1)).astype("float32")
 
@@ -21,7 +21,7 @@ def parameters(network):
 
 def test_encoder_has_the_parameters_of_table_4(quick_weights):
     with quick_weights():
-        encoder = mnist.encoder()
+        encoder = exon.mnist_encoder()
     assert parameters(encoder) == {
         "dense_0": 784 * 256 + 256,
         "dense_1": 256 * 128 + 128,
@@ -33,7 +33,7 @@ def test_encoder_has_the_parameters_of_table_4(quick_weights):
 
 def test_decoder_has_the_parameters_of_table_4(quick_weights):
     with quick_weights():
-        decoder = mnist.decoder()
+        decoder = exon.mnist_decoder()
     assert parameters(decoder) == {
         "dense_0": 2 * 128 + 128,
         "dense_1": 128 * 256 + 256,
@@ -45,7 +45,7 @@ def test_decoder_has_the_parameters_of_table_4(quick_weights):
 @pytest.fixture
 def classifier(quick_weights):
     with quick_weights():
-        return mnist.classifier()
+        return exon.mnist_classifier()
 
 
 def test_classifier_has_the_parameters_of_table_5(classifier):
@@ -70,8 +70,8 @@ def test_table_5s_hyperparameters_of_the_classifier(classifier):
 
 def test_shapes_follow_the_classes_and_the_dimensions(quick_weights):
     with quick_weights():
-        encoder, decoder = mnist.encoder(num_classes=4, latent_dim=3), mnist.decoder(latent_dim=3)
-        classifier = mnist.classifier(num_classes=4)
+        encoder, decoder = exon.mnist_encoder(num_classes=4, latent_dim=3), exon.mnist_decoder(latent_dim=3)
+        classifier = exon.mnist_classifier(num_classes=4)
     mean, logvar = encoder(IMAGES)
     assert mean.shape == logvar.shape == (3, 4, 3)
     assert decoder(np.zeros((2, 3), "float32")).shape == (2, 28, 28, 1)
@@ -79,7 +79,7 @@ def test_shapes_follow_the_classes_and_the_dimensions(quick_weights):
 
 
 def test_decoder_gives_pixels_between_minus_1_and_1_and_reaches_both():
-    images = mnist.decoder()(1000 * np.random.default_rng(0).normal(size=(8, 2)).astype("float32"))
+    images = exon.mnist_decoder()(1000 * np.random.default_rng(0).normal(size=(8, 2)).astype("float32"))
     images = ops.convert_to_numpy(images)
     np.testing.assert_allclose([images.min(), images.max()], [-1.0, 1.0], atol=1e-3)
 
@@ -93,7 +93,7 @@ def test_classifier_gives_logits_not_probabilities(classifier):
 @pytest.mark.parametrize("latent_dim", [2, 64])
 def test_each_head_starts_as_a_dense_layer_of_its_own(latent_dim):
     keras.utils.set_random_seed(0)
-    network = mnist.encoder(num_classes=10, latent_dim=latent_dim)
+    network = exon.mnist_encoder(num_classes=10, latent_dim=latent_dim)
     limit = np.sqrt(6 / (128 + latent_dim))  # Glorot uniform of 128 inputs and d outputs
     kernels = [network.get_layer(name).kernel.numpy() for name in ("mean", "logvar")]
     for kernel in kernels:
@@ -107,7 +107,7 @@ def test_each_head_starts_as_a_dense_layer_of_its_own(latent_dim):
 
 def test_a_head_is_a_dense_layer_of_its_own(quick_weights):
     with quick_weights():
-        network = mnist.encoder(num_classes=3, latent_dim=2)
+        network = exon.mnist_encoder(num_classes=3, latent_dim=2)
     head = network.get_layer("mean")
     rng = np.random.default_rng(0)
     head.bias.assign(rng.normal(size=(3, 2)))
@@ -117,7 +117,7 @@ def test_a_head_is_a_dense_layer_of_its_own(quick_weights):
         np.testing.assert_allclose(head(features)[:, k], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("build", [mnist.encoder, mnist.classifier])
+@pytest.mark.parametrize("build", [exon.mnist_encoder, exon.mnist_classifier])
 def test_networks_keep_their_outputs_through_a_file(build, tmp_path, quick_weights):
     rng = np.random.default_rng(0)
     with quick_weights():

@@ -4,7 +4,7 @@ import weakref
 import keras
 import numpy as np
 
-from keras_ssvae.training import inference
+from keras_ssvae.backend import inference
 
 
 class Counting(keras.Model):

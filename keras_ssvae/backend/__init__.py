@@ -1,12 +1,12 @@
-"""The only code of the models that knows a backend: one gradient step, and kernels that `keras.ops` does not have."""
+"""The code that knows a backend: a gradient step, and kernels that `keras.ops` does not have."""
 
 import keras
 
 match keras.backend.backend():
     case "tensorflow":
-        from keras_ssvae.training import tensorflow as _backend
+        from keras_ssvae.backend import tensorflow as _backend
     case "jax":
-        from keras_ssvae.training import jax as _backend
+        from keras_ssvae.backend import jax as _backend
     case _other:
         raise ImportError(
             f"keras_ssvae runs on the TensorFlow and JAX backends of Keras; the backend is {_other!r}. Set the "

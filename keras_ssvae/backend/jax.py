@@ -38,14 +38,14 @@ def _pairs(groups, values):
 
 
 def inference(model: keras.Model) -> Callable[[np.ndarray | jax.Array], Any]:
-    """As `training.tensorflow.inference`."""
+    """As `backend.tensorflow.inference`."""
     return model.predict_on_batch
 
 
 def gradient_step(
     model: keras.Model, losses: Callable[[], dict[str, jax.Array]], group: str | None = None
 ) -> dict[str, jax.Array]:
-    """As `training.tensorflow.gradient_step`."""
+    """As `backend.tensorflow.gradient_step`."""
     optimizer = model.optimizer if group is None else model.optimizer.members[group]
     variables = model.trainable_variables if group is None else model.variable_groups()[group]
     chosen = {id(variable) for variable in variables}
@@ -100,27 +100,27 @@ def several_steps(model: keras.Model, train_function: Callable) -> Callable:
 
 
 def replicas() -> int:
-    """As `training.tensorflow.replicas`."""
+    """As `backend.tensorflow.replicas`."""
     return 1
 
 
 def replica() -> int:
-    """As `training.tensorflow.replica`."""
+    """As `backend.tensorflow.replica`."""
     return 0
 
 
 def own_rows(x: jax.Array) -> jax.Array:
-    """As `training.tensorflow.own_rows`."""
+    """As `backend.tensorflow.own_rows`."""
     return x
 
 
 def all_rows(x: jax.Array) -> jax.Array:
-    """As `training.tensorflow.all_rows`."""
+    """As `backend.tensorflow.all_rows`."""
     return x
 
 
 def batch_mean(x: jax.Array) -> jax.Array:
-    """As `training.tensorflow.batch_mean`."""
+    """As `backend.tensorflow.batch_mean`."""
     return jnp.mean(x, axis=0)
 
 
@@ -140,7 +140,7 @@ def apply_adam(variable, momentum, velocity, gradient, learning_rate, step, beta
 def batch_normalize(
     x: jax.Array, gamma: jax.Array, beta: jax.Array, epsilon: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """As `training.tensorflow.batch_normalize`."""
+    """As `backend.tensorflow.batch_normalize`."""
     mean, variance, unbiased = _statistics(x)
     y = (x - mean) * (jax.lax.rsqrt(variance + epsilon) * gamma) + beta
     return y.astype(x.dtype), mean, unbiased
@@ -149,7 +149,7 @@ def batch_normalize(
 def normalize_pool_activate(
     x: jax.Array, gamma: jax.Array, beta: jax.Array, keep: jax.Array, epsilon: float, negative_slope: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """As `training.tensorflow.normalize_pool_activate`."""
+    """As `backend.tensorflow.normalize_pool_activate`."""
     mean, variance, unbiased = _statistics(x)
     sign = jnp.where(gamma < 0, -1, 1).astype(x.dtype)
     pooled = sign * _max_pool(sign * x)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_ssvae.networks import parted
+from keras_ssvae.networks import parted_vae
 
 # Data set -> image, filters of the convolutions, their outputs' sizes, filters of the transposed ones, dimensions.
 TABLES = {
@@ -26,7 +26,10 @@ CELEBA_PADDINGS = [(0, 0), (1, 1), (0, 1), (0, 0), (0, 1)]
 def networks(quick_weights):
     """Data set -> encoder and decoder."""
     with quick_weights():
-        return {name: (getattr(parted, f"{name}_encoder")(), getattr(parted, f"{name}_decoder")()) for name in TABLES}
+        return {
+            name: (getattr(parted_vae, f"{name}_encoder")(), getattr(parted_vae, f"{name}_decoder")())
+            for name in TABLES
+        }
 
 
 def parameters(network):
@@ -127,7 +130,7 @@ def test_the_decoders_layers_go_back_the_encoders_way(networks, name):
 
 
 def test_heads_have_the_sizes_of_table_5():
-    heads = parted.Heads(256, (4, 3, 2, 3, 2, 2, 2, 2), (1,) * 8, 10)
+    heads = parted_vae.Heads(256, (4, 3, 2, 3, 2, 2, 2, 2), (1,) * 8, 10)
     assert heads.c_logits.kernel.shape == (256, 20)
     assert heads.z_mean.kernel.shape == heads.z_logvar.kernel.shape == (256, 10)
     assert [layer.kernel.shape for layer in heads.attention] == [(k, 256) for k in (4, 3, 2, 3, 2, 2, 2, 2)]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ssvae import training
-from keras_ssvae.training import batch_normalize, normalize_pool_activate
+from keras_ssvae import backend
+from keras_ssvae.backend import batch_normalize, normalize_pool_activate
 
 JAX = keras.backend.backend() == "jax"
 GAMMA, BETA = np.float32([1.5, -0.5]), np.float32([0.25, -1.0])
@@ -63,7 +63,7 @@ def first_of_the_largest(x, upstream):
 @pytest.mark.skipif(not JAX, reason="TensorFlow has this in `_unpool`, with the normalisation's gradient")
 @pytest.mark.parametrize("size", [(4, 6), (5, 4), (4, 7), (3, 3)])
 def test_max_pool_gives_the_gradient_to_the_first_of_equal_pixels(size, differentiate):
-    from keras_ssvae.training.jax import _max_pool
+    from keras_ssvae.backend.jax import _max_pool
 
     rng = np.random.default_rng(0)
     x = rng.integers(0, 3, (3, *size, 2)).astype("float32")  # ties in most windows
@@ -97,4 +97,4 @@ def test_gradient_of_the_selected_pixels_alone_where_the_statistics_do_not_move(
 def test_another_backend_is_refused_by_its_name(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(ImportError, match="TensorFlow and JAX backends of Keras; the backend is 'torch'"):
-        runpy.run_path(training.__file__)
+        runpy.run_path(backend.__file__)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from keras_ssvae.backend import several_steps
 from keras_ssvae.models.base import SemiSupervisedVAE
-from keras_ssvae.training import several_steps
 
 JAX = keras.backend.backend() == "jax"
 SIZES = [4, 4, 2, 4, 4, 2, 4, 4, 2, 4]  # labelled rows, the last of each pass few

@@ -1,0 +1,97 @@
+"""The networks of EXoN: Tables 4 and 5 (MNIST), 8 and 9 (CIFAR-10)."""
+
+import keras
+from keras import layers
+
+from keras_ssvae.networks.layers import ConvBlock, mixture_heads
+
+MNIST_SHAPE = (28, 28, 1)
+CIFAR10_SHAPE = (32, 32, 3)
+
+
+def mnist_encoder(num_classes: int = 10, latent_dim: int = 2) -> keras.Model:
+    """Images `(B, 28, 28, 1)` -> means and log-variances of the K components, each `(B, K, d)` (Table 4, left)."""
+    images = keras.Input(MNIST_SHAPE, name="image")
+    x = layers.Flatten(name="flatten")(images)
+    x = layers.Dense(256, activation="relu", name="dense_0")(x)
+    x = layers.Dense(128, activation="relu", name="dense_1")(x)
+    mean = mixture_heads(x, num_classes, latent_dim, name="mean")
+    logvar = mixture_heads(x, num_classes, latent_dim, name="logvar")
+    return keras.Model(images, (mean, logvar), name="encoder")
+
+
+def mnist_decoder(latent_dim: int = 2) -> keras.Model:
+    """Latent variables `(B, d)` -> images `(B, 28, 28, 1)` in [-1, 1] (Table 4, right).
+
+    It ends in tanh, as the original code; the paper's table says ReLU, which cannot reach the dark pixels.
+    """
+    z = keras.Input((latent_dim,), name="z")
+    x = layers.Dense(128, activation="relu", name="dense_0")(z)
+    x = layers.Dense(256, activation="relu", name="dense_1")(x)
+    x = layers.Dense(784, activation="tanh", dtype="float32", name="dense_2")(x)
+    return keras.Model(z, layers.Reshape(MNIST_SHAPE, dtype="float32", name="image")(x), name="decoder")
+
+
+def mnist_classifier(num_classes: int = 10, dropout: float = 0.5) -> keras.Model:
+    """Images `(B, 28, 28, 1)` -> class logits `(B, K)` (Table 5; the softmax is left to the model).
+
+    Args:
+        num_classes: Classes K.
+        dropout: Rate of the spatial dropout after each block.
+
+    Returns:
+        A `keras.Model`.
+    """
+    images = keras.Input(MNIST_SHAPE, name="image")
+    x = images
+    for i, (filters, kernel_size) in enumerate([(32, 5), (64, 3), (128, 3)]):
+        x = ConvBlock(filters, kernel_size, pool=True, rate=dropout, name=f"block_{i}")(x)
+    x = layers.GlobalAveragePooling2D(name="average")(x)
+    x = layers.Dense(64, name="dense_0")(x)
+    x = layers.BatchNormalization(name="bn")(x)
+    x = layers.ReLU(name="relu")(x)
+    return keras.Model(images, layers.Dense(num_classes, dtype="float32", name="dense_1")(x), name="classifier")
+
+
+def cifar10_encoder(num_classes: int = 10, latent_dim: int = 256) -> keras.Model:
+    """Images `(B, 32, 32, 3)` -> means and log-variances of the K components, each `(B, K, d)` (Table 8, left)."""
+    images = keras.Input(CIFAR10_SHAPE, name="image")
+    x = images
+    for i, (filters, kernel_size, strides) in enumerate([(32, 5, 2), (64, 4, 2), (128, 4, 2), (256, 4, 1)]):
+        x = ConvBlock(filters, kernel_size, strides, negative_slope=0.0, name=f"block_{i}")(x)
+    x = layers.Dense(1024, name="dense_0")(layers.Flatten(name="flatten")(x))
+    x = layers.BatchNormalization(name="bn_4")(x)
+    mean = mixture_heads(x, num_classes, latent_dim, name="mean")
+    logvar = mixture_heads(x, num_classes, latent_dim, name="logvar")
+    return keras.Model(images, (mean, logvar), name="encoder")
+
+
+def cifar10_decoder(latent_dim: int = 256) -> keras.Model:
+    """Latent variables `(B, d)` -> images `(B, 32, 32, 3)` in [-1, 1] (Table 8, right)."""
+    z = keras.Input((latent_dim,), name="z")
+    x = layers.Dense(4 * 4 * 512, name="dense_0")(z)
+    x = layers.ReLU(name="relu")(layers.BatchNormalization(name="bn_0")(x))
+    x = layers.Reshape((4, 4, 512), name="reshape")(x)
+    for i, (filters, strides) in enumerate([(256, 2), (128, 2), (64, 2), (32, 1)]):
+        x = ConvBlock(filters, 5, strides, transpose=True, negative_slope=0.0, name=f"block_{i}")(x)
+    image = layers.Conv2D(3, 4, padding="same", activation="tanh", dtype="float32", name="image")(x)
+    return keras.Model(z, image, name="decoder")
+
+
+def cifar10_classifier(num_classes: int = 10, dropout: float = 0.1) -> keras.Model:
+    """Images `(B, 32, 32, 3)` -> class logits `(B, K)` (Table 9; the softmax is left to the model).
+
+    Args:
+        num_classes: Classes K.
+        dropout: Rate of the spatial dropout after each pooling.
+
+    Returns:
+        A `keras.Model`.
+    """
+    images = keras.Input(CIFAR10_SHAPE, name="image")
+    x = images
+    for i, filters in enumerate([128, 128, 128, 256, 256, 256, 512, 256, 128]):
+        pool = i in (2, 5)
+        x = ConvBlock(filters, 3, pool=pool, rate=dropout if pool else 0.0, name=f"block_{i}")(x)
+    x = layers.GlobalAveragePooling2D(name="average")(x)
+    return keras.Model(images, layers.Dense(num_classes, dtype="float32", name="dense_0")(x), name="classifier")
