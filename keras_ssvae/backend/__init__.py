@@ -29,6 +29,7 @@ replica = _backend.replica
 replicas = _backend.replicas
 run_step = _backend.run_step
 several_steps = _backend.several_steps
+sync_state = _backend.sync_state
 
 __all__ = [
     "SEED_DTYPE",
@@ -45,4 +46,5 @@ __all__ = [
     "replicas",
     "run_step",
     "several_steps",
+    "sync_state",
 ]

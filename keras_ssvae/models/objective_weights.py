@@ -1,0 +1,48 @@
+"""Weights of an objective: numbers, variables or schedules of the step."""
+
+import math
+import numbers
+
+import keras
+import numpy as np
+
+from keras_ssvae.distributions import Tensor, as_floatx
+
+ObjectiveWeight = float | keras.Variable | keras.optimizers.schedules.LearningRateSchedule
+
+
+def kind_of(name: str, value: ObjectiveWeight, positive: bool = False) -> str:
+    """`"number"`, `"variable"` or `"schedule"`.
+
+    Raises:
+        ValueError: If it is none of these, a number is negative or not finite (or 0, where it must be positive), or a
+            variable is trainable or no scalar.
+    """
+    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+        return "schedule"
+    if isinstance(value, keras.Variable):
+        if value.trainable or tuple(value.shape) != ():
+            raise ValueError(
+                f"`{name}` is a variable of shape {tuple(value.shape)} with trainable={value.trainable}; it must be a "
+                "scalar that the optimizer leaves alone: `keras.Variable(value, trainable=False)`."
+            )
+        return "variable"
+    least = "above 0" if positive else "0 or more"
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
+        raise ValueError(f"`{name}` is {value!r}; it must be a finite number, {least}.")
+    if positive and value == 0:
+        raise ValueError(f"`{name}` is {value!r}; it must be a finite number above 0.")
+    return "number"
+
+
+def value_at(weight: ObjectiveWeight, step: Tensor) -> Tensor:
+    """The value of a weight, as the model keeps it, at a step."""
+    return as_floatx(weight(step) if callable(weight) else weight)
+
+
+def to_config(weight: ObjectiveWeight) -> object:
+    """What a model's configuration holds of a weight: a variable as the number that it has now."""
+    if callable(weight):
+        return keras.saving.serialize_keras_object(weight)
+    # The shortest number with the same value in single precision: 0.3, not 0.30000001192092896.
+    return float(str(np.float32(keras.ops.convert_to_numpy(weight))))
