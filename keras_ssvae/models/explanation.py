@@ -104,9 +104,10 @@ def _checked(images, image_shape):
 
 
 def _explain_batch(model, images, delta):
-    mean, logvar, probs = map(ops.convert_to_numpy, model.posterior(ops.convert_to_tensor(images)))
-    component, rows = probs.argmax(axis=1), np.arange(len(images))
-    centre, variance = model.prior.means[component], model.prior.variances[component]
+    posterior = model.posterior(ops.convert_to_tensor(images))
+    mean, logvar, probs = (ops.convert_to_numpy(posterior[name]) for name in ("mean", "logvar", "probs"))
+    component, rows, prior = probs.argmax(axis=1), np.arange(len(images)), model.class_prior
+    centre, variance = prior.means[component], prior.variances[component]
     z, scale = mean[rows, component], np.sqrt(variance)
     offsets = (z - centre) / scale
     v_nat = np.log(variance) - logvar[rows, component]

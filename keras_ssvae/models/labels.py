@@ -156,6 +156,8 @@ class ClassifierMixin:
             ValueError: If a label is out of range, or the labels have another shape.
         """
         if _is_integer(labels):
+            if labels < 0:
+                raise ValueError(f"`labels` is {labels}; as a number of images it must be 0 or more.")
             labels = self.sample_labels(labels, seed)
         elif not ops.is_tensor(labels):
             labels = self.labels.check("labels", labels)

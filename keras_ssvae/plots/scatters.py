@@ -87,7 +87,8 @@ def sample_posterior(model: keras.Model, images: ArrayLike, seed: int = 0, batch
     rng = np.random.default_rng(seed)
     samples = []
     for x in image_batches(images, batch_size):
-        mean, logvar, probs = (ops.convert_to_numpy(output) for output in model.posterior(ops.convert_to_tensor(x)))
+        posterior = model.posterior(ops.convert_to_tensor(x))
+        mean, logvar, probs = (ops.convert_to_numpy(posterior[name]) for name in ("mean", "logvar", "probs"))
         gumbel = rng.gumbel(size=probs.shape)
         component = np.argmax(np.log(np.maximum(probs, 1e-30)) + gumbel, axis=1)
         rows = np.arange(len(x))
