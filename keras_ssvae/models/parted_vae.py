@@ -347,7 +347,7 @@ class PartedVAE(SemiSupervisedVAE):
         parts = [keras.random.normal((rows, self.z_dim), seed=stream)]
         for i, prior in enumerate(self.u_priors):
             mean, logvar = (ops.take(values, labels[:, i], axis=0) for values in (prior.means, prior.logvars))
-            parts.append(sample_gaussian(mean, logvar, keras.random.normal((rows, prior.dim), seed=stream)))
+            parts.append(sample_gaussian(mean, logvar, keras.random.normal((rows, prior.latent_dim), seed=stream)))
         return self.decode(ops.concatenate(parts, axis=-1))
 
     def transfer(self, images: Tensor, attributes: Tensor) -> Tensor:
