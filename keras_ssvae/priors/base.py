@@ -152,8 +152,8 @@ class Prior(layers.Layer):
         weights = self._unequal_weights()
         if weights is not None:
             raise ValueError(
-                f"`{self.name}` has the weights {weights.tolist()}; `now` gives a `GaussianMixture`, so they must be "
-                "equal."
+                f"The weights of `{self.name}` are from {weights.min():.3g} to {weights.max():.3g}; they must be "
+                "equal, for `now` gives a `GaussianMixture`."
             )
         return GaussianMixture(*map(ops.convert_to_numpy, (self.means, self.variances)))
 
