@@ -26,13 +26,18 @@ def kind_of(name: str, value: ObjectiveWeight, positive: bool = False) -> str:
                 f"`{name}` is a variable of shape {tuple(value.shape)} with trainable={value.trainable}; it must be a "
                 "scalar that the optimizer leaves alone: `keras.Variable(value, trainable=False)`."
             )
+        _check_number(name, float(keras.ops.convert_to_numpy(value)), positive)
         return "variable"
-    least = "above 0" if positive else "0 or more"
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
-        raise ValueError(f"`{name}` is {value!r}; it must be a finite number, {least}.")
-    if positive and value == 0:
-        raise ValueError(f"`{name}` is {value!r}; it must be a finite number above 0.")
+    _check_number(name, value, positive)
     return "number"
+
+
+def _check_number(name, value, positive):
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= value < math.inf
+    if not is_number or (positive and value == 0):
+        raise ValueError(
+            f"`{name}` is {value!r}; it must be a finite number{' above 0' if positive else ', 0 or more'}."
+        )
 
 
 def value_at(weight: ObjectiveWeight, step: Tensor) -> Tensor:
