@@ -148,6 +148,15 @@ class EXoN(SemiSupervisedVAE):
     def latent_dim(self) -> int:
         return self.prior.latent_dim
 
+    @property
+    def latents(self) -> dict[str, int]:
+        return {"z": self.latent_dim}
+
+    @property
+    def class_prior(self) -> GaussianMixture:
+        """The prior, which has one component for each class."""
+        return self.prior
+
     def build(self, input_shape):
         # The networks come built; all that is left is to say so, which lets Keras save and export the model.
         self.built = True

@@ -170,6 +170,11 @@ class PartedVAE(SemiSupervisedVAE):
                 f"list of its positive probabilities, whose sum is 1: of {self._num_values} values."
             )
 
+    @property
+    def latents(self) -> dict[str, int]:
+        """The dimensions of z and of u, in the order in which the decoder takes them."""
+        return {"z": self.z_dim, "u": sum(self._u_dims)}
+
     def build(self, input_shape):
         # Everything comes built; all that is left is to say so, which lets Keras save and export the model.
         self.built = True
