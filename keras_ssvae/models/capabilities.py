@@ -4,10 +4,13 @@ A function that needs a capability asks for it, and never for a class of one sys
 something else in another system. So it also works with a Keras model from elsewhere that has the same methods.
 """
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from keras_ssvae.distributions import Tensor
-from keras_ssvae.priors import GaussianMixture
+from keras_ssvae.priors import GaussianMixture, LearnedMixture
 
 
 @runtime_checkable
@@ -74,7 +77,27 @@ class HasObjectiveWeights(Protocol):
     objective_weights: tuple[str, ...]
 
 
-def class_prior(model: object, function: str, instead: str) -> GaussianMixture:
+@runtime_checkable
+class Transfers(Protocol):
+    """Has `transfer`: images, and as many others -> the images with the attributes of the others."""
+
+    def transfer(self, images: Tensor, attributes: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class HasLabelPriors(Protocol):
+    """Has a learned prior of class-related latent variables for each label, and class-independent variables.
+
+    The latent variables are z, of `z_dim` dimensions, and then for each label those of its prior in `u_priors`;
+    `class_priors` are the probabilities of each label's values.
+    """
+
+    z_dim: int
+    u_priors: Sequence[LearnedMixture]
+    class_priors: Sequence[np.ndarray]
+
+
+def require_class_prior(model: object, function: str, instead: str) -> GaussianMixture:
     """The model's prior with one component for each class.
 
     Args:

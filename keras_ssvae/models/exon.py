@@ -272,18 +272,18 @@ class EXoN(SemiSupervisedVAE):
 
     def call(self, images, training=False):
         """Everything that inference gives for images: `probs`, `mean`, `logvar`, `z` and `reconstruction`."""
-        mean, logvar, probs = self.posterior(images)
-        z = self._most_probable(mean, probs)
-        return {"probs": probs, "mean": mean, "logvar": logvar, "z": z, "reconstruction": self.decode(z)}
+        posterior = self.posterior(images)
+        z = self._most_probable(posterior["mean"], posterior["probs"])
+        return {**posterior, "z": z, "reconstruction": self.decode(z)}
 
     def classify(self, images: Tensor) -> Tensor:
         """Class probabilities `w(y | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, K)`."""
         return ops.softmax(as_floatx(self.classifier(images, training=False)))
 
-    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The mixture `q(z | x)`, (4): means `(B, K, d)`, log-variances `(B, K, d)` and weights `(B, K)`."""
+    def posterior(self, images: Tensor) -> dict[str, Tensor]:
+        """The mixture `q(z | x)`, (4): `mean` and `logvar`, each `(B, K, d)`, and the weights `probs`, `(B, K)`."""
         mean, logvar = map(as_floatx, self.encoder(images, training=False))
-        return mean, logvar, self.classify(images)
+        return {"mean": mean, "logvar": logvar, "probs": self.classify(images)}
 
     @staticmethod
     def _most_probable(mean, probs):
@@ -291,8 +291,8 @@ class EXoN(SemiSupervisedVAE):
 
     def encode(self, images: Tensor) -> Tensor:
         """Latent variables `(B, d)`: the posterior mean of each image's most probable component."""
-        mean, _, probs = self.posterior(images)
-        return self._most_probable(mean, probs)
+        posterior = self.posterior(images)
+        return self._most_probable(posterior["mean"], posterior["probs"])
 
     def decode(self, z: Tensor) -> Tensor:
         """Images `(B, H, W, C)` in [-1, 1] at latent variables `(B, d)`."""
