@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ssvae.backend import WHOLE_BATCH, gradient_step, replica, replicas, run_step, several_steps
+from keras_ssvae.backend import WHOLE_BATCH, gradient_step, private, replica, replicas, run_step, several_steps
 from keras_ssvae.distributions import Tensor, blocks
 from keras_ssvae.noise import Stream
 
@@ -244,7 +244,7 @@ class SemiSupervisedVAE(keras.Model):
 
     def _seed_dropout(self, network: keras.Model, first_counter: Tensor, pass_index: int) -> None:
         """Gives each dropout layer of `network` a stream of its own for forward pass `pass_index` of this step."""
-        states = [v for v in network.variables if v.path.endswith("seed_generator_state")]
+        states = private.seed_states(network)
         if len(states) > _COUNTERS_PER_PASS:
             raise ValueError(
                 f"`{network.name}` has {len(states)} layers that draw random numbers; "
@@ -266,7 +266,7 @@ def _unpack(data):
 @contextlib.contextmanager
 def without_dropout(network: keras.Model) -> Iterator[None]:
     """While it is open, no layer of the network that draws random numbers at a `rate` drops anything."""
-    draws = [layer for layer in network._flatten_layers() if getattr(layer, "seed_generator", None) is not None]
+    draws = [layer for layer in private.flatten_layers(network) if getattr(layer, "seed_generator", None) is not None]
     rates = [(layer, layer.rate) for layer in draws if getattr(layer, "rate", 0)]
     for layer, _ in rates:
         layer.rate = 0.0
