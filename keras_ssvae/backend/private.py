@@ -11,8 +11,8 @@ import keras
 # The releases in which all the names below were last seen.
 LAST_SEEN = {"keras": "3.15.1", "tensorflow": "2.21.0"}
 
-# Methods of `keras.Model` that the base of the models overrides (the first on TensorFlow only), and an attribute that it
-# replaces. Those without an underscore are not documented either.
+# Methods of `keras.Model` that the base of the models overrides (the first is there on TensorFlow only), and an
+# attribute that it replaces. Those without an underscore are not documented either.
 OVERRIDDEN = ("_maybe_symbolic_build", "make_train_function", "train_function")
 
 _SEED_STATE = "seed_generator_state"
