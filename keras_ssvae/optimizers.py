@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import keras
 from keras import ops
 
-from keras_ssvae.backend import apply_adam
+from keras_ssvae.backend import apply_adam, private
 from keras_ssvae.distributions import Tensor
 
 
@@ -40,15 +40,15 @@ class Adam(keras.optimizers.Adam):
             raise ValueError("`amsgrad` is True; this Adam has no such variant. Use `keras.optimizers.Adam`.")
 
     def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
+        momentum, velocity = private.adam_moments(self, variable)
         epsilon = self.epsilon
         if self.corrected_epsilon:
             power = ops.power(ops.cast(self.beta_2, "float32"), ops.cast(self.iterations + 1, "float32"))
             epsilon = epsilon * ops.sqrt(1.0 - power)
         apply_adam(
             variable,
-            self._momentums[index],
-            self._velocities[index],
+            momentum,
+            velocity,
             gradient,
             learning_rate,
             self.iterations + 1,
@@ -75,9 +75,9 @@ class PlateauAdam(Adam):
         learning_rate: The rate at the beginning, a number.
         steps_per_epoch: Steps in an epoch.
         factor: Between 0 and 1.
-        patience: Epochs without progress that are borne.
-        threshold: The share of the best mean loss by which a better one is smaller.
-        cooldown: Epochs after a fall of the rate.
+        patience: Epochs without improvement before the rate falls.
+        threshold: By which share of the best mean loss so far a mean loss must be smaller to count as an improvement.
+        cooldown: Epochs after a fall of the rate that do not count.
         **kwargs: As those of `Adam`.
 
     Raises:
@@ -86,6 +86,13 @@ class PlateauAdam(Adam):
     Example:
         >>> optimizer = PlateauAdam(1.5e-3, steps_per_epoch=938, patience=2, threshold=0.01, cooldown=4)
     """
+
+    # What it remembers, made by `build`: the best mean loss, the mean of this epoch so far, and the epochs without
+    # improvement and of cooling down.
+    _best: keras.Variable
+    _mean: keras.Variable
+    _stalled: keras.Variable
+    _cooling: keras.Variable
 
     def __init__(
         self,
@@ -99,7 +106,7 @@ class PlateauAdam(Adam):
         **kwargs,
     ):
         super().__init__(learning_rate, **kwargs)
-        if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+        if isinstance(private.learning_rate(self), keras.optimizers.schedules.LearningRateSchedule):
             raise ValueError("`learning_rate` is a schedule; it must be a number, which falls on a plateau.")
         if steps_per_epoch < 1:
             raise ValueError(f"`steps_per_epoch` is {steps_per_epoch}; it must be at least 1.")
@@ -123,8 +130,9 @@ class PlateauAdam(Adam):
         better = mean < self._best * (1.0 - self.threshold)
         stalled = ops.where(ops.logical_or(better, self._cooling > 0.0), 0.0, self._stalled + 1.0)
         falls = stalled > self.patience
+        rate = private.learning_rate(self)
         at_the_end = [
-            (self._learning_rate, ops.where(falls, self.factor, 1.0) * self._learning_rate),
+            (rate, ops.where(falls, self.factor, 1.0) * rate),
             (self._best, ops.where(better, mean, self._best.value)),
             (self._stalled, ops.where(falls, 0.0, stalled)),
             (self._cooling, ops.where(falls, float(self.cooldown), ops.maximum(self._cooling - 1.0, 0.0))),
@@ -199,7 +207,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
     def apply(self, grads, trainable_variables=None):
         if trainable_variables is None:
-            trainable_variables = self._trainable_variables
+            trainable_variables = private.optimized_variables(self)
         self.build(trainable_variables)
         if sum(map(len, self._groups.values())) > len(trainable_variables):
             raise ValueError(

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ssvae.backend.private import in_multi_worker_mode
+
 SEED_DTYPE = "int64"  # of the seeds that `keras.random` takes
 
 
@@ -16,7 +18,7 @@ def run_step(model: keras.Model, step: Callable, data) -> dict[str, tf.Tensor]:
     """Runs `step(data)`, which gives the logs; on this backend variables are assigned in place."""
     logs = step(data)
     strategy = tf.distribute.get_strategy()
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and strategy.extended._in_multi_worker_mode():
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and in_multi_worker_mode(strategy):
         # Keras averages them over the workers along an axis that its own scalars do not have either.
         return {name: value[None] for name, value in logs.items()}
     return logs

@@ -14,6 +14,7 @@ from keras_ssvae.backend import (
     batch_mean,
     gradient_step,
     own_rows,
+    private,
     replica,
     replicas,
     run_step,
@@ -141,18 +142,11 @@ class BaseVAE(keras.Model):
                 f"`{name}` is set to a {kind} while the model trains, and was a {type(current).__name__}. During "
                 "training a weight that is a number can be set to another number only; set it before `fit`."
             )
-        unlocked = self._tracker.locked
-        if unlocked:
-            self._tracker.unlock()
-        try:
+        with private.unlocked(self):
             if kind == "number":
-                constant = keras.initializers.Constant(value)
-                dtype = keras.config.floatx()
+                constant, dtype = keras.initializers.Constant(value), keras.config.floatx()
                 value = self.add_weight(name=name, shape=(), initializer=constant, dtype=dtype, trainable=False)
             super().__setattr__(name, value)
-        finally:
-            if unlocked:
-                self._tracker.lock()
         # Compiled with what the weight was before.
         self.train_function = self.test_function = None
 
@@ -227,7 +221,7 @@ class BaseVAE(keras.Model):
         weights = {name: getattr(self, name) for name in self.objective_weights}
         named = {name: weight for name, weight in weights.items() if isinstance(weight, keras.Variable)}
         known = {id(variable) for variable in named.values()}
-        others = [v for v in (*self._trainable_variables, *self._non_trainable_variables) if id(v) not in known]
+        others = [variable for variable in private.own_variables(self) if id(variable) not in known]
         return named, {str(i): variable for i, variable in enumerate(others)}
 
     def save_own_variables(self, store):
@@ -367,7 +361,7 @@ class BaseVAE(keras.Model):
 
     def _seed_dropout(self, network: keras.Model, first_counter: Tensor, pass_index: int) -> None:
         """Gives each dropout layer of `network` a stream of its own for forward pass `pass_index` of this step."""
-        states = [v for v in network.variables if v.path.endswith("seed_generator_state")]
+        states = private.seed_states(network)
         if len(states) > _COUNTERS_PER_PASS:
             raise ValueError(
                 f"`{network.name}` has {len(states)} layers that draw random numbers; "
@@ -440,7 +434,7 @@ def _unpack(data):
 @contextlib.contextmanager
 def without_dropout(network: keras.Model) -> Iterator[None]:
     """While it is open, no layer of the network that draws random numbers at a `rate` drops anything."""
-    draws = [layer for layer in network._flatten_layers() if getattr(layer, "seed_generator", None) is not None]
+    draws = [layer for layer in private.flatten_layers(network) if getattr(layer, "seed_generator", None) is not None]
     rates = [(layer, layer.rate) for layer in draws if getattr(layer, "rate", 0)]
     for layer, _ in rates:
         layer.rate = 0.0

@@ -277,7 +277,7 @@ class EXoN(ClassifierMixin, BaseVAE):
     def posterior(self, images: Tensor) -> dict[str, Tensor]:
         """The mixture `q(z | x)`, (4): `mean` and `logvar` `(B, K, d)` of its components, and their weights `probs`."""
         mean, logvar = map(as_floatx, self.encoder(images, training=False))
-        return {"probs": self.classify(images), "mean": mean, "logvar": logvar}
+        return {"mean": mean, "logvar": logvar, "probs": self.classify(images)}
 
     def encode(self, images: Tensor) -> Tensor:
         """Latent variables `(B, d)`: the posterior mean of each image's most probable component."""

@@ -136,11 +136,20 @@ class ClassifierMixin:
 
         `labels` are true classes, integers as `predicted_labels` gives them, or one-hot as `probs`.
         """
+        return 100.0 * ops.mean(ops.reshape(self._wrong(probs, labels), (ops.shape(probs)[0], -1)), axis=-1)
+
+    def error_terms(self, probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """`error`, `error_percent` of each image; with several labels also `error_per_label`, 0 or 100, `(B, n)`."""
+        terms = {"error": self.error_percent(probs, labels)}
+        return {**terms, "error_per_label": 100.0 * self._wrong(probs, labels)} if self.labels.several else terms
+
+    def _wrong(self, probs, labels):
+        """0.0 or 1.0 for each label, in the shape of `predicted_labels`."""
         if len(labels.shape) == 2 and labels.shape[-1] == probs.shape[-1]:
             labels = self.predicted_labels(labels)
         predicted = self.predicted_labels(probs)
         wrong = ops.not_equal(predicted, ops.cast(ops.reshape(labels, ops.shape(predicted)), predicted.dtype))
-        return 100.0 * ops.mean(ops.reshape(ops.cast(wrong, "float32"), (ops.shape(probs)[0], -1)), axis=-1)
+        return ops.cast(wrong, "float32")
 
     def generate(self, labels: Tensor | int, seed: int | Tensor) -> Tensor:
         """Images from the prior, of given classes or of classes drawn from `p(y)`.

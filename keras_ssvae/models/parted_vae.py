@@ -313,7 +313,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         terms = self._terms(images, log_c, z, u, self.decoder(ops.concatenate([z[0], u[0]], axis=-1), training=False))
         if labels is None:
             return terms
-        return {**terms, "error": self.error_percent(ops.concatenate(log_c, axis=-1), labels)}
+        return {**terms, **self.error_terms(ops.concatenate(log_c, axis=-1), labels)}
 
     # Use: deterministic, tensors in, tensors out
 

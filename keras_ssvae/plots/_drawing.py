@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.patheffects import withStroke
 
+from keras_ssvae.models.batched import decode_batches
+from keras_ssvae.models.capabilities import Decodes
 from keras_ssvae.priors import GaussianMixture
 
 # Petroff's ten colours for colour-blind readers (arXiv:2107.02270), ordered so that neighbouring classes differ most.
@@ -102,6 +104,12 @@ def displayable(images: np.ndarray, value_range: tuple[float, float]) -> np.ndar
     if not low < high:
         raise ValueError(f"`value_range` is {value_range}; its first number must be below its second.")
     return np.clip((images - low) / (high - low), 0.0, 1.0)
+
+
+def decoded(model: Decodes, z: np.ndarray, value_range: tuple[float, float] = (-1.0, 1.0)) -> np.ndarray:
+    """Displayable images (..., H, W, C) at latent points (..., d)."""
+    images = displayable(decode_batches(model, z.reshape(-1, z.shape[-1])), value_range)
+    return images.reshape(*z.shape[:-1], *images.shape[1:])
 
 
 def show(ax: Axes, image: np.ndarray, extent: tuple[float, float, float, float]) -> None:

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-from keras import ops
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from keras_ssvae.evaluation.inputs import check_labels, image_batches
+from keras_ssvae.evaluation.inputs import check_labels, sample_posterior
+from keras_ssvae.models.capabilities import HasClassPrior
 from keras_ssvae.plots import _drawing
 from keras_ssvae.priors import GaussianMixture
 
 
 def prior(prior: GaussianMixture, n: int = 3000, seed: int = 0, class_names: Sequence[str] | None = None) -> Figure:
-    """Draws samples from p(z), coloured by class: the paper's Figure 1.
+    """Draws samples from p(z), coloured by class: EXoN's Figure 1.
 
     Args:
         prior: The prior; with more than two dimensions its samples are shown on their two principal axes.
@@ -32,7 +32,7 @@ def prior(prior: GaussianMixture, n: int = 3000, seed: int = 0, class_names: Seq
     plots.prior(priors.circle()).savefig("prior.png")
     ```
 
-    Reference: the paper's Figure 1.
+    Reference: EXoN, Figure 1.
     """
     z, labels = prior.sample(n, seed)
     return scatter(z, labels, prior=prior, class_names=class_names, title="Samples from the prior p(z)")
@@ -46,13 +46,14 @@ def latent(
     class_names: Sequence[str] | None = None,
     batch_size: int = 500,
 ) -> Figure:
-    """Draws one z ~ q(z | x) for each image, coloured by its label: the top row of the paper's Figure 2.
+    """Draws one z ~ q(z | x) for each image, coloured by its label: the top row of EXoN's Figure 2.
 
-    The thin ellipses are the prior's, at two standard deviations. The axes are those of `prior(model.prior)`; where
-    points lie outside, the figure says how many.
+    If the model's prior has one component for each class (`class_prior`, as of `EXoN`), thin ellipses show it at two
+    standard deviations. In a latent plane the axes are then those of `prior(model.class_prior)`; where points lie
+    outside, the figure says how many.
 
     Args:
-        model: A model with `prior` and `posterior(x)`, which returns mean, logvar (B, K, d) and probs (B, K).
+        model: A model with `posterior(x)` and `latents`, as all of this library; see `HasPosterior`.
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
         labels: True classes, integers of shape (N,).
         seed: Seed of the samples.
@@ -71,30 +72,15 @@ def latent(
     plots.latent(model, data.test_images, data.test_labels).savefig("latent.png")
     ```
 
-    Reference: the paper's Figure 2, top.
+    Reference: EXoN, Figure 2, top.
     """
     return scatter(
         sample_posterior(model, images, seed, batch_size),
         labels,
-        prior=model.prior,
+        prior=model.class_prior if isinstance(model, HasClassPrior) else None,
         class_names=class_names,
         title="Latent variables z ~ q(z | x), coloured by label",
     )
-
-
-def sample_posterior(model: keras.Model, images: ArrayLike, seed: int = 0, batch_size: int = 500) -> np.ndarray:
-    """One z ~ q(z | x) for each image, shape (N, d); the arguments are those of `latent`."""
-    rng = np.random.default_rng(seed)
-    samples = []
-    for x in image_batches(images, batch_size):
-        posterior = model.posterior(ops.convert_to_tensor(x))
-        mean, logvar, probs = (ops.convert_to_numpy(posterior[name]) for name in ("mean", "logvar", "probs"))
-        gumbel = rng.gumbel(size=probs.shape)
-        component = np.argmax(np.log(np.maximum(probs, 1e-30)) + gumbel, axis=1)
-        rows = np.arange(len(x))
-        noise = rng.standard_normal(mean[:, 0].shape)
-        samples.append(mean[rows, component] + np.exp(logvar[rows, component] / 2) * noise)
-    return np.concatenate(samples)
 
 
 def scatter(

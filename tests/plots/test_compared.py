@@ -1,4 +1,5 @@
 import re
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -11,19 +12,21 @@ class Brightness:
     """A model whose images are as bright as z_1 times a factor, and whose posteriors are its prior's centres."""
 
     latent_dim = 2
+    latents = MappingProxyType({"z": 2})
 
     def __init__(self, factor):
-        self.factor, self.prior = factor, priors.circle(3)
+        self.factor, self.class_prior = factor, priors.circle(3)
 
     def decode(self, z):
         z = ops.convert_to_numpy(z)[:, :1] * self.factor
         return ops.convert_to_tensor(np.broadcast_to(z[:, :, None, None], (len(z), 4, 4, 1)).copy())
 
     def posterior(self, x):
-        shape = (len(x), *self.prior.means.shape)
+        shape = (len(x), *self.class_prior.means.shape)
         probs = np.eye(3, dtype="float32")[np.arange(len(x)) % 3]
-        mean = np.broadcast_to(self.prior.means, shape).copy()
-        return tuple(ops.convert_to_tensor(a) for a in (mean, np.full(shape, -20.0, "float32"), probs))
+        mean = np.broadcast_to(self.class_prior.means, shape).copy()
+        arrays = {"mean": mean, "logvar": np.full(shape, -20.0, "float32"), "probs": probs}
+        return {name: ops.convert_to_tensor(array) for name, array in arrays.items()}
 
 
 MODELS = {"dark": Brightness(0.01), "bright": Brightness(0.05)}
@@ -38,7 +41,7 @@ def test_each_model_has_its_latent_space_above_its_grid():
     for ax in (dark, bright):
         drawn = np.asarray(ax.collections[0].get_offsets())
         np.testing.assert_allclose(
-            np.unique(drawn.round(3), axis=0), np.unique(MODELS["dark"].prior.means.round(3), axis=0), atol=2e-3
+            np.unique(drawn.round(3), axis=0), np.unique(MODELS["dark"].class_prior.means.round(3), axis=0), atol=2e-3
         )
     for ax, model in zip((dark_grid, bright_grid), MODELS.values(), strict=True):
         expected = (np.linspace(-10, 10, 5) * model.factor + 1) / 2

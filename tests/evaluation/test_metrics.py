@@ -37,7 +37,7 @@ def test_the_classes_gaussians_are_weighted_by_their_probabilities():
     assert kl == pytest.approx(entropy_part + 0.25 * 2.0 + 0.75 * 8.0, rel=1e-6)
 
 
-def test_the_originals_figure_is_met(exon_mnist_golden_files):
+def test_the_originals_kl_divergence_is_met(exon_mnist_golden_files):
     for file in exon_mnist_golden_files:
         with np.load(file) as golden:
             means = golden["prior_means"].reshape(golden["eval/mean"].shape[1:])
