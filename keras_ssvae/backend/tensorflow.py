@@ -29,7 +29,7 @@ def several_steps(model: keras.Model, train_function: Callable) -> Callable:
     return train_function
 
 
-_inference = weakref.WeakKeyDictionary()
+_inference: weakref.WeakKeyDictionary[Any, tuple[list[int], Callable]] = weakref.WeakKeyDictionary()
 
 
 def inference(model: keras.Model) -> Callable[[np.ndarray | tf.Tensor], Any]:

@@ -123,14 +123,14 @@ def report(
 def _report_of_class_prior(model, data, labels, batch_size):
     prior = model.class_prior
     infer = inference(model)
-    collected = {name: [] for name in ("mean", "logvar", "probs", "reconstruction", "labels")}
+    collected: dict[str, list[Any]] = {n: [] for n in ("mean", "logvar", "probs", "reconstruction", "labels")}
     for x, y in batches_for(model, data, labels, batch_size):
         # Models of mixed precision may answer in half precision, which is too coarse for sums over pixels.
         outputs = {name: as_float32(value) for name, value in infer(x).items()}
         image_shape = x.shape[1:]
         outputs |= {"reconstruction": as_float32(reconstruction(x, outputs["reconstruction"])), "labels": y}
-        for name, values in collected.items():
-            values.append(outputs[name])
+        for name, batches in collected.items():
+            batches.append(outputs[name])
     mean, logvar, probs, squared, labels = map(np.concatenate, collected.values())
     mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)
 
