@@ -162,8 +162,11 @@ def _report_of_terms(model, data, labels, batch_size):
     """The mean of each of the model's own terms, and the errors of one that classifies."""
     collected: dict[str, list[np.ndarray]] = {}
     for x, y in batches_for(model, data, labels, batch_size):
-        terms = model.evaluation_terms(ops.convert_to_tensor(x), None if y is None else ops.convert_to_tensor(y))
-        for name, values in (terms if y is None else {**terms, "labels": y}).items():
+        targets = None if y is None else ops.convert_to_tensor(y)
+        terms: dict[str, Any] = model.evaluation_terms(ops.convert_to_tensor(x), targets)
+        if y is not None:
+            terms = {**terms, "labels": y}
+        for name, values in terms.items():
             collected.setdefault(name, []).append(ops.convert_to_numpy(values))
     per_example = {name: np.concatenate(values) for name, values in collected.items()}
     if not isinstance(model, Classifies):

@@ -70,7 +70,7 @@ def explanation(
     rows = min(len(explanation.active), max_rows)
     heights = (2.8, 1.0 * rows + 1.0) if rows else (2.8, 0.4)
     figure = Figure(figsize=(7.6, sum(heights)), layout="constrained")
-    top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=heights))
+    top, bottom = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, text in ((top, explanation.sentence(names)), (bottom, _heading(explanation, rows))):
         part.suptitle(textwrap.fill(text, _LINE), x=0.008, ha="left", fontsize=11, color=_drawing.INK)
     left, middle, right = top.subplots(1, 3, width_ratios=(1, 1, 1.5))

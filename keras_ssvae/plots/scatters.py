@@ -159,16 +159,8 @@ def draw_scatter(
         for k in range(num_classes):
             ax.add_patch(_drawing.two_sigma_ellipse(centres[k], covariances[k], edgecolor=_drawing.colour(k)))
             if not _drawing.is_inside(medians.get(k), centres[k], covariances[k]):
-                ax.text(
-                    centres[k, 0],
-                    centres[k, 1],
-                    names[k],
-                    color="#999999",
-                    fontsize=9,
-                    ha="center",
-                    va="center",
-                    clip_on=True,
-                )
+                x, y = centres[k]
+                ax.text(x, y, names[k], color="#999999", fontsize=9, ha="center", va="center", clip_on=True)
         if z.shape[1] == 2:
             _drawing.fix_limits(ax, centres, covariances, points)
     for k, median in medians.items():
