@@ -28,6 +28,7 @@ replica = _backend.replica
 replicas = _backend.replicas
 run_step = _backend.run_step
 several_steps = _backend.several_steps
+sync_state = _backend.sync_state
 
 __all__ = [
     "SEED_DTYPE",
@@ -44,4 +45,5 @@ __all__ = [
     "replicas",
     "run_step",
     "several_steps",
+    "sync_state",
 ]

@@ -4,6 +4,8 @@ A release of either may remove or change a private name. `tests/backend/test_pri
 and still means the same, so that an upgrade fails there and not in a training.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -26,6 +28,25 @@ def flatten_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
 def seed_states(layer: keras.layers.Layer) -> list[keras.Variable]:
     """The states of the random number generators in a layer or model, which Keras tells by their name only."""
     return [variable for variable in layer.variables if variable.path.endswith(_SEED_STATE)]
+
+
+def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """The variables of a layer or model that are not those of layers in it."""
+    return [*_read(layer, "_trainable_variables"), *_read(layer, "_non_trainable_variables")]
+
+
+@contextlib.contextmanager
+def unlocked(layer: keras.layers.Layer) -> Iterator[None]:
+    """While it is open, a built layer or model takes new variables."""
+    tracker = _read(layer, "_tracker")
+    was_locked = tracker.locked
+    if was_locked:
+        tracker.unlock()
+    try:
+        yield
+    finally:
+        if was_locked:
+            tracker.lock()
 
 
 def adam_moments(optimizer: keras.optimizers.Adam, variable: keras.Variable) -> tuple[keras.Variable, keras.Variable]:

@@ -187,7 +187,7 @@ def _u_prior(model, variable, function):
         )
     if not 0 <= variable < len(model.u_priors):
         raise ValueError(f"`variable` is {variable}; the model has {len(model.u_priors)} labels, counted from 0.")
-    return model.u_priors[variable].now(), model.z_dim + sum(prior.dim for prior in model.u_priors[:variable])
+    return model.u_priors[variable].now(), model.z_dim + sum(prior.latent_dim for prior in model.u_priors[:variable])
 
 
 def _centre(model, variable, k):

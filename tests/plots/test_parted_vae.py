@@ -11,7 +11,7 @@ from keras_ssvae.priors import GaussianMixture
 class Learned:
     def __init__(self, means, variances):
         self.mixture = GaussianMixture(means, variances)
-        self.num_classes, self.dim = self.mixture.means.shape
+        self.latent_dim = self.mixture.latent_dim
 
     def now(self):
         return self.mixture
