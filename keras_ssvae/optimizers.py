@@ -171,7 +171,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
     def __init__(self, optimizers: Mapping[str, keras.optimizers.Optimizer], name: str = "grouped_optimizer"):
         super().__init__(learning_rate=1.0, name=name)
         self.members = dict(optimizers)
-        self._groups = None
+        self._groups: dict[str, frozenset[int]] | None = None
 
     def bind(self, groups: Mapping[str, Sequence[keras.Variable]]) -> None:
         """Says which variables belong to which optimizer.
@@ -188,9 +188,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         self._groups = {name: frozenset(map(id, variables)) for name, variables in groups.items()}
 
     def build(self, variables):
-        if self._groups is None:
-            raise ValueError("The groups of variables are not known: call `bind` before `build`.")
-        bound = frozenset.union(*self._groups.values())
+        bound = frozenset.union(*self._bound().values())
         if set(map(id, variables)) != bound:
             raise ValueError(
                 f"The optimizer was bound to {len(bound)} variables and is built on {len(variables)} others. "
@@ -201,15 +199,20 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
             for name, optimizer in self.members.items():
                 optimizer.build(self._of_group(name, variables, variables))
 
+    def _bound(self):
+        if self._groups is None:
+            raise ValueError("The groups of variables are not known: call `bind` before `build`.")
+        return self._groups
+
     def _of_group(self, name, variables, values):
-        group = self._groups[name]
+        group = self._bound()[name]
         return [value for variable, value in zip(variables, values, strict=True) if id(variable) in group]
 
     def apply(self, grads, trainable_variables=None):
         if trainable_variables is None:
             trainable_variables = private.optimized_variables(self)
         self.build(trainable_variables)
-        if sum(map(len, self._groups.values())) > len(trainable_variables):
+        if sum(len(group) for group in self._bound().values()) > len(trainable_variables):
             raise ValueError(
                 "A variable is in several groups, so `apply` does not know which optimizer its gradient is for; each "
                 "must be in exactly one group, or the training step must call the `members` themselves."

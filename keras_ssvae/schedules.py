@@ -146,7 +146,7 @@ class WarmUpStepDecay(_EpochSchedule):
         rate = self.learning_rate * ops.where(epoch < 1, self.warm_up, 1.0)
         for boundary in self.boundaries:
             rate = rate * ops.where(epoch >= boundary, self.factor, 1.0)
-        if self.start is None:
+        if self.start is None or self.epochs is None:
             return rate
         late = ops.exp(-5.0 * ops.square((epoch - self.start) / (self.epochs - self.start)))
         return rate * ops.where(epoch >= self.start, late, 1.0)

@@ -1,17 +1,16 @@
 """The code that knows a backend: a gradient step, and kernels that `keras.ops` does not have."""
 
+import importlib
+
 import keras
 
-match keras.backend.backend():
-    case "tensorflow":
-        from keras_ssvae.backend import tensorflow as _backend
-    case "jax":
-        from keras_ssvae.backend import jax as _backend
-    case _other:
-        raise ImportError(
-            f"keras_ssvae runs on the TensorFlow and JAX backends of Keras; the backend is {_other!r}. Set the "
-            "environment variable KERAS_BACKEND to tensorflow or jax."
-        )
+_name = keras.backend.backend()
+if _name not in ("tensorflow", "jax"):
+    raise ImportError(
+        f"keras_ssvae runs on the TensorFlow and JAX backends of Keras; the backend is {_name!r}. Set the environment "
+        "variable KERAS_BACKEND to tensorflow or jax."
+    )
+_backend = importlib.import_module(f"keras_ssvae.backend.{_name}")
 
 # Key in the images of a batch that `data.distribute` made: every replica holds the whole of it.
 WHOLE_BATCH = "whole_batch"

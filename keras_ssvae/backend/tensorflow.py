@@ -3,7 +3,7 @@
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -33,7 +33,7 @@ def several_steps(model: keras.Model, train_function: Callable) -> Callable:
     return train_function
 
 
-_inference = weakref.WeakKeyDictionary()
+_inference: weakref.WeakKeyDictionary[Any, tuple[list[int], Callable]] = weakref.WeakKeyDictionary()
 
 
 def inference(model: keras.Model) -> Callable[[np.ndarray | tf.Tensor], Any]:
@@ -45,7 +45,8 @@ def inference(model: keras.Model) -> Callable[[np.ndarray | tf.Tensor], Any]:
     if model not in _inference or _inference[model][0] != variables:
         # The function must not keep the model, whose entry goes when nobody else has it.
         reference = weakref.ref(model)
-        _inference[model] = variables, tf.function(lambda x: reference()(x, training=False), autograph=False)
+        call = tf.function(lambda x: cast(Any, reference())(x, training=False), autograph=False)
+        _inference[model] = variables, call
     return _inference[model][1]
 
 

@@ -122,6 +122,7 @@ def inception_score(
 
     Reference: EXoN, Table 2; Salimans et al.: Improved techniques for training GANs, 2016.
     """
+    images = np.asarray(images)
     batches = image_batches(images, batch_size)
     _check_splits(splits, len(images))
     if classifier is None:
@@ -129,7 +130,7 @@ def inception_score(
     else:
         name = classifier.name if isinstance(classifier, keras.Model) else str(classifier)
     model = load_classifier(classifier)
-    shape = np.shape(images)[1:]
+    shape = images.shape[1:]
     height, width, channels = _input_size(model, name, shape)
     # Indices instead of `ops.image.resize`: the backends' nearest neighbours are not the same.
     rows, columns = _nearest(shape[0], height), _nearest(shape[1], width)
@@ -282,20 +283,22 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def _input_size(model: keras.Model, name: str, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def _input_size(model: keras.Model, name: str, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Height, width and channels that the classifier takes; where it leaves one open, the images'."""
     shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4:
         raise ValueError(
             f"`classifier` {name} takes {shape}; it must have one input, images (None, height, width, channels)."
         )
-    size = tuple(given if given is not None else own for given, own in zip(shape[1:], image_shape, strict=True))
-    if image_shape[2] not in (1, size[2]):
+    height, width, channels = (
+        own if given is None else given for given, own in zip(shape[1:], image_shape, strict=True)
+    )
+    if image_shape[2] not in (1, channels):
         raise ValueError(
-            f"`classifier` {name} takes images of {size[2]} channels, but `images` have {image_shape[2]}; they must "
+            f"`classifier` {name} takes images of {channels} channels, but `images` have {image_shape[2]}; they must "
             "have as many, or 1."
         )
-    return size
+    return height, width, channels
 
 
 def _nearest(size: int, new_size: int) -> np.ndarray:

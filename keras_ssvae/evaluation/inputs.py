@@ -1,6 +1,7 @@
 """Checks of images and labels, and images that go through a model batch by batch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -37,8 +38,8 @@ def image_batches(images: ArrayLike, batch_size: int = 500) -> Iterator[np.ndarr
                 f"`images` are floats from {low:g} to {high:g}; floats must be scaled to [-1, 1]. Give uint8 images, "
                 "or scale them with `keras_ssvae.data.scale`."
             )
-    convert = scale if images.dtype == np.uint8 else np.float32
-    return (convert(images[start : start + batch_size]) for start in range(0, len(images), batch_size))
+    parts = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    return (scale(part) if part.dtype == np.uint8 else part.astype("float32") for part in parts)
 
 
 def check_labels(labels: ArrayLike, num_examples: int, num_classes: int | tuple[int, ...]) -> np.ndarray:
@@ -65,7 +66,7 @@ def check_labels(labels: ArrayLike, num_examples: int, num_classes: int | tuple[
     return labels.astype("int64")
 
 
-def unlabeled_batches(data: ArrayLike | Iterable, batch_size: int = 500) -> Iterator[np.ndarray]:
+def unlabeled_batches(data: Any, batch_size: int = 500) -> Iterator[np.ndarray]:
     """Checks images without labels and scales them batch by batch.
 
     Args:
@@ -92,7 +93,7 @@ def unlabeled_batches(data: ArrayLike | Iterable, batch_size: int = 500) -> Iter
 
 
 def labeled_batches(
-    data: ArrayLike | Iterable, labels: ArrayLike | None, num_classes: int | tuple[int, ...], batch_size: int = 500
+    data: Any, labels: ArrayLike | None, num_classes: int | tuple[int, ...], batch_size: int = 500
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Checks labelled images and scales them batch by batch.
 
@@ -110,8 +111,8 @@ def labeled_batches(
     """
     if labels is not None:
         batches = image_batches(data, batch_size)
-        labels = check_labels(labels, len(data), num_classes)
-        return zip(batches, np.split(labels, range(batch_size, len(labels), batch_size)), strict=True)
+        checked = check_labels(labels, len(data), num_classes)
+        return zip(batches, np.split(checked, range(batch_size, len(checked), batch_size)), strict=True)
     return _checked_batches(data, num_classes)
 
 

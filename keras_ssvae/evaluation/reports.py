@@ -123,14 +123,14 @@ def report(
 def _report_of_class_prior(model, data, labels, batch_size):
     prior = model.class_prior
     infer = inference(model)
-    collected = {name: [] for name in ("mean", "logvar", "probs", "reconstruction", "labels")}
+    collected: dict[str, list[Any]] = {n: [] for n in ("mean", "logvar", "probs", "reconstruction", "labels")}
     for x, y in batches_for(model, data, labels, batch_size):
         # Models of mixed precision may answer in half precision, which is too coarse for sums over pixels.
         outputs = {name: as_float32(value) for name, value in infer(x).items()}
         image_shape = x.shape[1:]
         outputs |= {"reconstruction": as_float32(reconstruction(x, outputs["reconstruction"])), "labels": y}
-        for name, values in collected.items():
-            values.append(outputs[name])
+        for name, batches in collected.items():
+            batches.append(outputs[name])
     mean, logvar, probs, squared, labels = map(np.concatenate, collected.values())
     mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)
 
@@ -162,8 +162,11 @@ def _report_of_terms(model, data, labels, batch_size):
     """The mean of each of the model's own terms, and the errors of one that classifies."""
     collected: dict[str, list[np.ndarray]] = {}
     for x, y in batches_for(model, data, labels, batch_size):
-        terms = model.evaluation_terms(ops.convert_to_tensor(x), None if y is None else ops.convert_to_tensor(y))
-        for name, values in (terms if y is None else {**terms, "labels": y}).items():
+        targets = None if y is None else ops.convert_to_tensor(y)
+        terms: dict[str, Any] = model.evaluation_terms(ops.convert_to_tensor(x), targets)
+        if y is not None:
+            terms = {**terms, "labels": y}
+        for name, values in terms.items():
             collected.setdefault(name, []).append(ops.convert_to_numpy(values))
     per_example = {name: np.concatenate(values) for name, values in collected.items()}
     if not isinstance(model, Classifies):

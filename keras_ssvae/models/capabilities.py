@@ -29,7 +29,13 @@ class Decodes(Protocol):
 
 @runtime_checkable
 class Classifies(Protocol):
-    """Has `classify`: images `(B, H, W, C)` -> class probabilities, those of several labels side by side."""
+    """Has `classify`: images `(B, H, W, C)` -> class probabilities, those of several labels side by side.
+
+    `num_classes` is their number, or for several labels a tuple of the numbers.
+    """
+
+    @property
+    def num_classes(self) -> int | tuple[int, ...]: ...
 
     def classify(self, images: Tensor) -> Tensor: ...
 

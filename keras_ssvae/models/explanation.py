@@ -71,8 +71,9 @@ class Explanation:
     def sentence(self, class_names: Sequence[str] | None = None) -> str:
         """Where the image falls, in words: with the offsets where they are few, else with the usual distance."""
         k, d = self.component, len(self.z)
-        named = class_names is not None and class_names[k] != str(k)
-        name = f"component {k} ({class_names[k]})" if named else f"component {k}"
+        name = f"component {k}"
+        if class_names is not None and class_names[k] != str(k):
+            name += f" ({class_names[k]})"
         if d <= _MOST_OFFSETS_IN_A_SENTENCE:
             detail = ", ".join(f"{offset:+.1f}" for offset in self.offsets)
         else:

@@ -1,6 +1,7 @@
 """Figures that compare several models or runs."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -140,8 +141,8 @@ def errors(errors: Mapping[str, Mapping[float, Sequence[float]]], x: str = "labe
         numbers = sorted(line)
         means = np.array([np.mean(line[number]) for number in numbers])
         spread = np.array([np.std(line[number], ddof=1) if len(line[number]) > 1 else 0.0 for number in numbers])
-        style = {"color": _drawing.colour(k), "linewidth": 1.8, "marker": "o", "markersize": 4, "capsize": 3}
-        ax.errorbar(numbers, means, spread, label=name, **style)
+        style: dict[str, Any] = {"linewidth": 1.8, "marker": "o", "markersize": 4, "capsize": 3}
+        ax.errorbar(numbers, means, spread, label=name, color=_drawing.colour(k), **style)
         lowest = min(lowest, (means - spread).min())
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.xaxis.set_minor_locator(ticker.NullLocator())

@@ -143,12 +143,12 @@ def path(
     tiles = _drawing.decoded(model, z, value_range)
     strip = tiles.transpose(1, 0, 2, 3).reshape(tiles.shape[1], -1, tiles.shape[3])
 
-    has_map = prior is not None and prior.latent_dim == 2
-    figure = Figure(figsize=((2.4 if has_map else 0.0) + 1.0 * n, 2.6 if has_map else 1.7), layout="constrained")
-    if has_map:
+    if prior is not None and prior.latent_dim == 2:
+        figure = Figure(figsize=(2.4 + 1.0 * n, 2.6), layout="constrained")
         left, ax = figure.subplots(1, 2, width_ratios=(2.2, n))
         _drawing.draw_path(_drawing.plain_axes(left), z, prior)
     else:
+        figure = Figure(figsize=(1.0 * n, 1.7), layout="constrained")
         ax = figure.add_subplot()
     _drawing.plain_axes(ax, title)
     _drawing.show(ax, strip, extent=(0, n, 0, tiles.shape[1] / tiles.shape[2]))

@@ -53,19 +53,19 @@ def traversals(
     if part not in ("z", "u") or len(deviations) < 2:
         raise ValueError(f'`part` is {part!r} and must be "z" or "u"; `deviations` are {deviations}, at least 2.')
     prior, start = _u_prior(model, variable, "plots.traversals")
-    labels = check_labels(labels, len(labels), prior.num_classes)
+    classes = check_labels(labels, len(labels), prior.num_classes)
     coordinates = range(model.z_dim) if part == "z" else range(start, start + prior.latent_dim)
     points = []
-    for k in labels:
+    for k in classes:
         mean, deviation = _centre(model, variable, k)
         point = np.tile(mean, (len(coordinates), len(deviations), 1))
         for row, j in enumerate(coordinates):
             point[row, :, j] += deviation[j] * np.asarray(deviations)
         points.append(point)
     panels = _drawing.decoded(model, np.stack(points))
-    width = max(0.35 * len(deviations) * len(labels), 4.0)
+    width = max(0.35 * len(deviations) * len(classes), 4.0)
     figure = Figure(figsize=(width, 0.42 * len(coordinates) + 0.8), layout="constrained")
-    for ax, k, tiles in zip(figure.subplots(1, len(labels), squeeze=False)[0], labels, panels, strict=True):
+    for ax, k, tiles in zip(figure.subplots(1, len(classes), squeeze=False)[0], classes, panels, strict=True):
         columns, rows = _drawing.mosaic(_drawing.plain_axes(ax, _name(k, class_names)), tiles)
         ax.set(xticks=columns[[0, -1]], xticklabels=[f"{value:+g}" for value in (deviations[0], deviations[-1])])
         ax.set(yticks=rows, yticklabels=[f"${part}_{{{j}}}$" for j in range(len(coordinates))])
@@ -102,9 +102,9 @@ def transfer(model: keras.Model, images: ArrayLike, attributes: ArrayLike) -> Fi
         )
     left, top = (np.concatenate(list(image_batches(each))) for each in (images, attributes))
     transferred = np.stack([ops.convert_to_numpy(model.transfer(np.repeat(x[None], len(top), 0), top)) for x in left])
-    corner = np.ones((1, 1, *top.shape[1:]), top.dtype)
-    rows = [np.concatenate([corner, top[None]], axis=1), np.concatenate([left[:, None], transferred], axis=1)]
-    tiles = np.concatenate(rows)
+    corner = np.ones_like(top[:1])
+    first_row = np.concatenate([corner, top])[None]
+    tiles = np.concatenate([first_row, np.concatenate([np.expand_dims(left, 1), transferred], axis=1)])
     tiles = _drawing.displayable(tiles.reshape(-1, *top.shape[1:]), (-1.0, 1.0)).reshape(tiles.shape)
     figure = Figure(figsize=(max(0.7 * tiles.shape[1], 5.0), 0.7 * tiles.shape[0] + 0.4), layout="constrained")
     ax = _drawing.plain_axes(figure.add_subplot(), "Images on the left with the attributes of those on top")

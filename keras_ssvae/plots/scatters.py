@@ -150,7 +150,8 @@ def draw_scatter(
     order = np.random.default_rng(0).permutation(len(points))
     colours = np.array([_drawing.colour(k) for k in range(num_classes)])[labels]
     size = float(np.clip(24_000 / len(points), 3.0, 14.0))
-    ax.scatter(*points[order].T, s=size, c=colours[order], alpha=0.6, linewidths=0, rasterized=True)
+    x, y = points[order].T
+    ax.scatter(x, y, s=size, c=colours[order], alpha=0.6, linewidths=0, rasterized=True)
     medians = {k: np.median(points[labels == k], axis=0) for k in np.unique(labels)}
     if prior is not None:
         centres = (prior.means - origin) @ axes
@@ -158,7 +159,8 @@ def draw_scatter(
         for k in range(num_classes):
             ax.add_patch(_drawing.two_sigma_ellipse(centres[k], covariances[k], edgecolor=_drawing.colour(k)))
             if not _drawing.is_inside(medians.get(k), centres[k], covariances[k]):
-                ax.text(*centres[k], names[k], color="#999999", fontsize=9, ha="center", va="center", clip_on=True)
+                x, y = centres[k]
+                ax.text(x, y, names[k], color="#999999", fontsize=9, ha="center", va="center", clip_on=True)
         if z.shape[1] == 2:
             _drawing.fix_limits(ax, centres, covariances, points)
     for k, median in medians.items():

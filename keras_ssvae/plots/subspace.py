@@ -1,6 +1,7 @@
 """Figures of the activated latent subspace: V-nat, and what the coordinates do to an image."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -42,19 +43,22 @@ def v_nat(
     Reference: EXoN, Figures 5(a) and 7.
     """
     names = _class_names(values, class_names)
-    drawn = range(len(names)) if classes is None else [classes] if np.ndim(classes) == 0 else list(classes)
+    if classes is None:
+        drawn = list(range(len(names)))
+    else:
+        drawn = list(classes) if isinstance(classes, Sequence | np.ndarray) else [classes]
     if not len(drawn) or not all(0 <= k < len(names) for k in drawn):
         raise ValueError(f"`classes` is {classes}; with {len(names)} classes they must be 0 to {len(names) - 1}.")
-    values = _v_nats(values, drawn)
-    columns = 1 if len(values) == 1 else 2
-    rows = -(-len(values) // columns)
+    shown = _v_nats(values, drawn)
+    columns = 1 if len(shown) == 1 else 2
+    rows = -(-len(shown) // columns)
     figure = Figure(
         figsize=(6.4 if columns == 1 else 9.6, 3.2 if rows == 1 else 1.7 * rows + 0.3), layout="constrained"
     )
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    coordinates = np.arange(values.shape[1])
+    coordinates = np.arange(shown.shape[1])
     width = float(np.clip(300 / columns / len(coordinates), 0.8, 6.0))
-    for ax, row, k in zip(axes.flat, values, drawn, strict=False):
+    for ax, row, k in zip(axes.flat, shown, drawn, strict=False):
         active = activated(row, delta)
         _drawing.plain_axes(ax, f"{names[k]}: {active.sum()} of {len(row)} coordinates activated")
         for which, colour in ((~active, _drawing.PALETTE[2]), (active, _drawing.PALETTE[0])):
@@ -65,7 +69,7 @@ def v_nat(
             rf"$\delta = {delta:g}$", (1, delta), xycoords=("axes fraction", "data"), xytext=(3, 0),
             textcoords="offset points", va="center", fontsize=9, color=_drawing.INK, annotation_clip=False,
         )  # fmt: skip
-    if len(values) < axes.size:  # an odd number: the panel above the empty place gets the tick labels
+    if len(shown) < axes.size:  # an odd number: the panel above the empty place gets the tick labels
         axes[-1, -1].set_visible(False)
         axes[-2, -1].tick_params(labelbottom=True)
     axes[0, 0].xaxis.get_major_locator().set_params(integer=True)
@@ -96,14 +100,14 @@ def v_nat_correlation(values: ArrayLike, class_names: Sequence[str] | None = Non
     Reference: EXoN, Figure 8.
     """
     names = _class_names(values, class_names)
-    values = _v_nats(values, range(len(names)))
-    constant = np.flatnonzero(np.ptp(values, axis=1) == 0)
+    rows = _v_nats(values, range(len(names)))
+    constant = np.flatnonzero(np.ptp(rows, axis=1) == 0)
     if len(constant):
         raise ValueError(
-            f"`values` of class {constant[0]} are the same in all of the {values.shape[1]} coordinates; a correlation "
+            f"`values` of class {constant[0]} are the same in all of the {rows.shape[1]} coordinates; a correlation "
             "needs at least 2 that differ."
         )
-    correlation = np.atleast_2d(np.corrcoef(values))
+    correlation = np.atleast_2d(np.corrcoef(rows))
     size = 0.48 * len(names) + 1.8
     figure = Figure(figsize=(size + 0.6, size), layout="constrained")
     ax = _drawing.plain_axes(figure.add_subplot(), "Correlation of the classes' V-nat")
@@ -316,14 +320,14 @@ def activated_noise(
     return figure
 
 
-def _class_names(values: ArrayLike, class_names: Sequence[str] | None) -> list[str]:
+def _class_names(values: Any, class_names: Sequence[str] | None) -> list[str]:
     names = [f"class {k}" for k in range(len(values))] if class_names is None else list(class_names)
     if len(names) != len(values):
         raise ValueError(f"`class_names` has {len(names)} names; `values` has {len(values)} classes.")
     return names
 
 
-def _v_nats(values: ArrayLike, classes: Sequence[int]) -> np.ndarray:
+def _v_nats(values: Any, classes: Sequence[int]) -> np.ndarray:
     """The rows of these classes, float64 of shape (classes, d); a missing row, None in a report, is refused."""
     rows = [np.asarray(values[k], dtype="float64") for k in classes]
     for k, row in zip(classes, rows, strict=True):
