@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from keras_ssvae.distributions import Tensor
+from keras_ssvae.models.labels import Labels
 from keras_ssvae.priors import GaussianMixture, LearnedMixture
 
 
@@ -38,6 +39,19 @@ class Classifies(Protocol):
     def num_classes(self) -> int | tuple[int, ...]: ...
 
     def classify(self, images: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class HasLabels(Protocol):
+    """Classifies, says what labels its images have, and generates images of given labels: `ClassifierMixin`."""
+
+    labels: Labels
+
+    def classify(self, images: Tensor) -> Tensor: ...
+
+    def predicted_labels(self, probs: Tensor) -> Tensor: ...
+
+    def generate(self, labels: Tensor | int, seed: int | Tensor) -> Tensor: ...
 
 
 @runtime_checkable
