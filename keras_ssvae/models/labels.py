@@ -99,12 +99,11 @@ class Labels:
             raise ValueError(
                 f"`{name}` has shape {given.shape} and dtype {given.dtype}; it must be {what} for each {of}.{hint}"
             )
-        highest = np.broadcast_to(np.asarray(self.sizes) - 1 if self.several else self.sizes[0] - 1, given.shape)
-        outside = (given < 0) | (given > highest)
-        if outside.any():
+        if given.size and not ((given >= 0) & (given < np.asarray(self.num_classes))).all():
+            highest = [size - 1 for size in self.sizes] if self.several else self.sizes[0] - 1
             raise ValueError(
-                f"`{name}` holds {given[outside][0]}; with {self.num_classes} classes it must be from 0 to "
-                f"{highest[outside][0]}."
+                f"`{name}` run from {given.min()} to {given.max()}; with {self.num_classes} classes they must be 0 to "
+                f"{highest}."
             )
         return given.astype("int64")
 

@@ -8,8 +8,9 @@ from keras import ops
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from keras_ssvae.evaluation.inputs import check_labels, image_batches
+from keras_ssvae.evaluation.inputs import image_batches
 from keras_ssvae.models.capabilities import HasLabelPriors, Transfers
+from keras_ssvae.models.labels import Labels
 from keras_ssvae.plots import _drawing
 
 _DEVIATIONS = tuple(np.linspace(-2.0, 2.0, 9).tolist())
@@ -53,7 +54,7 @@ def traversals(
     if part not in ("z", "u") or len(deviations) < 2:
         raise ValueError(f'`part` is {part!r} and must be "z" or "u"; `deviations` are {deviations}, at least 2.')
     prior, start = _u_prior(model, variable, "plots.traversals")
-    classes = check_labels(labels, len(labels), prior.num_classes)
+    classes = Labels(prior.num_classes).check("labels", labels, len(labels))
     coordinates = range(model.z_dim) if part == "z" else range(start, start + prior.latent_dim)
     points = []
     for k in classes:

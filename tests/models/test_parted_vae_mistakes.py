@@ -158,14 +158,16 @@ def test_images_with_labels_for_training_are_refused_before_the_first_step(make_
 
 @pytest.mark.parametrize("labels", [[[0, 1, 0]], [1.7], [-1], [3]])
 def test_generate_refuses_what_is_no_list_of_classes(make_parted, labels):
-    with pytest.raises(ValueError, match=r"`labels` (has|holds) .*it must be (one integer|from 0 to 2)"):
+    with pytest.raises(ValueError, match=r"`labels` (has .*it must be one integer|run .*they must be 0 to 2)"):
         make_parted().generate(labels, seed=1)
 
 
 @pytest.mark.parametrize("labels", [[0, 1], [[0, 1, 0]], [[0.5, 1.0]], [[0, -1]], [[0, 2]], [[3, 0]]])
 def test_generate_refuses_what_is_no_list_of_two_classes_for_each_image(make_parted, labels):
     model = make_parted(several=True)
-    with pytest.raises(ValueError, match=r"`labels` (has|holds) .*it must be (a row of 2 integers|from 0 to [12])"):
+    with pytest.raises(
+        ValueError, match=r"`labels` (has .*it must be a row of 2 integers|run .*they must be 0 to .2, 1.)"
+    ):
         model.generate(labels, seed=1)
     assert model.generate([[2, 1]], seed=1).shape == (1, 8, 8, 3)
 
