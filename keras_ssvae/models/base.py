@@ -304,8 +304,8 @@ class BaseVAE(keras.Model):
             )
         batch = images if labels is None else {**images, "labels": labels}
         terms = self.replay_step(batch, self.draw_noise(batch, self.optimizer.iterations))
-        # A replica has its share of the batch in the terms. Those of labelled images may be fewer.
-        counted = terms.get("reconstruction", next(iter(terms.values())))
+        # A replica has its share of the batch in the terms. Those of the labelled images alone have fewer rows.
+        counted = next(terms[name] for name in ("reconstruction", *self.training_terms) if name in terms)
         num_images = ops.cast(ops.shape(counted)[0], "float32")
         loss = terms["total"] if self.reduction == "mean" else terms["total"] / num_images
         self._means["loss"].update_state(loss, sample_weight=num_images)
