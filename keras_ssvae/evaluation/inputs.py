@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from keras_ssvae.data import scale
 from keras_ssvae.models.batched import as_float32
 from keras_ssvae.models.capabilities import Encodes, HasPosterior
+from keras_ssvae.models.labels import Labels
 from keras_ssvae.priors import GaussianMixture
 
 
@@ -40,30 +41,6 @@ def image_batches(images: ArrayLike, batch_size: int = 500) -> Iterator[np.ndarr
             )
     parts = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
     return (scale(part) if part.dtype == np.uint8 else part.astype("float32") for part in parts)
-
-
-def check_labels(labels: ArrayLike, num_examples: int, num_classes: int | tuple[int, ...]) -> np.ndarray:
-    """Returns the labels as int64 of shape (N,), or (N, n) for n labels, or says what is wrong with them.
-
-    Raises:
-        ValueError: If they are not one integer in 0, ..., K-1 for each example, or one for each of its labels.
-    """
-    labels = np.asarray(labels)
-    several = not isinstance(num_classes, int | np.integer)
-    shape = (num_examples, len(num_classes)) if several else (num_examples,)
-    if labels.shape != shape or not np.issubdtype(labels.dtype, np.integer):
-        what = f"a row of {shape[1]} integers" if several else "one integer"
-        raise ValueError(
-            f"`labels` has shape {labels.shape} and dtype {labels.dtype}; it must be {what} for each of the "
-            f"{num_examples} examples."
-        )
-    if num_examples and not ((labels >= 0) & (labels < np.asarray(num_classes))).all():
-        highest = [k - 1 for k in num_classes] if several else num_classes - 1
-        raise ValueError(
-            f"`labels` run from {labels.min()} to {labels.max()}; with {num_classes} classes they must be "
-            f"0 to {highest}."
-        )
-    return labels.astype("int64")
 
 
 def unlabeled_batches(data: Any, batch_size: int = 500) -> Iterator[np.ndarray]:
@@ -111,7 +88,7 @@ def labeled_batches(
     """
     if labels is not None:
         batches = image_batches(data, batch_size)
-        checked = check_labels(labels, len(data), num_classes)
+        checked = Labels(num_classes).check("labels", labels, len(data))
         return zip(batches, np.split(checked, range(batch_size, len(checked), batch_size)), strict=True)
     return _checked_batches(data, num_classes)
 
@@ -125,7 +102,7 @@ def _checked_batches(data, num_classes):
             )
         images, labels = (ops.convert_to_numpy(part) for part in batch)
         images = np.concatenate(list(image_batches(images)))
-        yield images, check_labels(labels, len(images), num_classes)
+        yield images, Labels(num_classes).check("labels", labels, len(images))
         empty = False
     if empty:
         raise ValueError("`data` holds no batches. Give images with their `labels`, or batches (images, labels).")
@@ -176,7 +153,7 @@ def own_components(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture)
             f"`logvar` has shape {logvar.shape}; with this prior it must be (examples, {prior.num_classes}, "
             f"{prior.latent_dim})."
         )
-    labels = check_labels(labels, len(logvar), prior.num_classes)
+    labels = Labels(prior.num_classes).check("labels", labels, len(logvar))
     return logvar[np.arange(len(labels)), labels], labels
 
 

@@ -6,7 +6,8 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
 from keras_ssvae.distributions import mixture_kl
-from keras_ssvae.evaluation.inputs import check_labels, own_components, posterior_arrays
+from keras_ssvae.evaluation.inputs import own_components, posterior_arrays
+from keras_ssvae.models.labels import Labels
 from keras_ssvae.priors import GaussianMixture
 
 
@@ -34,7 +35,7 @@ def classification_error(probs: ArrayLike, labels: ArrayLike) -> float:
     probs = np.asarray(probs)
     if probs.ndim != 2 or probs.size == 0:
         raise ValueError(f"`probs` has shape {probs.shape}; it must be (examples, classes).")
-    labels = check_labels(labels, *probs.shape)
+    labels = Labels(probs.shape[1]).check("labels", labels, len(probs))
     return float(100.0 * np.mean(probs.argmax(axis=1) != labels))
 
 

@@ -2,13 +2,14 @@
 
 import math
 import numbers
+from typing import TypeAlias
 
 import keras
 import numpy as np
 
 from keras_ssvae.distributions import Tensor, as_floatx
 
-ObjectiveWeight = float | keras.Variable | keras.optimizers.schedules.LearningRateSchedule
+ObjectiveWeight: TypeAlias = float | keras.Variable | keras.optimizers.schedules.LearningRateSchedule
 
 
 def kind_of(name: str, value: ObjectiveWeight, positive: bool = False) -> str:

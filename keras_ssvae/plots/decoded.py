@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from keras_ssvae.evaluation.inputs import check_labels, encode_batches, image_batches, straight_path
+from keras_ssvae.evaluation.inputs import encode_batches, image_batches, straight_path
 from keras_ssvae.models.capabilities import require_class_prior
+from keras_ssvae.models.labels import Labels
 from keras_ssvae.plots import _drawing
 from keras_ssvae.priors import GaussianMixture
 
@@ -101,7 +102,7 @@ def interpolation(
     """
     instead = "`plots.path` draws the path between two points of any model."
     prior = require_class_prior(model, "plots.interpolation", instead)
-    start, end = prior.means[check_labels(labels, 2, prior.num_classes)]
+    start, end = prior.means[Labels(prior.num_classes).check("labels", labels, 2)]
     names = [str(label) if class_names is None else class_names[label] for label in labels]
     title = f"From A, the centre of class {names[0]}, to B, the centre of class {names[1]}"
     return path(model, start, end, n, prior=prior, title=title)

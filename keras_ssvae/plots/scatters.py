@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from keras_ssvae.evaluation.inputs import check_labels, sample_posterior
+from keras_ssvae.evaluation.inputs import sample_posterior
 from keras_ssvae.models.capabilities import HasClassPrior
+from keras_ssvae.models.labels import Labels
 from keras_ssvae.plots import _drawing
 from keras_ssvae.priors import GaussianMixture
 
@@ -137,7 +138,7 @@ def draw_scatter(
         num_classes = prior.num_classes
     else:
         num_classes = len(class_names) if class_names is not None else int(np.max(labels, initial=0)) + 1
-    labels = check_labels(labels, len(z), num_classes)
+    labels = Labels(num_classes).check("labels", labels, len(z))
     names = [str(k) for k in range(num_classes)] if class_names is None else list(class_names)
     if len(names) != num_classes:
         raise ValueError(f"`class_names` has {len(names)} names; there are {num_classes} classes.")
