@@ -37,7 +37,7 @@ class Labels:
     num_classes: int | tuple[int, ...]
 
     def __post_init__(self) -> None:
-        classes: Any = self.num_classes  # as given: any sequence
+        classes: Any = self.num_classes  # any sequence, till it is a tuple below
         several = isinstance(classes, Sequence)
         given = tuple(classes) if several else (classes,)
         if not given or not all(_is_integer(size) and size >= 1 for size in given):

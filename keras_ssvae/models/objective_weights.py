@@ -34,7 +34,7 @@ def kind_of(name: str, value: ObjectiveWeight, positive: bool = False) -> str:
 
 
 def _check_number(name, value, positive):
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= value < math.inf
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf
     if not is_number or (positive and value == 0):
         raise ValueError(
             f"`{name}` is {value!r}; it must be a finite number{' above 0' if positive else ', 0 or more'}."

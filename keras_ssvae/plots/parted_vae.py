@@ -105,8 +105,8 @@ def transfer(model: keras.Model, images: ArrayLike, attributes: ArrayLike) -> Fi
     rows = [np.concatenate([np.ones_like(top[:1]), top])]
     for x in left[:, None]:
         rows.append(np.concatenate([x, ops.convert_to_numpy(model.transfer(np.repeat(x, len(top), axis=0), top))]))
-    tiles = np.stack(rows)
-    tiles = _drawing.displayable(tiles.reshape(-1, *top.shape[1:]), (-1.0, 1.0)).reshape(tiles.shape)
+    shown = [_drawing.displayable(row, (-1.0, 1.0)) for row in rows]
+    tiles = np.stack(shown)
     figure = Figure(figsize=(max(0.7 * tiles.shape[1], 5.0), 0.7 * tiles.shape[0] + 0.4), layout="constrained")
     ax = _drawing.plain_axes(figure.add_subplot(), "Images on the left with the attributes of those on top")
     _drawing.mosaic(ax, tiles)
