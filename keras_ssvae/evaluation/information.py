@@ -37,7 +37,7 @@ def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixt
     Example:
 
     ```python
-    lower, upper = kl_gaussian_bounds(model.posterior(images)["logvar"], labels, model.prior)
+    lower, upper = kl_gaussian_bounds(model.posterior(images)["logvar"], labels, model.class_prior)
     ```
 
     Reference: EXoN, Theorem 1.
@@ -110,7 +110,7 @@ def kl_decomposition(
     Example:
 
     ```python
-    parts = kl_decomposition(**model.posterior(images), prior=model.prior)
+    parts = kl_decomposition(**model.posterior(images), prior=model.class_prior)
     ```
 
     Reference: EXoN, equations (11) and (22).

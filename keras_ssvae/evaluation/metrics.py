@@ -61,7 +61,7 @@ def kl_divergence(mean: ArrayLike, logvar: ArrayLike, probs: ArrayLike, prior: G
 
     ```python
     posterior = model.posterior(images)  # of an `EXoN`: mean, logvar and probs
-    kl_divergence(**posterior, prior=model.prior)
+    kl_divergence(**posterior, prior=model.class_prior)
     ```
 
     Reference: equation (23) of EXoN.
@@ -92,7 +92,7 @@ def v_nat(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture) -> np.nd
     Example:
 
     ```python
-    values = v_nat(model.posterior(images)["logvar"], labels, model.prior)
+    values = v_nat(model.posterior(images)["logvar"], labels, model.class_prior)
     ```
 
     Reference: EXoN, Section 3.4, after Theorem 1.
@@ -119,7 +119,7 @@ def activated(v_nat: ArrayLike, delta: float = 1.0) -> np.ndarray:
     Example:
 
     ```python
-    counts = activated(v_nat(logvar, labels, model.prior)).sum(axis=1)  # EXoN's |A_k(1)|
+    counts = activated(v_nat(logvar, labels, model.class_prior)).sum(axis=1)  # EXoN's |A_k(1)|
     ```
 
     Reference: EXoN, Section 3.4, the set A_k(delta).

@@ -128,7 +128,8 @@ def _report_of_class_prior(model, data, labels, batch_size):
         # Models of mixed precision may answer in half precision, which is too coarse for sums over pixels.
         outputs = {name: as_float32(value) for name, value in infer(x).items()}
         image_shape = x.shape[1:]
-        outputs |= {"reconstruction": as_float32(reconstruction(x, outputs["reconstruction"])), "labels": y}
+        outputs["reconstruction"] = as_float32(reconstruction(x, outputs["reconstruction"]))
+        outputs["labels"] = np.asarray(y)
         for name, batches in collected.items():
             batches.append(outputs[name])
     mean, logvar, probs, squared, labels = map(np.concatenate, collected.values())

@@ -52,7 +52,7 @@ class BaseVAE(keras.Model):
         name: Model name.
     """
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]  # (H, W, C)
     latents: dict[str, int]  # the parts of what the decoder takes, side by side, with their dimensions
     training_terms: tuple[str, ...] = ()
     test_terms: tuple[str, ...] = ()
@@ -270,11 +270,11 @@ class BaseVAE(keras.Model):
         self, batch: dict[str, Tensor], noise: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What this replica computes of a batch that every replica holds: its own rows of all that has rows."""
-        joined = self.join_rows(batch, noise)
-        return tuple(
+        own_batch, own_noise = (
             {name: own_rows(value) if len(getattr(value, "shape", ())) else value for name, value in values.items()}
-            for values in joined
+            for values in self.join_rows(batch, noise)
         )
+        return own_batch, own_noise
 
     def with_total(
         self,

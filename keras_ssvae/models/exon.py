@@ -127,9 +127,9 @@ class EXoN(ClassifierMixin, BaseVAE):
             raise ValueError(f"`prior` is {prior!r}; it must be a `priors.Prior`, as `priors.circle()` gives.")
         self.labels = Labels(self.prior.num_components)
         self.latents = {"z": self.prior.latent_dim}
-        self.encoder = encoder or exon.mnist_encoder(self.num_classes, self.latent_dim)
+        self.encoder = encoder or exon.mnist_encoder(self.prior.num_components, self.latent_dim)
         self.decoder = decoder or exon.mnist_decoder(self.latent_dim)
-        self.classifier = classifier or exon.mnist_classifier(self.num_classes)
+        self.classifier = classifier or exon.mnist_classifier(self.prior.num_components)
         self.beta, self.lambda1, self.lambda2 = beta, lambda1, lambda2
         self.pseudo_label_dropout = pseudo_label_dropout
         self.image_shape = input_shape("encoder", self.encoder)
@@ -170,7 +170,7 @@ class EXoN(ClassifierMixin, BaseVAE):
             )
         for part in _PARTS:
             self.check_images(f"x[{part!r}]", images[part])
-        check_one_hot(labels, images["labeled"], self.num_classes)
+        check_one_hot(labels, images["labeled"], self.labels.width)
 
     def draw_noise(self, batch, step):
         seed = self.noise_stream(step)

@@ -2,7 +2,8 @@
 
 import dataclasses
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -36,8 +37,9 @@ class Labels:
     num_classes: int | tuple[int, ...]
 
     def __post_init__(self) -> None:
-        several = isinstance(self.num_classes, Sequence)
-        given = tuple(self.num_classes) if several else (self.num_classes,)
+        classes: Any = self.num_classes  # any sequence, till it is a tuple below
+        several = isinstance(classes, Sequence)
+        given = tuple(classes) if several else (classes,)
         if not given or not all(_is_integer(size) and size >= 1 for size in given):
             raise ValueError(
                 f"`num_classes` is {self.num_classes!r}; it must be an integer of at least 1, or a sequence of such."
@@ -116,6 +118,8 @@ class ClassifierMixin:
     """
 
     labels: Labels
+    decode: Callable[[Tensor], Tensor]
+    sample_latent: Callable[[Tensor, int | Tensor], Tensor]
 
     @property
     def num_classes(self) -> int | tuple[int, ...]:

@@ -2,13 +2,14 @@
 
 import math
 import numbers
+from typing import TypeAlias
 
 import keras
 import numpy as np
 
 from keras_ssvae.distributions import Tensor, as_floatx
 
-ObjectiveWeight = float | keras.Variable | keras.optimizers.schedules.LearningRateSchedule
+ObjectiveWeight: TypeAlias = float | keras.Variable | keras.optimizers.schedules.LearningRateSchedule
 
 
 def kind_of(name: str, value: ObjectiveWeight, positive: bool = False) -> str:
@@ -33,7 +34,7 @@ def kind_of(name: str, value: ObjectiveWeight, positive: bool = False) -> str:
 
 
 def _check_number(name, value, positive):
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= value < math.inf
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf
     if not is_number or (positive and value == 0):
         raise ValueError(
             f"`{name}` is {value!r}; it must be a finite number{' above 0' if positive else ', 0 or more'}."

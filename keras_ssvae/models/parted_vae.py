@@ -1,6 +1,7 @@
 """PartedVAE: class-related and class-independent factors in parts of their own (Hajimiri et al.)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -138,7 +139,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         name: str = "parted_vae",
     ):
         super().__init__(seed=seed, name=name)
-        self.labels = Labels(num_classes)
+        self.labels = Labels(num_classes)  # type: ignore[arg-type]  # any sequence becomes a tuple
         self._u_dims = tuple(u_dims) if isinstance(u_dims, Sequence) else (u_dims,)
         self.z_dim, self.pixel_loss = z_dim, pixel_loss
         self.capacity_steps, self.slope_steps = capacity_steps, slope_steps
@@ -151,7 +152,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         self.decoder = decoder or parted_vae.mnist_decoder(self.latent_dim)
         self.image_shape = input_shape("encoder", self.encoder)
         reason = f"images {self.image_shape} and {z_dim} dimensions of z and {self._u_dims} of u"
-        features = self.encoder.output_shape[-1] if isinstance(self.encoder.output_shape, tuple) else "features"
+        features: Any = self.encoder.output_shape[-1] if isinstance(self.encoder.output_shape, tuple) else "features"
         check_network("encoder", self.encoder, self.image_shape, (None, features), reason)
         check_network("decoder", self.decoder, (self.latent_dim,), (None, *self.image_shape), reason)
         self.heads = parted_vae.Heads(features, self.labels.sizes, self._u_dims, z_dim, name="heads")
@@ -160,8 +161,8 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     def _check_sizes(self, class_priors):
         sizes = {"num_classes": self.labels.sizes, "u_dims": self._u_dims, "z_dim": (self.z_dim,)}
-        sizes |= {"capacity_steps": (self.capacity_steps,), "slope_steps": (self.slope_steps,)}
-        for name, values in sizes.items():
+        steps = {"capacity_steps": (self.capacity_steps,), "slope_steps": (self.slope_steps,)}
+        for name, values in {**sizes, **steps}.items():
             least = 2 if name == "num_classes" else 1
             if not values or not all(isinstance(value, int) and value >= least for value in values):
                 raise ValueError(f"`{name}` is {values}; it must be made of integers of at least {least}.")
@@ -171,9 +172,9 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             raise ValueError(f'`pixel_loss` is {self.pixel_loss!r}; it must be "cross_entropy" or "absolute_error".')
         class_priors = [np.full(k, 1 / k) for k in self.labels.sizes] if class_priors is None else class_priors
         self.class_priors = [np.asarray(probs, "float64") for probs in class_priors]
-        sizes = tuple(probs.size for probs in self.class_priors)
+        given = tuple(probs.size for probs in self.class_priors)
         # Rounded to two digits, the paper's own add up to 0.99.
-        if sizes != self.labels.sizes or not all((p > 0).all() and abs(p.sum() - 1) < 0.02 for p in self.class_priors):
+        if given != self.labels.sizes or not all((p > 0).all() and abs(p.sum() - 1) < 0.02 for p in self.class_priors):
             raise ValueError(
                 f"`class_priors` is {[probs.tolist() for probs in self.class_priors]}; it must be for each label a "
                 f"list of its positive probabilities, whose sum is 1: of {self.labels.sizes} values."
@@ -293,11 +294,12 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     def _terms(self, images, log_c, z, u, logits):
         """The terms of each image; z and u are means and log-variances."""
+        z_mean, z_logvar = z
         u_means, u_logvars = (blocks(values, self._u_dims) for values in u)
         parts = zip(self.u_priors, log_c, u_means, u_logvars, strict=True)
         return {
             "reconstruction": self._reconstruction(images, as_floatx(logits)),
-            "kl_z": gaussian_kl(*z, 0.0, ops.ones(())),
+            "kl_z": gaussian_kl(z_mean, z_logvar, 0.0, ops.ones(())),
             "kl_u": sum(prior.kl(ops.exp(log_c_i), mean, logvar) for prior, log_c_i, mean, logvar in parts),
             "entropy_c": -sum(ops.sum(ops.exp(log_c_i) * log_c_i, axis=-1) for log_c_i in log_c),
         }

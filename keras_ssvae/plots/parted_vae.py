@@ -54,7 +54,7 @@ def traversals(
     if part not in ("z", "u") or len(deviations) < 2:
         raise ValueError(f'`part` is {part!r} and must be "z" or "u"; `deviations` are {deviations}, at least 2.')
     prior, start = _u_prior(model, variable, "plots.traversals")
-    classes = Labels(prior.num_classes).check("labels", labels, len(labels))
+    classes = Labels(prior.num_classes).check("labels", labels)
     coordinates = range(model.z_dim) if part == "z" else range(start, start + prior.latent_dim)
     points = []
     for k in classes:
@@ -102,11 +102,11 @@ def transfer(model: keras.Model, images: ArrayLike, attributes: ArrayLike) -> Fi
             "none. `plots.image_interpolation` draws what lies between two images for any model."
         )
     left, top = (np.concatenate(list(image_batches(each))) for each in (images, attributes))
-    transferred = np.stack([ops.convert_to_numpy(model.transfer(np.repeat(x[None], len(top), 0), top)) for x in left])
-    corner = np.ones_like(top[:1])
-    first_row = np.concatenate([corner, top])[None]
-    tiles = np.concatenate([first_row, np.concatenate([np.expand_dims(left, 1), transferred], axis=1)])
-    tiles = _drawing.displayable(tiles.reshape(-1, *top.shape[1:]), (-1.0, 1.0)).reshape(tiles.shape)
+    rows = [np.concatenate([np.ones_like(top[:1]), top])]
+    for x in left[:, None]:
+        rows.append(np.concatenate([x, ops.convert_to_numpy(model.transfer(np.repeat(x, len(top), axis=0), top))]))
+    shown = [_drawing.displayable(row, (-1.0, 1.0)) for row in rows]
+    tiles = np.stack(shown)
     figure = Figure(figsize=(max(0.7 * tiles.shape[1], 5.0), 0.7 * tiles.shape[0] + 0.4), layout="constrained")
     ax = _drawing.plain_axes(figure.add_subplot(), "Images on the left with the attributes of those on top")
     _drawing.mosaic(ax, tiles)

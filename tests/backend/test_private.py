@@ -30,6 +30,18 @@ def test_the_states_of_random_number_generators_are_found_by_their_name():
     assert (ops.convert_to_numpy(state) != before).any()
 
 
+def test_a_built_model_takes_new_variables_while_it_is_unlocked_and_knows_them_as_its_own():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(np.zeros((2, 2), "float32"), np.zeros((2, 1), "float32"), verbose=0)
+    assert private.own_variables(model) == []
+    with private.unlocked(model):
+        added = model.add_weight(name="added", shape=(), trainable=False)
+    (found,) = private.own_variables(model)
+    assert found is added
+    assert len(model.variables) == 2 + 1
+
+
 def test_the_moments_of_adam_are_those_of_the_variable():
     first, second = (keras.Variable(np.zeros(3, "float32")) for _ in range(2))
     optimizer = keras.optimizers.Adam(0.1, beta_1=0.9, beta_2=0.99)

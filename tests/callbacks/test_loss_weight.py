@@ -4,6 +4,8 @@ import pytest
 from keras import ops
 
 from keras_ssvae.callbacks import LossWeightSchedule
+from keras_ssvae.models import PartedVAE
+from keras_ssvae.optimizers import GroupedOptimizer
 
 
 class AutoEncoder(keras.Model):
@@ -78,6 +80,23 @@ def with_a_frozen_encoder():
     model = AutoEncoder()
     model.to_z.trainable = False
     return model
+
+
+def test_a_weight_of_this_librarys_models_takes_effect_in_the_next_step():
+    flat = keras.layers.Flatten()
+    encoder = keras.Sequential([keras.Input((6, 6, 1)), flat, keras.layers.Dense(4, activation="tanh")])
+    decoder = keras.Sequential([keras.Input((4,)), keras.layers.Dense(36), keras.layers.Reshape((6, 6, 1))])
+    model = PartedVAE(encoder, decoder, num_classes=3, u_dims=2, z_dim=2, capacity_z=1e3, capacity_steps=1)
+    still = {name: keras.optimizers.SGD(0.0) for name in ("supervised", "main")}
+    model.compile(GroupedOptimizer(still))
+    images = np.zeros((8, 6, 6, 1), "float32")
+    schedule = LossWeightSchedule("gamma_z", lambda epoch: 10.0 * epoch)
+    history = model.fit(images, epochs=3, verbose=0, callbacks=[schedule]).history
+    assert history["gamma_z"] == [0.0, 10.0, 20.0]
+    np.testing.assert_allclose(np.diff(history["loss"]), 10.0 * (1e3 - np.array(history["kl_z"][1:])), rtol=0.05)
+    model.gamma_z = keras.optimizers.schedules.PolynomialDecay(0.0, 100, 1.0)
+    with pytest.raises(ValueError, match="`gamma_z` of the model is a PolynomialDecay"):
+        model.fit(images, verbose=0, callbacks=[schedule])
 
 
 @pytest.mark.parametrize(

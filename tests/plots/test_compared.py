@@ -81,7 +81,10 @@ def test_a_bar_that_reaches_zero_is_drawn(errors):
         (lambda: plots.paths([Brightness(1)], [0, 0], [1, 1]), "it must be a dict of at least one model"),
         (lambda: plots.paths(MODELS, [0, 0], [1, 1], n=1), "`n` is 1; a path needs at least its 2 ends"),
         (lambda: plots.paths(MODELS, [0, 0], [1]), "`start` and `end` have shapes (2,) and (1,)"),
-        (lambda: plots.latent_spaces(MODELS, IMAGES, LABELS + 1), "`labels` run from 1 to 3"),
+        (
+            lambda: plots.latent_spaces(MODELS, IMAGES, LABELS + 1),
+            "`labels` holds 3; with 3 classes it must be",
+        ),
         (lambda: plots.errors({"EXoN": {20: []}}), "`errors` is {'EXoN': {20: []}}; every line needs"),
         (lambda: plots.errors({}), "`errors` is {}; every line needs"),
     ],
