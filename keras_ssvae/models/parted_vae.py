@@ -10,6 +10,7 @@ from keras import ops
 from keras_ssvae import losses
 from keras_ssvae.backend import batch_mean, gradient_step
 from keras_ssvae.distributions import Tensor, as_floatx, blocks, gaussian_kl, log_probs, sample_gaussian
+from keras_ssvae.likelihoods import from_unit, to_unit
 from keras_ssvae.models.base import BaseVAE
 from keras_ssvae.models.checks import check_network, check_one_hot, input_shape
 from keras_ssvae.models.labels import ClassifierMixin, Labels
@@ -243,14 +244,14 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     def _supervised_terms(self, batch, noise, step):
         run = self.passes(noise["dropout"])
-        log_c = self.heads.log_c(run(self.encoder, _to_unit(batch["labeled"])))
+        log_c = self.heads.log_c(run(self.encoder, to_unit(batch["labeled"])))
         labels = self.labels.split(batch["labels"])
         return {"warm_up": -sum(ops.sum(y * log_c_i, axis=-1) for y, log_c_i in zip(labels, log_c, strict=True))}
 
     def step_terms(self, batch, noise, step):
         run = self.passes(noise["dropout"], first=1)  # after that of the supervised step
         x = batch["unlabeled"]
-        h = run(self.encoder, _to_unit(x))
+        h = run(self.encoder, to_unit(x))
         log_c, z = self.heads.log_c(h), self.heads.z(h)
         gumbel = -ops.log(-ops.log(noise["uniform_c"] + _TINY) + _TINY)
         perturbed = zip(log_c, self.labels.split(gumbel), strict=True)
@@ -306,8 +307,8 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     def _reconstruction(self, images, logits):
         if self.pixel_loss == "cross_entropy":
-            return losses.binary_cross_entropy(_to_unit(images), logits)
-        return losses.absolute_error(_to_unit(images), ops.sigmoid(logits))
+            return losses.binary_cross_entropy(to_unit(images), logits)
+        return losses.absolute_error(to_unit(images), ops.sigmoid(logits))
 
     def evaluation_terms(self, images, labels):
         self.check_images("x", images)
@@ -336,7 +337,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     def _infer(self, images):
         """Each `log q(c_i | x)`, and means and log-variances of z and u."""
-        h = self.encoder(_to_unit(images), training=False)
+        h = self.encoder(to_unit(images), training=False)
         log_c = self.heads.log_c(h)
         c = [ops.one_hot(ops.argmax(log_c_i, axis=-1), log_c_i.shape[-1]) for log_c_i in log_c]
         return log_c, self.heads.z(h), self.heads.u(h, c, _LAST_SLOPE)
@@ -351,7 +352,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     def decode(self, z: Tensor) -> Tensor:
         """Images `(B, H, W, C)` in [-1, 1] at latent variables (z, u) `(B, d)`."""
-        return 2.0 * ops.sigmoid(as_floatx(self.decoder(z, training=False))) - 1.0
+        return from_unit(ops.sigmoid(as_floatx(self.decoder(z, training=False))))
 
     def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
         """`z ~ N(0, I)` and `u_i ~ p(u_i | c_i)` of given classes, `(B, d)`."""
@@ -400,7 +401,3 @@ def _means(posterior):
 def _taken(step):
     """Steps taken, the present one included: slope and capacities have risen before the first step."""
     return as_floatx(step) + 1.0
-
-
-def _to_unit(images):
-    return 0.5 * (images + 1.0)

@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 from keras import config, layers, ops
 
@@ -20,8 +21,8 @@ class Prior(layers.Layer):
 
     | closed form, and differentiable                                                 | sampled            |
     |---------------------------------------------------------------------------------|--------------------|
-    | `log_prob`, `component_log_probs`: densities with all their constants            | `draw`, `sample`   |
-    | `kl_per_component`, `kl`: divergence of a Gaussian posterior from each component |                    |
+    | `log_prob`, `component_log_probs`: densities with all their constants            | `draw`, `random`   |
+    | `kl_per_component`, `kl`: divergence of a Gaussian posterior from each component | `sample`           |
 
     The divergence of a posterior from the *mixture* has no closed form: `log_prob` at samples of the posterior gives an
     estimate, and `kl`, with weights of the components that the posterior has, a bound. All sums are float32, under any
@@ -54,6 +55,9 @@ class Prior(layers.Layer):
         self.num_components, self.latent_dim = num_components, latent_dim
         self.built = True
 
+    def bind(self, encoder: keras.Model) -> None:
+        """A model hands over its encoder here, for priors whose components the encoder makes."""
+
     @property
     def means(self) -> Tensor:
         """`(K, d)`."""
@@ -69,6 +73,10 @@ class Prior(layers.Layer):
         """`(K, d)`."""
         return ops.log(self.variances)
 
+    def components(self) -> tuple[Tensor, Tensor, Tensor]:
+        """`means`, `variances` and `logvars`; a subclass overrides it where one computation gives all of them."""
+        return self.means, self.variances, self.logvars
+
     @property
     def log_weights(self) -> Tensor:
         """`(K,)`; their exponentials add up to 1."""
@@ -76,7 +84,8 @@ class Prior(layers.Layer):
 
     def component_log_probs(self, z: Tensor) -> Tensor:
         """`log N(z; m_k, s_k^2)` of each component, without its weight: `(..., d)` -> `(..., K)`, in nats."""
-        return gaussian_log_prob(z[..., None, :], self.means, self.logvars)
+        means, _, logvars = self.components()
+        return gaussian_log_prob(z[..., None, :], means, logvars)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """`log p(z)` of the mixture: `(..., d)` -> `(...)`, in nats."""
@@ -95,7 +104,8 @@ class Prior(layers.Layer):
         """
         if len(mean.shape) == 2:
             mean, logvar = mean[:, None], logvar[:, None]
-        return gaussian_kl(mean, logvar, self.means, self.variances)
+        means, variances, _ = self.components()
+        return gaussian_kl(mean, logvar, means, variances)
 
     def kl(self, probs: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
         """`sum_k probs_k KL(N(mean, exp(logvar)) || N(m_k, s_k^2))`, in closed form.
@@ -122,8 +132,14 @@ class Prior(layers.Layer):
         Returns:
             `(..., d)`.
         """
-        mean, logvar = (ops.take(values, components, axis=0) for values in (self.means, self.logvars))
+        means, _, logvars = self.components()
+        mean, logvar = (ops.take(values, components, axis=0) for values in (means, logvars))
         return sample_gaussian(mean, logvar, epsilon)
+
+    def random(self, n: int, seed: keras.random.SeedGenerator) -> Tensor:
+        """Draws from p(z) in the backend, `(n, d)`; `sample` draws in NumPy and tells the components."""
+        components = keras.random.categorical(self.log_weights[None], n, seed=seed)[0]
+        return self.draw(components, keras.random.normal((n, self.latent_dim), seed=seed))
 
     def sample(self, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Draws from p(z), in NumPy; of each point also its component.
@@ -135,7 +151,7 @@ class Prior(layers.Layer):
         Returns:
             `z`, float32 of shape (n, d), and `labels`, the components, int64 of shape (n,).
         """
-        means, variances = (ops.convert_to_numpy(values) for values in (self.means, self.variances))
+        means, variances = map(ops.convert_to_numpy, self.components()[:2])
         rng = np.random.default_rng(seed)
         labels = rng.choice(self.num_components, size=n, p=self._unequal_weights())
         noise = rng.standard_normal((n, self.latent_dim), dtype=np.float32)
@@ -155,7 +171,7 @@ class Prior(layers.Layer):
                 f"The weights of `{self.name}` are from {weights.min():.3g} to {weights.max():.3g}; they must be "
                 "equal, for `now` gives a `GaussianMixture`."
             )
-        return GaussianMixture(*map(ops.convert_to_numpy, (self.means, self.variances)))
+        return GaussianMixture(*map(ops.convert_to_numpy, self.components()[:2]))
 
     def _unequal_weights(self):
         """The weights in NumPy; None where they are equal, of which NumPy draws other numbers."""

@@ -13,13 +13,15 @@ _NAMES_BEFORE = {"num_classes": "num_components", "dim": "latent_dim"}
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class LearnedMixture(Prior):
-    """K Gaussians with diagonal covariance in d dimensions, one for each value of a label: `p(u | c)` of PartedVAE.
-
-    Means are free; a log-variance is `2 tanh(free) - 1`, so that a standard deviation lies between 0.22 and 1.65.
+    """K Gaussians with diagonal covariance in d dimensions, whose means and variances are learned.
 
     Args:
         num_components: K.
         latent_dim: d.
+        bounded: With True a log-variance is `2 tanh(free) - 1`, so that a standard deviation lies between 0.22 and
+            1.65, and means and `free` start at `N(0, 1)`: `p(u | c)` of PartedVAE, a component for each value of a
+            label. With False log-variances are free, and they and the means start at `U(0, 1)`: the mixture prior that
+            CP-VAE is compared with, and its `p(z | c)`.
 
     Example:
         >>> prior = LearnedMixture(10, 2)
@@ -29,11 +31,13 @@ class LearnedMixture(Prior):
         Hajimiri, Lotfi, Soleymani Baghshah: PartedVAE, Section 4.2.
     """
 
-    def __init__(self, num_components: int, latent_dim: int, **kwargs):
+    def __init__(self, num_components: int, latent_dim: int, bounded: bool = True, **kwargs):
         super().__init__(num_components, latent_dim, **kwargs)
-        shape, normal = (num_components, latent_dim), keras.initializers.RandomNormal(stddev=1.0)
-        self.free_means = self.add_weight(name="free_means", shape=shape, initializer=normal)
-        self.free_logvars = self.add_weight(name="free_logvars", shape=shape, initializer=normal.clone())
+        self.bounded = bounded
+        start = keras.initializers.RandomNormal(stddev=1.0) if bounded else keras.initializers.RandomUniform(0.0, 1.0)
+        shape = (num_components, latent_dim)
+        self.free_means = self.add_weight(name="free_means", shape=shape, initializer=start)
+        self.free_logvars = self.add_weight(name="free_logvars", shape=shape, initializer=start.clone())
 
     @property
     def means(self) -> Tensor:
@@ -41,7 +45,8 @@ class LearnedMixture(Prior):
 
     @property
     def logvars(self) -> Tensor:
-        return 2.0 * ops.tanh(as_floatx(self.free_logvars)) - 1.0
+        free = as_floatx(self.free_logvars)
+        return 2.0 * ops.tanh(free) - 1.0 if self.bounded else free
 
     def overlap(self, tolerance: float) -> Tensor:
         """`max(BC - tolerance, 0)` of the Bhattacharyya coefficients BC, summed over the pairs of components."""
@@ -52,3 +57,6 @@ class LearnedMixture(Prior):
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Builds the prior that `get_config` described, also under the names that its arguments had at first."""
         return cls(**{_NAMES_BEFORE.get(name, name): value for name, value in config.items()})
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "bounded": self.bounded}
