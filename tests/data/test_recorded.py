@@ -65,7 +65,7 @@ def checksum(batches):
     crc = 0
     for batch in itertools.islice(batches, 20):
         arrays = {name: np.rint(ops.convert_to_numpy(each) * 127.5 + 127.5) for name, each in batch[0].items()}
-        arrays |= {"y": ops.convert_to_numpy(each) for each in batch[1:]}
+        arrays |= dict(zip("y", map(ops.convert_to_numpy, batch[1:]), strict=False))
         for name in sorted(arrays):
             array = arrays[name].astype(np.uint8)
             crc = zlib.crc32(array.tobytes(), zlib.crc32(f"{name} {array.shape}".encode(), crc))
