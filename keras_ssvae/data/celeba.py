@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from keras_ssvae.data import sources
-from keras_ssvae.data.checks import check_whole_number
+from keras_ssvae.data.checks import check_indices, check_whole_number
 from keras_ssvae.data.sources import DataUnavailableError
 
 if TYPE_CHECKING:  # TensorFlow may not be there
@@ -75,13 +75,7 @@ class CelebAPart:
         Raises:
             ValueError: If `indices` are not integers of images, at least one, each once.
         """
-        given = np.asarray(indices)
-        whole = given.ndim == 1 and given.size > 0 and np.issubdtype(given.dtype, np.integer)
-        if not whole or given.min() < 0 or given.max() >= len(self.labels) or len(np.unique(given)) < len(given):
-            raise ValueError(
-                f"`indices` is {indices!r}; it must be integers from 0 to {len(self.labels) - 1}, at least one, each "
-                "once."
-            )
+        indices = check_indices("indices", indices, len(self.labels))
         with sources.damage_named("celeb_a", self.directory):
             images, labels = zip(*self._pairs(indices).as_numpy_iterator(), strict=True)
         return np.stack(images), np.stack(labels)
