@@ -75,9 +75,9 @@ class CelebAPart:
         Raises:
             ValueError: If `indices` are not integers of images, at least one, each once.
         """
-        indices = check_indices("indices", indices, len(self.labels))
+        checked = check_indices("indices", indices, len(self.labels))
         with sources.damage_named("celeb_a", self.directory):
-            images, labels = zip(*self._pairs(indices).as_numpy_iterator(), strict=True)
+            images, labels = zip(*self._pairs(checked).as_numpy_iterator(), strict=True)
         return np.stack(images), np.stack(labels)
 
     def draw(self, num_labeled: int, seed: int) -> np.ndarray:
