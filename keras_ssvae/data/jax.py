@@ -32,7 +32,7 @@ def is_dataset(source) -> bool:
     return hasattr(source, "element_spec")
 
 
-def check_dataset(name: str, dataset, num_classes: int | None) -> NoReturn:
+def check_dataset(name: str, dataset, num_classes: int | None) -> tuple[int, ...]:
     """Refuses a `tf.data.Dataset`."""
     raise ValueError(
         f"`{name}` is a {type(dataset).__name__}. On the JAX backend of Keras it must be arrays: tf.data belongs to "
