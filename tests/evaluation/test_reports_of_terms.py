@@ -170,7 +170,7 @@ def test_the_callback_logs_the_single_numbers_of_each_report(several, images):
     ("labels", "sentence"),
     [
         (LABELS[False], r"`labels` has shape \(5,\) .*it must be a row of 2 integers for each of the 5 examples"),
-        (LABELS[True] + [0, 1], r"`labels` holds 2; with \(3, 2\) classes it must be from 0 to 1"),
+        (LABELS[True] + [0, 1], r"`labels` run from 0 to 2; with \(3, 2\) classes they must be 0 to \[2, 1\]"),
     ],
     ids=["shape", "range"],
 )
