@@ -105,8 +105,8 @@ class VAE(BaseVAE):
         self.latents = {"z": self.prior.latent_dim}
         self.encoder = encoder or vae.encoder(latent_dim=self.latent_dim)
         self.image_shape = input_shape("encoder", self.encoder)
-        *size, colours = self.image_shape
-        outputs = (*size, colours * self.likelihood.outputs_per_value)
+        height, width, colours = self.image_shape
+        outputs = (height, width, colours * self.likelihood.outputs_per_value)
         self.decoder = decoder or vae.decoder(outputs, self.latent_dim)
         reason = f"images {self.image_shape}, {self._likelihood_name} and a `prior` in {self.latent_dim} dimensions"
         heads = [(None, self.latent_dim)] * 2
