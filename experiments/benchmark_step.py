@@ -21,15 +21,16 @@ from collections.abc import Callable, Iterator
 import quiet  # noqa: F401
 
 # isort: split
-import flags
 import keras
 import numpy as np
-from experiment import Experiment
 from keras import ops
 
 from keras_ssvae import data
 from keras_ssvae.models import PartedVAE
 from keras_ssvae.networks.layers import ConvBlock
+from keras_ssvae.runs import flags
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.experiment import Experiment
 
 # Name -> script, and number of training images.
 EXPERIMENTS = {"mnist": ("mnist_exon", 60_000), "cifar10": ("cifar10_exon", 50_000)}
@@ -144,7 +145,7 @@ def arguments(experiment: Experiment, argv: list[str]) -> argparse.Namespace:
     args, default = (vars(flags.arguments(experiment, given)) for given in (argv, []))
     ignored = [name for name in args if args[name] != default[name] and name not in MEASURED]
     if ignored:
-        raise flags.UserError(
+        raise UserError(
             f"--{ignored[0].replace('_', '-')} is not measured here: the step is that of the paper's data set, with "
             "full batches of random images, on one device. Leave it out."
         )
@@ -154,7 +155,7 @@ def arguments(experiment: Experiment, argv: list[str]) -> argparse.Namespace:
 def main() -> None:
     try:
         benchmark()
-    except flags.UserError as error:
+    except UserError as error:
         sys.exit(f"benchmark_step.py: error: {error}")
 
 

@@ -20,19 +20,18 @@ from typing import Any
 import quiet  # noqa: F401
 
 # isort: split
-import flags
 import keras
-import parallel
 import parted
-from experiment import Experiment
-from flags import UserError
 from matplotlib.figure import Figure
-from runner import EpochSeconds, Plan, Run, finish, fit, prepare, script, usage_errors
 
 from keras_ssvae import data, evaluation, plots
 from keras_ssvae.data import CELEBA_LABELS, CELEBA_PRIORS
 from keras_ssvae.models import PartedVAE
 from keras_ssvae.networks.parted_vae import celeba_decoder, celeba_encoder
+from keras_ssvae.runs import devices, flags
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.experiment import Experiment
+from keras_ssvae.runs.run import EpochSeconds, Plan, Run, finish, fit, prepare, script, usage_errors
 
 # Half of a batch is labelled: of each of the original's two steps one batch of 64.
 PAPER = {"epochs": 80, "steps_per_epoch": 2544, "batch_size": 128, "labeled_batch_size": 64, "validation": 1024}
@@ -115,13 +114,13 @@ class FacesPlan(Plan):
 def plan(args: argparse.Namespace) -> Plan:
     """Checks the flags, also against the data; writes nothing."""
     celeba = data.load_celeba(args.data_dir)
-    strategy, replicas = parallel.start(args.data_parallel)
+    strategy, replicas = devices.start(args.data_parallel)
     settings = flags.settings_of(EXPERIMENT, args, celeba.name, replicas=replicas)
     drawn = usage_errors(celeba.train.draw, settings["labels"], settings["seed"])
     held_out = len(celeba.validation.complete)
     if settings["validation"] > held_out:
         raise UserError(f"--validation is {settings['validation']}; there are {held_out} labelled images of that part.")
-    parallel.check(settings, test_images=0)  # no devices share the test set
+    devices.check(settings, test_images=0)  # no devices share the test set
     name = EXPERIMENT.run_name(celeba.name, settings["labels"])
     output_dir = args.output_dir or Path("runs") / f"{name}_seed{args.seed}"
     export_dir = args.export_dir or Path("saved_models") / name

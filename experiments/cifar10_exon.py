@@ -12,17 +12,18 @@ from typing import Any
 import quiet  # noqa: F401
 
 # isort: split
-import flags
 import keras
 import numpy as np
-from experiment import Experiment
 from matplotlib.figure import Figure
-from runner import Run, main, usage_errors
 
 from keras_ssvae import callbacks, data, evaluation, plots, priors
 from keras_ssvae.models import EXoN
 from keras_ssvae.networks import exon
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
+from keras_ssvae.runs import flags
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.experiment import Experiment
+from keras_ssvae.runs.run import Run, main, usage_errors
 from keras_ssvae.schedules import RampUp, WarmUpStepDecay
 
 LEARNING_RATE, WEIGHT_DECAY, LAMBDA1 = 1e-3, 5e-4, 5000.0
@@ -60,9 +61,9 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     if args.schedule_epochs is not None:
         args.epochs = args.schedule_epochs if args.epochs is None else args.epochs
         if args.schedule_epochs < 2:
-            raise flags.UserError(f"--schedule-epochs is {args.schedule_epochs}; it must be at least 2.")
+            raise UserError(f"--schedule-epochs is {args.schedule_epochs}; it must be at least 2.")
         if args.epochs > args.schedule_epochs:
-            raise flags.UserError(
+            raise UserError(
                 f"--epochs is {args.epochs}; it must be at most --schedule-epochs, {args.schedule_epochs}: after its "
                 "schedules there is no learning rate left."
             )

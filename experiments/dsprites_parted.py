@@ -25,18 +25,17 @@ from typing import Any
 import quiet  # noqa: F401
 
 # isort: split
-import flags
 import keras
 import parted
-import sweep
-from experiment import Experiment
-from flags import UserError
-from runner import Run
 
 from keras_ssvae import data, evaluation, plots
 from keras_ssvae.evaluation.inputs import encode_batches
 from keras_ssvae.models import PartedVAE
 from keras_ssvae.networks.parted_vae import dsprites_decoder, dsprites_encoder
+from keras_ssvae.runs import flags, sweep
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.experiment import Experiment
+from keras_ssvae.runs.run import Run
 
 # Half of a batch is labelled: of each of the original's two steps one batch of 64.
 PAPER = {"epochs": 30, "steps_per_epoch": 11_520, "batch_size": 128, "labeled_batch_size": 64, "validation": 0}

@@ -18,14 +18,14 @@ import quiet  # noqa: F401
 # isort: split
 import keras
 import numpy as np
-from flags import UserError
 from PIL import Image, ImageOps
-from run_directory import check_writable
-from runner import script
 
 from keras_ssvae import data, plots
 from keras_ssvae.data import CLASS_NAMES
 from keras_ssvae.models import EXoN
+from keras_ssvae.runs.directory import check_writable
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.run import script
 
 _EXON = "an EXoN that Keras saved, as the `model.keras` of a run"
 _MOST_LINES = 10  # active coordinates in the text

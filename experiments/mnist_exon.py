@@ -18,17 +18,17 @@ from typing import Any
 import quiet  # noqa: F401
 
 # isort: split
-import flags
 import keras
-from experiment import Experiment
-from flags import UserError
 from matplotlib.figure import Figure
-from runner import Run, main
 
 from keras_ssvae import callbacks, data, plots, priors
 from keras_ssvae.models import EXoN
 from keras_ssvae.networks import exon
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
+from keras_ssvae.runs import flags
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.experiment import Experiment
+from keras_ssvae.runs.run import Run, main
 from keras_ssvae.schedules import LateExponentialDecay, RampUp
 
 LEARNING_RATE, WEIGHT_DECAY, LAMBDA1 = 3e-3, 5e-4, 6000.0

@@ -13,15 +13,14 @@ from typing import Any
 import quiet  # noqa: F401
 
 # isort: split
-import flags
 import keras
 import mnist_exon
-import sweep
-from run_directory import finished, write_json
-from runner import Plan
 
 from keras_ssvae import data, evaluation, plots
 from keras_ssvae.networks import exon
+from keras_ssvae.runs import flags, sweep
+from keras_ssvae.runs.directory import finished, write_json
+from keras_ssvae.runs.run import Plan
 
 
 class ClassifierAlone(keras.Model):

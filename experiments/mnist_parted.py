@@ -14,15 +14,14 @@ from typing import Any
 import quiet  # noqa: F401
 
 # isort: split
-import flags
 import keras
-import parallel
 import parted
-from experiment import Experiment
-from flags import UserError
-from runner import Run, main
 
 from keras_ssvae.models import PartedVAE
+from keras_ssvae.runs import devices, flags
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.experiment import Experiment
+from keras_ssvae.runs.run import Run, main
 
 LEARNING_RATE, CAPACITY_STEPS, SLOPE_STEPS = 1.5e-3, 100_000, 35_000
 # Half of a batch is labelled: of each of the original's two steps one batch of 64.
@@ -80,7 +79,7 @@ def metrics(run: Run) -> dict[str, Any]:
     batches = run.make_batches(0)
     epochs, steps = run.settings["epochs"], run.settings["steps_per_epoch"]
     model.fit(batches, epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
-    batch = parallel.evaluation_batch(run.settings, len(run.test_images))
+    batch = devices.evaluation_batch(run.settings, len(run.test_images))
     figures = model.evaluate(run.test_images, run.images.test_labels, batch_size=batch, verbose=0, return_dict=True)
     return {"classifier_alone_error_percent": figures["error"]}
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import keras
 from matplotlib.figure import Figure
-from runner import Run
 
 from keras_ssvae import callbacks, plots
 from keras_ssvae.optimizers import GroupedOptimizer, PlateauAdam
+from keras_ssvae.runs.run import Run
 
 
 def optimizer(

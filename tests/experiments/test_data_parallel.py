@@ -60,13 +60,13 @@ def settings(**changed):
     ],
 )
 def test_what_the_devices_cannot_share_is_found_before_the_training(modules, changed, match):
-    parallel = modules.runner.parallel
+    parallel = modules.runner.devices
     parallel.check(settings(), 10_000)
     parallel.check(settings(**{**changed, "replicas": 1}), 10_000)
-    with pytest.raises(modules.flags.UserError, match=match):
+    with pytest.raises(modules.runner.UserError, match=match):
         parallel.check(settings(**changed), 10_000)
 
 
 def test_all_batches_of_an_evaluation_can_be_shared(modules):
     for replicas, images, batch in ((1, 10_000, 500), (8, 10_000, 400), (2, 360, 360), (16, 10_000, 400), (8, 0, 500)):
-        assert modules.runner.parallel.evaluation_batch(settings(replicas=replicas), images) == batch
+        assert modules.runner.devices.evaluation_batch(settings(replicas=replicas), images) == batch

@@ -16,16 +16,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import flags
 import keras
-import parallel
-from experiment import Experiment
-from flags import UserError
-from run_directory import check_output_dir, check_writable, claim_output_dir, write_history, write_json, write_table
 
 from keras_ssvae import __version__, callbacks, data, evaluation, plots
 from keras_ssvae.export import export_saved_model
 from keras_ssvae.priors import GaussianMixture
+from keras_ssvae.runs import devices, flags
+from keras_ssvae.runs.directory import (
+    check_output_dir,
+    check_writable,
+    claim_output_dir,
+    write_history,
+    write_json,
+    write_table,
+)
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.experiment import Experiment
 
 _FLAGS = {"num_labeled": "--labels", "labeled_indices": "--labeled-indices", "num_validation": "--validation"}
 _FLAGS |= {name: f"--{name.replace('_', '-')}" for name in ("seed", "beta", "labeled_batch_size")}
@@ -153,11 +159,11 @@ def plan(experiment: Experiment, args: argparse.Namespace) -> Plan:
     if experiment.classes is not None:
         images = images.only(experiment.classes)
     images = experiment.images(images)
-    strategy, replicas = parallel.start(args.data_parallel)
+    strategy, replicas = devices.start(args.data_parallel)
     settings = flags.settings_of(experiment, args, images.name, indices, replicas)
     labels = settings["labels"]
     split = usage_errors(data.split, images.train_labels, labels, settings["validation"], args.seed, indices)
-    parallel.check(settings, len(images.test_images))
+    devices.check(settings, len(images.test_images))
     prior = usage_errors(experiment.prior, args, images.class_names)
     name, suffix = experiment.run_name(images.name, labels), experiment.run_suffix(args)
     beta = "" if experiment.beta is None else f"_beta{args.beta:g}"
@@ -221,7 +227,7 @@ class _EpochLog(EpochSeconds):
 def train(run: Run) -> dict[str, Any]:
     """Trains (or goes on), evaluates, draws, saves and exports; returns what `metrics.json` holds."""
     images, settings, held_out = run.images, run.settings, run.split.validation
-    test_batch = parallel.evaluation_batch(settings, len(images.test_images))
+    test_batch = devices.evaluation_batch(settings, len(images.test_images))
     fit(
         run,
         _EpochLog(run.test_images, images.test_labels, test_batch),
@@ -229,7 +235,7 @@ def train(run: Run) -> dict[str, Any]:
         validation_data=(data.scale(images.train_images[held_out]), images.train_labels[held_out])
         if len(held_out)
         else None,
-        validation_batch_size=parallel.evaluation_batch(settings, len(held_out)),
+        validation_batch_size=devices.evaluation_batch(settings, len(held_out)),
     )
     report = evaluation.report(run.model, images.test_images, images.test_labels)
     return finish(run, report, len(images.test_images))
@@ -368,6 +374,6 @@ def summarise(run: Run, metrics: dict[str, Any]) -> None:
         "model": model,
         "SavedModel": metrics["saved_model"]
         or "none, for it needs TensorFlow. Where that is installed: python "
-        f"{Path(__file__).parent / 'export.py'} --model {model} --export-dir {run.export_dir}",
+        f"{Path(sys.argv[0]).with_name('export.py')} --model {model} --export-dir {run.export_dir}",
     }
     print(f"\n{run.title}\n" + "\n".join(f"  {name:12s} {value}" for name, value in lines.items()))

@@ -3,7 +3,8 @@
 from typing import Any
 
 import keras
-from flags import UserError
+
+from keras_ssvae.runs.errors import UserError
 
 EVALUATION_BATCH = 500
 

@@ -8,14 +8,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from experiment import Experiment
+
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.experiment import Experiment
 
 # On an accelerator the host's work between two steps costs more than the steps.
 _STEPS_PER_EXECUTION = 8
-
-
-class UserError(Exception):
-    """A user's mistake: its message is all that is printed."""
 
 
 def arguments(experiment: Experiment, argv: list[str] | None = None) -> argparse.Namespace:

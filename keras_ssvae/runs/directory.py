@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from flags import UserError
+from keras_ssvae.runs.errors import UserError
 
 
 def check_output_dir(output_dir: Path, settings: dict[str, Any], resume: bool) -> None:

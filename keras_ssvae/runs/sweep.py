@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import flags
 import keras
 import numpy as np
-from experiment import Experiment
-from flags import UserError
-from run_directory import check_output_dir, check_writable, finished, write_table, write_text
-from runner import Plan, plan, prepare, script, train
+
+from keras_ssvae.runs import flags
+from keras_ssvae.runs.directory import check_output_dir, check_writable, finished, write_table, write_text
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.experiment import Experiment
+from keras_ssvae.runs.run import Plan, plan, prepare, script, train
 
 
 @dataclasses.dataclass(frozen=True)
