@@ -46,6 +46,7 @@ setup(
         # Some tests train on JAX in a process of their own.
         "test": ["pytest", "hypothesis", "tensorflow-probability", "tf-keras>=2.21,<2.22", "jax>=0.10,<0.11", "ruff"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
+        "cluster": ["ray>=2.60,<3"],  # tables of runs on several machines
     },
     classifiers=[
         "Programming Language :: Python :: 3",
