@@ -69,7 +69,7 @@ class CelebAPart:
         """Those images that have a value of each label, as pairs of an image and its labels `(7,)`."""
         return self._pairs(self.complete)
 
-    def read(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Reads some images into memory, 0.1 MB each: images `(n, 218, 178, 3)` and labels `(n, 7)`, in file order.
 
         Raises:

@@ -72,7 +72,7 @@ class VAE(BaseVAE):
     Example:
         >>> model = VAE(prior=priors.VampPrior(500), beta=LinearWarmUp(1.0, epochs=100, steps_per_epoch=500))
         >>> model.compile(NormalizedAdam(5e-4, epsilon=1e-8))
-        >>> model.fit(batches, steps_per_epoch=500, epochs=2000, validation_data=(images, None))
+        >>> model.fit(batches, steps_per_epoch=500, epochs=2000, validation_data=(binary_images,))
         >>> model.encode(images), model.generate(25, seed=1)
 
     Reference:
