@@ -13,7 +13,7 @@ from keras_ssvae.noise import Stream
 _DRAWS_PER_STEP = 64
 
 
-def scale(images):
+def scale(images) -> Tensor:
     """Maps pixels from 0 ... 255 (`uint8`) to [-1, 1] (`float32`): (x - 127.5) / 127.5.
 
     Args:

@@ -5,13 +5,13 @@ import numpy as np
 from keras_ssvae.models.labels import Labels
 
 
-def check_whole_number(name, value, minimum):
+def check_whole_number(name, value, minimum) -> None:
     """Raises a `ValueError` unless the argument `name` is an integer of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
         raise ValueError(f"`{name}` is {value!r}. It must be an integer of at least {minimum}.")
 
 
-def check_indices(name, indices, size):
+def check_indices(name, indices, size) -> np.ndarray:
     """Returns the argument `name` as an int64 array, or raises a `ValueError` unless it holds indices of images.
 
     That is at least one integer, each from 0 to `size - 1`, each once.
@@ -31,7 +31,7 @@ def check_indices(name, indices, size):
     return indices.astype(np.int64)
 
 
-def check_arrays(name, source, num_classes):
+def check_arrays(name, source, num_classes) -> tuple[int, ...]:
     """Checks a labelled source of arrays (`num_classes` given) or an unlabelled one, completely.
 
     Returns:
@@ -73,7 +73,7 @@ def _check_images(name, images):
     return images.shape[1:]
 
 
-def check_image_dtype(name, dtype):
+def check_image_dtype(name, dtype) -> None:
     if dtype != np.uint8 and not np.issubdtype(dtype, np.floating):
         raise ValueError(
             f"The images of `{name}` have dtype {dtype}. It must be uint8 (pixels 0 to 255) or floating point (pixels "
@@ -81,7 +81,7 @@ def check_image_dtype(name, dtype):
         )
 
 
-def check_pixels(name, images):
+def check_pixels(name, images) -> None:
     low, high = float(images.min()), float(images.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError(f"The images of `{name}` hold NaN or infinite pixels. Every pixel must be in [-1, 1].")
@@ -92,11 +92,13 @@ def check_pixels(name, images):
         )
 
 
-def check_num_classes(num_classes):
+def check_num_classes(num_classes) -> int | tuple[int, ...]:
     """Returns `num_classes` as a Python integer, or a tuple of them, or raises a `ValueError`."""
     if isinstance(num_classes, tuple | list):
         if not num_classes:
             raise ValueError("`num_classes` is empty. It must hold the number of classes of at least one label.")
-        return tuple(map(check_num_classes, num_classes))
+        for each in num_classes:
+            check_whole_number("num_classes", each, 1)
+        return tuple(map(int, num_classes))
     check_whole_number("num_classes", num_classes, 1)
     return int(num_classes)

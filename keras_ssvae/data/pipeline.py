@@ -164,7 +164,7 @@ def _check_source(name, source, num_classes):
     return (check_dataset if is_dataset(source) else check_arrays)(name, source, num_classes)
 
 
-def distribute(batches, strategy):
+def distribute(batches, strategy) -> "tf.distribute.DistributedDataset":
     """Hands every replica of a `tf.distribute.Strategy` the whole batch of a step (TensorFlow backend).
 
     The models of this library compute on each replica its own rows of it. So the noise, the mixing partners and the

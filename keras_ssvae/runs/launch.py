@@ -101,14 +101,19 @@ class Pool:
                 process_group=0,
             )
         self._processes[job] = process
-        threading.Thread(target=lambda: (process.wait(), self._ended.put(job)), daemon=True).start()
+        threading.Thread(target=self._await_end, args=(job, process), daemon=True).start()
         return "starts"
+
+    def _await_end(self, job: Job, process: subprocess.Popen) -> None:
+        process.wait()
+        self._ended.put(job)
 
     def wait(self) -> tuple[Job, int | Lost]:
         """Waits for the next run that ends; returns it and its exit status."""
         job = self._ended.get()
         process = self._processes.pop(job)
-        process.stdin.close()
+        if process.stdin is not None:
+            process.stdin.close()
         return job, process.returncode
 
 

@@ -185,6 +185,7 @@ class EpochLog(keras.callbacks.Callback):
         self._ended = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        logs = {} if logs is None else logs  # Keras gives a dictionary, which the callbacks after this one see too
         logs["train_seconds"] = self._ended - self._began
         logs.update({f"test_{name}": value for name, value in self.sets.evaluate(self.model).items()})
 

@@ -30,7 +30,7 @@ class Result:
 
 def by(results: Sequence[Result], name: str) -> dict[Any, list[Result]]:
     """The results by a setting, in their order."""
-    groups = {}
+    groups: dict[Any, list[Result]] = {}
     for result in results:
         groups.setdefault(result.plan.settings[name], []).append(result)
     return groups
@@ -43,14 +43,20 @@ class Cell:
     values: Sequence[float | None]
     digits: int
 
+    def _complete(self):
+        """The numbers; none of them where one is missing."""
+        values = [value for value in self.values if value is not None]
+        return values if len(values) == len(self.values) else []
+
     @property
     def mean(self) -> str:
-        return "" if None in self.values else f"{np.mean(self.values):.{self.digits}f}"
+        values = self._complete()
+        return f"{np.mean(values):.{self.digits}f}" if values else ""
 
     @property
     def deviation(self) -> str:
-        few = None in self.values or len(self.values) < 2
-        return "" if few else f"{np.std(self.values, ddof=1):.{self.digits}f}"
+        values = self._complete()
+        return f"{np.std(values, ddof=1):.{self.digits}f}" if len(values) > 1 else ""
 
     def __str__(self) -> str:
         return f"{self.mean} ({self.deviation})" if self.deviation else self.mean
@@ -61,12 +67,13 @@ def write_tables(
 ) -> str:
     """Writes `table.csv`, with deviations in columns of their own, and `table.md`; returns the latter."""
     settings, title = results[0].plan.settings, results[0].plan.data_title
-    names, lines = [], [[] for _ in rows]
+    names: list[str] = []
+    lines: list[list[str]] = [[] for _ in rows]
     for i, name in enumerate(header):
-        measured = isinstance(rows[0][i], Cell)
-        names += [name, f"{name}, deviation"] if measured else [name]
+        names += [name, f"{name}, deviation"] if isinstance(rows[0][i], Cell) else [name]
         for line, row in zip(lines, rows, strict=True):
-            line += [row[i].mean, row[i].deviation] if measured else [row[i]]
+            cell = row[i]
+            line += [cell.mean, cell.deviation] if isinstance(cell, Cell) else [cell]
     write_table(output_dir / "table.csv", names, lines)
     shown = [header, ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
     planned = f" of {settings['schedule_epochs']}" if "schedule_epochs" in settings else ""

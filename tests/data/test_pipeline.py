@@ -203,7 +203,7 @@ NAN[3, 2, 1, 0] = np.nan
         ({"labeled": LABELED[0]}, r"`labeled` is a ndarray. It must be a tuple \(images, labels\)"),
         (
             {"labeled": (LABELED[0], LABELS[:99])},
-            r"`labeled\[1\]` has shape \(99,\) .* one integer for each of the 100 examples",
+            r"`labeled\[1\]` has shape \(99,\) .* each of the 100 examples",
         ),
         ({"labeled": (LABELED[0], np.eye(10)[LABELS])}, r"`labeled\[1\]` has shape .* look one-hot"),
         ({"labeled": (LABELED[0], LABELS.astype(float))}, r"`labeled\[1\]` has shape .* and dtype float64"),
