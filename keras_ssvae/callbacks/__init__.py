@@ -1,4 +1,4 @@
-"""Callbacks for `fit`, of this library's models and of any Keras model that has the methods that each names."""
+"""Callbacks for `fit`, for the models of this library and any Keras model with the methods that a callback names."""
 
 from keras_ssvae.callbacks.checkpoint import Checkpoint, CheckpointError
 from keras_ssvae.callbacks.early_stopping import EarlyStopping

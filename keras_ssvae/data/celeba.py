@@ -4,13 +4,16 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from keras_ssvae.data import sources
 from keras_ssvae.data.checks import check_indices, check_whole_number
 from keras_ssvae.data.sources import DataUnavailableError
+
+if TYPE_CHECKING:  # TensorFlow may not be there
+    import tensorflow as tf
 
 # Label -> value -> the attribute that stands for it; None for the value of images with no such attribute.
 CELEBA_LABELS: dict[str, dict[str, str | None]] = {
@@ -56,13 +59,13 @@ class CelebAPart:
         """Indices of the images that have a value of each label."""
         return np.flatnonzero((self.labels >= 0).all(axis=1))
 
-    def images(self) -> "tf.data.Dataset":  # noqa: F821 (TensorFlow may not be there)
+    def images(self) -> "tf.data.Dataset":
         """All images, `uint8` of shape `(218, 178, 3)`, in the order of the files."""
         import tensorflow as tf
 
         return self._encoded().map(_decode, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def labeled(self) -> "tf.data.Dataset":  # noqa: F821
+    def labeled(self) -> "tf.data.Dataset":
         """Those images that have a value of each label, as pairs of an image and its labels `(7,)`."""
         return self._pairs(self.complete)
 
