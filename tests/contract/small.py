@@ -41,6 +41,19 @@ def classifier(num_classes=K, dropout=0.0, image_shape=IMAGE_SHAPE):
     return keras.Model(images, layers.Dense(num_classes, name="logits")(x), name="classifier")
 
 
+def rowwise_classifier(dropout=0.0, num_classes=K):
+    """Of each image by itself."""
+    images = keras.Input(IMAGE_SHAPE)
+    x = layers.Dense(6, activation="tanh", use_bias=False)(layers.Flatten()(images))
+    x = layers.Dropout(dropout)(x)
+    return keras.Model(images, layers.Dense(num_classes)(x), name="classifier")
+
+
+def flat_images():
+    """A network whose output is no row of features."""
+    return keras.Sequential([keras.Input(IMAGE_SHAPE), layers.Conv2D(4, 3)], name="encoder")
+
+
 def features(dropout=0.0, image_shape=IMAGE_SHAPE):
     """Images -> features."""
     images = keras.Input(image_shape)
@@ -64,6 +77,16 @@ def convolutional(rate=0.0, image_shape=IMAGE_SHAPE):
     x = layers.Dense(K, dtype="float32")(layers.GlobalAveragePooling2D()(x))
     classifier = keras.Model(images, x, name="classifier")
     return {"encoder": encoder, "decoder": decoder, "classifier": classifier}
+
+
+def convolutional_parted(latent_dim):
+    """The two networks of PartedVAE as the papers have them."""
+    images, z = keras.Input(IMAGE_SHAPE), keras.Input((latent_dim,))
+    x = layers.ReLU()(layers.Conv2D(4, 4, strides=2, padding="same")(images))
+    encoder = keras.Model(images, layers.LeakyReLU(0.1)(layers.Dense(8)(layers.Flatten()(x))), name="encoder")
+    x = layers.Reshape((4, 4, 4))(layers.Dense(64, activation="relu")(z))
+    x = layers.Conv2DTranspose(3, 4, strides=2, padding="same", dtype="float32")(x)
+    return {"encoder": encoder, "decoder": keras.Model(z, x, name="decoder")}
 
 
 def with_weights(model, seed):
