@@ -54,6 +54,7 @@ setup(
             "mypy>=2.4,<3",
         ],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
+        "cluster": ["ray>=2.60,<3"],  # tables of runs on several machines
     },
     classifiers=[
         "Programming Language :: Python :: 3",

@@ -21,15 +21,15 @@ from collections.abc import Callable, Iterator
 import quiet  # noqa: F401
 
 # isort: split
-import flags
 import keras
 import numpy as np
-from experiment import Experiment
 from keras import ops
 
 from keras_ssvae import data
-from keras_ssvae.models import PartedVAE
-from keras_ssvae.networks.layers import ConvBlock
+from keras_ssvae.runs import devices, flags
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.experiment import Experiment
+from keras_ssvae.runs.script import script
 
 # Name -> script, and number of training images.
 EXPERIMENTS = {"mnist": ("mnist_exon", 60_000), "cifar10": ("cifar10_exon", 50_000)}
@@ -37,37 +37,6 @@ EXPERIMENTS |= {"mnist_parted": ("mnist_parted", 60_000)}
 MEASURED = {"batch_size", "labeled_batch_size", "steps_per_epoch", "steps_per_execution", "mixed_precision"}
 MEASURED |= {"augment_on", "jit_compile"}
 JAX = keras.backend.backend() == "jax"
-
-
-def forward_gflop(network: keras.Model) -> float:
-    """Multiplications and additions of one image's way through a network, in 1e9."""
-    macs = 0
-    for layer in network.layers:
-        kernel = getattr(layer, "kernel", None)
-        if kernel is not None:
-            macs += int(np.prod(kernel.shape)) * int(np.prod(_positions(layer)))
-    return 2e-9 * macs
-
-
-def _positions(layer):
-    """How often a layer uses its kernel: a convolution at each pixel of the smaller side, a dense layer once."""
-    size = layer.input.shape[1:-1]
-    if isinstance(layer, ConvBlock):
-        return size if layer.transpose else [-(-n // layer.strides) for n in size]
-    return np.minimum(size, layer.output.shape[1:-1])
-
-
-def step_gflop(model: keras.Model, labeled: int, unlabeled: int) -> float:
-    """Of one step: three forwards for each image in a pass with a gradient, one for EXoN's pseudo-labels."""
-    autoencoder = forward_gflop(model.encoder) + forward_gflop(model.decoder)
-    if isinstance(model, PartedVAE):
-        kernels = [variable for variable in model.heads.weights if variable.path.endswith("kernel")]
-        heads = 2e-9 * sum(int(np.prod(kernel.shape)) for kernel in kernels)
-        supervised = forward_gflop(model.encoder) + 2e-9 * int(np.prod(model.heads.c_logits.kernel.shape))
-        return 3 * (labeled * supervised + unlabeled * (autoencoder + heads))
-    images = labeled + unlabeled
-    passes = 3 * (images + labeled + labeled + unlabeled) + unlabeled
-    return passes * forward_gflop(model.classifier) + 3 * images * autoencoder
 
 
 def compiled(function: Callable) -> Callable:
@@ -144,7 +113,7 @@ def arguments(experiment: Experiment, argv: list[str]) -> argparse.Namespace:
     args, default = (vars(flags.arguments(experiment, given)) for given in (argv, []))
     ignored = [name for name in args if args[name] != default[name] and name not in MEASURED]
     if ignored:
-        raise flags.UserError(
+        raise UserError(
             f"--{ignored[0].replace('_', '-')} is not measured here: the step is that of the paper's data set, with "
             "full batches of random images, on one device. Leave it out."
         )
@@ -152,10 +121,7 @@ def arguments(experiment: Experiment, argv: list[str]) -> argparse.Namespace:
 
 
 def main() -> None:
-    try:
-        benchmark()
-    except flags.UserError as error:
-        sys.exit(f"benchmark_step.py: error: {error}")
+    script(benchmark)
 
 
 def benchmark() -> None:
@@ -166,21 +132,29 @@ def benchmark() -> None:
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
     args, others = parser.parse_known_args()
 
-    script, num_images = EXPERIMENTS[args.experiment]
-    experiment = importlib.import_module(script).EXPERIMENT
+    name, num_images = EXPERIMENTS[args.experiment]
+    experiment = importlib.import_module(name).EXPERIMENT
+    if experiment.step_gflop is None:
+        raise UserError(
+            f"--experiment {args.experiment} cannot be measured: its script does not say how much {experiment.name} "
+            "computes in a step. Give its EXPERIMENT a `step_gflop`."
+        )
     others = arguments(experiment, others)
     settings = flags.settings_of(experiment, others, next(iter(experiment.settings)))
     flags.apply_precision(settings)
     model = experiment.build_model(settings, experiment.prior(others, ()))
-    labeled, unlabeled = settings["labeled_batch_size"], settings["batch_size"] - settings["labeled_batch_size"]
+    labeled = settings.get("labeled_batch_size", 0)
+    unlabeled = settings["batch_size"] - labeled
     images = np.random.default_rng(0).integers(0, 256, (num_images, *model.image_shape), dtype=np.uint8)
-    # A multiple of the batch, and at least one image of each class: every step has the full labelled batch.
-    size = labeled * -(-model.num_classes // labeled)
+    known = {}
+    if labeled:
+        # A multiple of the batch, and at least one image of each class: every step has the full labelled batch.
+        size = labeled * -(-model.num_classes // labeled)
+        known = {"num_classes": model.num_classes, "labeled_batch_size": labeled}
     batches = data.semi_supervised(
-        (images[:size], np.arange(size) % model.num_classes),
+        (images[:size], np.arange(size) % model.num_classes) if labeled else None,
         images,
-        num_classes=model.num_classes,
-        labeled_batch_size=labeled,
+        **known,
         unlabeled_batch_size=unlabeled,
         steps_per_epoch=settings["steps_per_epoch"],
         seed=1,
@@ -190,7 +164,7 @@ def benchmark() -> None:
     pipeline = (batches[i] for i in itertools.count()) if JAX else iter(batches)
     at_hand = repeated(next(pipeline))
     train, steps = training(model), settings["steps_per_execution"]
-    matrix_size = 2048 if flags.device_name() == "cpu" else 8192
+    matrix_size = 2048 if devices.device_name() == "cpu" else 8192
     matrix = ops.cast(
         keras.random.normal((matrix_size, matrix_size), seed=0), keras.config.dtype_policy().compute_dtype
     )
@@ -210,7 +184,7 @@ def benchmark() -> None:
         for _ in range(args.rounds)
     ]
 
-    gflop = step_gflop(model, labeled, unlabeled)
+    gflop = experiment.step_gflop(model, labeled, unlabeled)
     # The share is taken within a round, where both run on the same machine, so to say.
     product_gflop = 2e-9 * matrix_size**3
     shares = [(gflop / r["step_with_pipeline_ms"]) / (product_gflop / r["matmul_ms"]) for r in rounds]
@@ -218,7 +192,7 @@ def benchmark() -> None:
     medians = {name: statistics.median(r[name] for r in rounds) for name in measured}
     figures = {
         "experiment": args.experiment,
-        "device": flags.device_name(),
+        "device": devices.device_name(),
         **{name: settings[name] for name in ("backend", "jit_compile", "mixed_precision", "steps_per_execution")},
         **{name: round(medians[name], 2) for name in ("step_ms", "step_with_pipeline_ms", "pipeline_ms")},
         "matmul_gflops": round(1e3 * product_gflop / medians["matmul_ms"], 1),

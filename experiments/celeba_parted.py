@@ -13,29 +13,24 @@ nothing here was compared with the paper's figures.
 """
 
 import argparse
-import dataclasses
-from pathlib import Path
+import functools
 from typing import Any
 
 import quiet  # noqa: F401
 
 # isort: split
-import flags
-import keras
-import parallel
 import parted
-from experiment import Experiment
-from flags import UserError
 from matplotlib.figure import Figure
-from runner import EpochSeconds, Plan, Run, finish, fit, prepare, script, usage_errors
 
-from keras_ssvae import data, evaluation, plots
+from keras_ssvae import data, plots
 from keras_ssvae.data import CELEBA_LABELS, CELEBA_PRIORS
 from keras_ssvae.models import PartedVAE
 from keras_ssvae.networks.parted_vae import celeba_decoder, celeba_encoder
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.run import Run, main
+from keras_ssvae.runs.sets import OnDisk
 
-# Half of a batch is labelled: of each of the original's two steps one batch of 64.
-PAPER = {"epochs": 80, "steps_per_epoch": 2544, "batch_size": 128, "labeled_batch_size": 64, "validation": 1024}
+PAPER = {"epochs": 80, "steps_per_epoch": 2544, **parted.BATCHES, "validation": 1024}
 Z_DIM = 10
 WINDOW = 4096
 
@@ -65,10 +60,10 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
 
 def build_model(settings: dict[str, Any], prior: None = None) -> PartedVAE:
     """The networks of Table 5, and the settings of Table 6; where it is not the code's, that of the code."""
-    keras.utils.set_random_seed(settings["seed"])
-    model = PartedVAE(
-        celeba_encoder(),
-        celeba_decoder(latent_dim=Z_DIM + len(CELEBA_LABELS)),
+    return parted.build(
+        settings,
+        5e-4,
+        lambda: {"encoder": celeba_encoder(), "decoder": celeba_decoder(latent_dim=Z_DIM + len(CELEBA_LABELS))},
         num_classes=data.CelebA.num_classes,
         u_dims=(1,) * len(CELEBA_LABELS),
         z_dim=Z_DIM,
@@ -83,60 +78,7 @@ def build_model(settings: dict[str, Any], prior: None = None) -> PartedVAE:
         capacity_z=30.0,
         capacity_u=15.0,
         capacity_steps=125_000,
-        seed=settings["seed"],
     )
-    model.compile(parted.optimizer(5e-4, settings["steps_per_epoch"]), **flags.compile_options(settings))
-    return model
-
-
-@dataclasses.dataclass(eq=False)
-class FacesPlan(Plan):
-    """A plan whose `images` are a `data.CelebA`, and whose `split` is the indices of the labelled images."""
-
-    @property
-    def num_images(self) -> int:
-        return len(self.images.train.labels)
-
-    def make_batches(self, start_step: int) -> Any:
-        settings, train = self.settings, self.images.train
-        return data.semi_supervised(
-            train.read(self.split),
-            train.images(),
-            num_classes=self.images.num_classes,
-            labeled_batch_size=settings["labeled_batch_size"],
-            unlabeled_batch_size=settings["batch_size"] - settings["labeled_batch_size"],
-            steps_per_epoch=settings["steps_per_epoch"],
-            seed=settings["seed"],
-            start_step=start_step,
-            shuffle_buffer=WINDOW,
-        )
-
-
-def plan(args: argparse.Namespace) -> Plan:
-    """Checks the flags, also against the data; writes nothing."""
-    celeba = data.load_celeba(args.data_dir)
-    strategy, replicas = parallel.start(args.data_parallel)
-    settings = flags.settings_of(EXPERIMENT, args, celeba.name, replicas=replicas)
-    drawn = usage_errors(celeba.train.draw, settings["labels"], settings["seed"])
-    held_out = len(celeba.validation.complete)
-    if settings["validation"] > held_out:
-        raise UserError(f"--validation is {settings['validation']}; there are {held_out} labelled images of that part.")
-    parallel.check(settings, test_images=0)  # no devices share the test set
-    name = EXPERIMENT.run_name(celeba.name, settings["labels"])
-    output_dir = args.output_dir or Path("runs") / f"{name}_seed{args.seed}"
-    export_dir = args.export_dir or Path("saved_models") / name
-    return FacesPlan(EXPERIMENT, args, settings, celeba, None, drawn, strategy, output_dir, export_dir)
-
-
-def train(run: Run) -> dict[str, Any]:
-    """As `runner.train`; the images stay on the disk."""
-    settings, batch = run.settings, run.settings["labeled_batch_size"]
-    validation = run.images.validation.labeled().take(settings["validation"]).batch(batch)
-    validation = validation.map(lambda images, labels: (data.scale(images), labels)) if settings["validation"] else None
-    fit(run, EpochSeconds(), [], validation_data=validation)
-    report = evaluation.report(run.model, run.images.test.labeled().batch(batch))
-    report["error_percent_per_label"] = dict(zip(CELEBA_LABELS, report["error_percent_per_label"], strict=True))
-    return finish(run, report, len(run.images.test.complete))
 
 
 def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
@@ -156,22 +98,17 @@ def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
     }
 
 
-EXPERIMENT = Experiment(
-    name="PartedVAE",
+EXPERIMENT = parted.experiment(
     description=__doc__,
     settings={"celeba": PAPER},
     labels=800,
-    own_settings=lambda args, dataset, epochs: {},
     build_model=build_model,
     figures=figures,
+    load=lambda name, data_dir: data.load_celeba(data_dir),
+    sets=functools.partial(OnDisk, label_names=tuple(CELEBA_LABELS), shuffle_buffer=WINDOW),
     add_flags=add_flags,
     check_flags=check_flags,
 )
 
-
-def main() -> None:
-    script(lambda: train(prepare(plan(flags.arguments(EXPERIMENT)))), go_on="--resume")
-
-
 if __name__ == "__main__":
-    main()
+    main(EXPERIMENT)

@@ -12,20 +12,20 @@ from typing import Any
 import quiet  # noqa: F401
 
 # isort: split
-import flags
+import exon
 import keras
 import numpy as np
-from experiment import Experiment
 from matplotlib.figure import Figure
-from runner import Run, main, usage_errors
 
 from keras_ssvae import callbacks, data, evaluation, plots, priors
 from keras_ssvae.models import EXoN
-from keras_ssvae.networks import exon
-from keras_ssvae.optimizers import Adam, GroupedOptimizer
-from keras_ssvae.schedules import RampUp, WarmUpStepDecay
+from keras_ssvae.networks import exon as networks
+from keras_ssvae.optimizers import Adam
+from keras_ssvae.runs.errors import UserError, flags_named
+from keras_ssvae.runs.run import Run, main
+from keras_ssvae.schedules import WarmUpStepDecay
 
-LEARNING_RATE, WEIGHT_DECAY, LAMBDA1 = 1e-3, 5e-4, 5000.0
+LEARNING_RATE, LAMBDA1 = 1e-3, 5000.0
 AUTOENCODER_WARM_UP, CLASSIFIER_WARM_UP, FACTOR = 0.1, 0.2, 0.5  # the paper says 0.1 for the last, the code has 0.5
 PAPER_EPOCHS, RAMP_EPOCHS, BOUNDARIES = 600, 50, (250, 350, 450, 550)
 SETTINGS = {
@@ -60,21 +60,24 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     if args.schedule_epochs is not None:
         args.epochs = args.schedule_epochs if args.epochs is None else args.epochs
         if args.schedule_epochs < 2:
-            raise flags.UserError(f"--schedule-epochs is {args.schedule_epochs}; it must be at least 2.")
+            raise UserError(f"--schedule-epochs is {args.schedule_epochs}; it must be at least 2.")
         if args.epochs > args.schedule_epochs:
-            raise flags.UserError(
+            raise UserError(
                 f"--epochs is {args.epochs}; it must be at most --schedule-epochs, {args.schedule_epochs}: after its "
                 "schedules there is no learning rate left."
             )
     if args.inception_score is not None:  # now, not after the training
-        noise = np.random.default_rng(0).integers(0, 256, (2, *exon.CIFAR10_SHAPE), dtype=np.uint8)
-        _inception_score(args, noise, splits=1)
+        noise = np.random.default_rng(0).integers(0, 256, (2, *networks.CIFAR10_SHAPE), dtype=np.uint8)
+        _inception_score(args.inception_score, noise, splits=1)
     return args
 
 
-def _inception_score(args, images, **kwargs):
-    classifier = None if args.inception_score == IMAGENET else args.inception_score
-    return usage_errors(evaluation.inception_score, images, classifier, **kwargs)
+def _inception_score(classifier, images, **options):
+    with flags_named(classifier="--inception-score"):
+        try:
+            return evaluation.inception_score(images, None if classifier == IMAGENET else classifier, **options)
+        except evaluation.ClassifierUnavailableError as error:
+            raise UserError(str(error)) from error
 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
@@ -94,36 +97,29 @@ def run_suffix(args: argparse.Namespace) -> str:
 
 
 def build_model(settings: dict[str, Any], prior: priors.GaussianMixture) -> EXoN:
-    steps, seed = settings["steps_per_epoch"], settings["seed"]
-    keras.utils.set_random_seed(seed)
-    model = EXoN(
-        encoder=exon.cifar10_encoder(),
-        decoder=exon.cifar10_decoder(),
-        classifier=exon.cifar10_classifier(dropout=settings["dropout"]),
-        prior=prior,
-        beta=settings["beta"],
-        lambda1=LAMBDA1,
-        lambda2=RampUp(LAMBDA1, settings["ramp_epochs"], steps),
-        pseudo_label_dropout=False,
-        seed=seed,
+    steps = settings["steps_per_epoch"]
+    rate = WarmUpStepDecay(
+        LEARNING_RATE,
+        steps,
+        CLASSIFIER_WARM_UP,
+        settings["boundaries"],
+        FACTOR,
+        start=settings["boundaries"][-1],
+        epochs=settings["schedule_epochs"],
     )
-    rates = {
-        "autoencoder": WarmUpStepDecay(LEARNING_RATE, steps, AUTOENCODER_WARM_UP),
-        "classifier": WarmUpStepDecay(
-            LEARNING_RATE,
-            steps,
-            CLASSIFIER_WARM_UP,
-            settings["boundaries"],
-            FACTOR,
-            start=settings["boundaries"][-1],
-            epochs=settings["schedule_epochs"],
-        ),
+    optimizers = {
+        "autoencoder": Adam(WarmUpStepDecay(LEARNING_RATE, steps, AUTOENCODER_WARM_UP)),
+        "classifier": exon.classifier_optimizer(rate),
     }
-    optimizer = GroupedOptimizer(
-        {"autoencoder": Adam(rates["autoencoder"]), "classifier": Adam(rates["classifier"], weight_decay=WEIGHT_DECAY)}
-    )
-    model.compile(optimizer, **flags.compile_options(settings))
-    return model
+
+    def make_networks():
+        return {
+            "encoder": networks.cifar10_encoder(),
+            "decoder": networks.cifar10_decoder(),
+            "classifier": networks.cifar10_classifier(dropout=settings["dropout"]),
+        }
+
+    return exon.build(settings, prior, LAMBDA1, optimizers, make_networks, pseudo_label_dropout=False)
 
 
 def epoch_figures(run: Run, where: dict[str, Any]) -> list[keras.callbacks.Callback]:
@@ -163,14 +159,21 @@ def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
 
 def metrics(run: Run) -> dict[str, Any]:
     """The Inception Score, where it is asked for."""
-    if run.args.inception_score is None:
+    classifier = run.options["inception_score"]
+    if classifier is None:
         return {}
     images = evaluation.sample_classes(run.model, seed=run.settings["seed"])
-    return {"inception_score": _inception_score(run.args, images)._asdict()}
+    return {"inception_score": _inception_score(classifier, images)._asdict()}
 
 
-EXPERIMENT = Experiment(
-    name="EXoN",
+def summary(model: EXoN, metrics: dict[str, Any]) -> dict[str, str]:
+    lines, score = exon.summary(model, metrics), metrics.get("inception_score")
+    if score is not None:
+        lines["Inception"] = f"{score['mean']:.2f} +- {score['deviation']:.2f} by {score['classifier']}"
+    return lines
+
+
+EXPERIMENT = exon.experiment(
     description=__doc__,
     settings=SETTINGS,
     labels=4000,
@@ -182,6 +185,8 @@ EXPERIMENT = Experiment(
     epoch_figures=epoch_figures,
     figures=figures,
     metrics=metrics,
+    summary=summary,
+    options=("inception_score",),
     run_suffix=run_suffix,
     add_flags=add_flags,
     check_flags=check_flags,

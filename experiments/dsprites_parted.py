@@ -25,21 +25,17 @@ from typing import Any
 import quiet  # noqa: F401
 
 # isort: split
-import flags
-import keras
 import parted
-import sweep
-from experiment import Experiment
-from flags import UserError
-from runner import Run
 
 from keras_ssvae import data, evaluation, plots
 from keras_ssvae.evaluation.inputs import encode_batches
 from keras_ssvae.models import PartedVAE
 from keras_ssvae.networks.parted_vae import dsprites_decoder, dsprites_encoder
+from keras_ssvae.runs import sweep
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.run import Run
 
-# Half of a batch is labelled: of each of the original's two steps one batch of 64.
-PAPER = {"epochs": 30, "steps_per_epoch": 11_520, "batch_size": 128, "labeled_batch_size": 64, "validation": 0}
+PAPER = {"epochs": 30, "steps_per_epoch": 11_520, **parted.BATCHES, "validation": 0}
 GAMMA_BC = 10.0
 # Tables 1 and 2 and Section 5.3: labels and gamma_bc -> Factor score, and its deviation over five runs.
 PUBLISHED = {
@@ -81,10 +77,12 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
 
 def build_model(settings: dict[str, Any], prior: None = None) -> PartedVAE:
     """The networks of Table 4, and the settings of Table 6."""
-    keras.utils.set_random_seed(settings["seed"])
-    model = PartedVAE(
-        dsprites_encoder(),
-        dsprites_decoder(latent_dim=6),
+    return parted.build(
+        settings,
+        5e-4,
+        lambda: {"encoder": dsprites_encoder(), "decoder": dsprites_decoder(latent_dim=6)},
+        patience=1,
+        supervised_cooldown=2,
         num_classes=3,
         u_dims=1,
         z_dim=5,
@@ -97,11 +95,7 @@ def build_model(settings: dict[str, Any], prior: None = None) -> PartedVAE:
         capacity_z=30.0,
         capacity_u=5.0,
         capacity_steps=300_000,
-        seed=settings["seed"],
     )
-    optimizer = parted.optimizer(5e-4, settings["steps_per_epoch"], patience=1, supervised_cooldown=2)
-    model.compile(optimizer, **flags.compile_options(settings))
-    return model
 
 
 def metrics(run: Run) -> dict[str, float]:
@@ -119,6 +113,10 @@ def metrics(run: Run) -> dict[str, float]:
         "mig": evaluation.mig(few, few_factors),
         **{f"dci_{name}": score for name, score in dci._asdict().items()},
     }
+
+
+def summary(model: PartedVAE, metrics: dict[str, Any]) -> dict[str, str]:
+    return {**parted.summary(model, metrics), "Factor score": f"{metrics['factor_score']:.3f}"}
 
 
 def finish(results: list[sweep.Result], output_dir: Path) -> str:
@@ -140,8 +138,7 @@ def finish(results: list[sweep.Result], output_dir: Path) -> str:
     return table
 
 
-EXPERIMENT = Experiment(
-    name="PartedVAE",
+EXPERIMENT = parted.experiment(
     description=__doc__,
     settings={"dsprites": PAPER},
     labels=3686,
@@ -152,6 +149,7 @@ EXPERIMENT = Experiment(
     load=load,
     needs_labels=False,
     metrics=metrics,
+    summary=summary,
     run_suffix=lambda args: "" if args.gamma_bc == GAMMA_BC else f"_gamma_bc{args.gamma_bc:g}",
     add_flags=add_flags,
     check_flags=check_flags,

@@ -10,22 +10,21 @@ import argparse
 import json
 import math
 import warnings
-import zipfile
 from pathlib import Path
 
 import quiet  # noqa: F401
 
 # isort: split
-import keras
 import numpy as np
-from flags import UserError
 from PIL import Image, ImageOps
-from run_directory import check_writable
-from runner import script
 
 from keras_ssvae import data, plots
 from keras_ssvae.data import CLASS_NAMES
 from keras_ssvae.models import EXoN
+from keras_ssvae.runs.directory import check_writable
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.saved import load_model
+from keras_ssvae.runs.script import script
 
 _EXON = "an EXoN that Keras saved, as the `model.keras` of a run"
 _MOST_LINES = 10  # active coordinates in the text
@@ -111,14 +110,7 @@ def resized(image: Image.Image, image_shape: tuple[int, int, int], invert: bool)
 
 
 def load(file: Path) -> EXoN:
-    """Loads the model, without its optimizer."""
-    if not file.is_file():
-        raise UserError(f"--model {file} is no file; it must be {_EXON}.")
-    try:
-        model = keras.models.load_model(file, compile=False)
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")  # Keras goes on at length
-        raise UserError(f"--model {file} cannot be read as a model that Keras saved: {reason}.") from error
+    model = load_model(file, what=_EXON)
     if not isinstance(model, EXoN):
         raise UserError(f"--model {file} is a {type(model).__name__}; it must be {_EXON}.")
     return model

@@ -7,7 +7,6 @@ import argparse
 import importlib.util
 import os
 import sys
-import zipfile
 from pathlib import Path
 
 if importlib.util.find_spec("tensorflow") is None:
@@ -16,10 +15,9 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import quiet  # noqa: F401
 
 # isort: split
-import keras
-
-import keras_ssvae.models  # noqa: F401  (registers what a saved model refers to)
 from keras_ssvae.export import export_saved_model
+from keras_ssvae.runs.saved import load_model
+from keras_ssvae.runs.script import script
 
 
 def main() -> None:
@@ -32,17 +30,7 @@ def main() -> None:
         help="where the SavedModel goes, under the next free version number; the directory's name is the model's",
     )
     args = parser.parse_args()
-    if not args.model.is_file():
-        sys.exit(f"export.py: error: --model {args.model} is no file; it must be a model that Keras saved.")
-    try:
-        # The optimizer is of no use here, and the biggest part of the file.
-        model = keras.models.load_model(args.model, compile=False)
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        sys.exit(f"export.py: error: --model {args.model} cannot be read as a model that Keras saved: {error}.")
-    try:
-        print(export_saved_model(model, args.export_dir))
-    except OSError as error:
-        sys.exit(f"export.py: error: {error}")
+    script(lambda: print(export_saved_model(load_model(args.model), args.export_dir)))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import quiet  # noqa: F401
 
 # isort: split
 import mnist_exon
-import sweep
 
 from keras_ssvae import plots
+from keras_ssvae.runs import sweep
 
 # Table 3: beta -> negative SSIM, KL-divergence, error in percent; one run of 100 epochs each.
 PUBLISHED = {

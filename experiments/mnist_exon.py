@@ -9,7 +9,9 @@ proportion to the run (lambda2 over its first half). With KERAS_BACKEND=jax it t
 """
 
 import argparse
+import dataclasses
 import functools
+import io
 import sys
 import warnings
 from pathlib import Path
@@ -18,20 +20,20 @@ from typing import Any
 import quiet  # noqa: F401
 
 # isort: split
-import flags
+import exon
 import keras
-from experiment import Experiment
-from flags import UserError
 from matplotlib.figure import Figure
-from runner import Run, main
 
 from keras_ssvae import callbacks, data, plots, priors
 from keras_ssvae.models import EXoN
-from keras_ssvae.networks import exon
-from keras_ssvae.optimizers import Adam, GroupedOptimizer
-from keras_ssvae.schedules import LateExponentialDecay, RampUp
+from keras_ssvae.networks.exon import mnist_classifier
+from keras_ssvae.optimizers import Adam
+from keras_ssvae.runs import flags
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.run import Run, main
+from keras_ssvae.schedules import LateExponentialDecay
 
-LEARNING_RATE, WEIGHT_DECAY, LAMBDA1 = 3e-3, 5e-4, 6000.0
+LEARNING_RATE, LAMBDA1 = 3e-3, 6000.0
 PAPER_EPOCHS = 100
 # What depends on the data set: Table 7 for MNIST (and its like), and what 1,437 images want.
 PAPER = {"epochs": 100, "steps_per_epoch": 468, "batch_size": 128, "labeled_batch_size": 32}
@@ -47,7 +49,7 @@ SETTINGS = {
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layout",
-        type=Path,
+        type=read_layout,
         metavar="FILE.json",
         help="where each class is in the latent space: an object with the name of each class and its position, a list "
         'of numbers, or {"mean": position, "variance": a number or a list}; the run has _layout_<file> at the '
@@ -64,53 +66,61 @@ def schedules(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
     """The schedules, and the layout."""
-    layout = args.layout
-    if layout is not None:
-        try:
-            layout = flags.by_content(layout, layout.read_bytes())
-        except OSError as error:
-            raise UserError(f"--layout {args.layout} cannot be read: {error.strerror}.") from error
+    layout = None if args.layout is None else flags.by_content(args.layout.file, args.layout.content)
     return {**schedules(args, dataset, epochs), "layout": layout}
 
 
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What `--layout` names, as it was when it was read."""
+
+    file: Path
+    content: bytes
+
+    def opened(self) -> io.BytesIO:
+        result = io.BytesIO(self.content)
+        result.name = str(self.file)
+        return result
+
+
+def read_layout(file: str) -> Layout:
+    try:
+        return Layout(Path(file), Path(file).read_bytes())
+    except OSError as error:
+        raise UserError(f"--layout {file} cannot be read: {error.strerror}.") from error
+
+
 def prior(args: argparse.Namespace, class_names: tuple[str, ...]) -> priors.GaussianMixture:
-    return priors.circle() if args.layout is None else _read_layout(args.layout, class_names)
+    return priors.circle() if args.layout is None else _placed(args.layout, class_names)
 
 
 @functools.cache  # a table asks for each of its runs
-def _read_layout(file: Path, class_names: tuple[str, ...]) -> priors.GaussianMixture:
+def _placed(layout: Layout, class_names: tuple[str, ...]) -> priors.GaussianMixture:
     with warnings.catch_warnings(record=True) as caught:
         try:
-            result = priors.from_layout(file, class_names=class_names)
+            result = priors.from_layout(layout.opened(), class_names=class_names)
         except ValueError as error:
             raise UserError(f"--layout {error}") from error
     for each in caught:  # without the line of source that Python shows
         print(f"WARNING: --layout {each.message}", file=sys.stderr)
     if result.latent_dim < 2:
-        raise UserError(f"--layout {file} has positions of one number; the figures of a run need at least two.")
+        raise UserError(f"--layout {layout.file} has positions of one number; the figures of a run need at least two.")
     return result
 
 
 def classifier_optimizer(settings: dict[str, Any]) -> Adam:
     steps = settings["steps_per_epoch"]
     rate = LateExponentialDecay(LEARNING_RATE, settings["decay_start"], settings["schedule_epochs"], steps)
-    return Adam(rate, weight_decay=WEIGHT_DECAY)
+    return exon.classifier_optimizer(rate)
 
 
 def build_model(settings: dict[str, Any], prior: priors.GaussianMixture) -> EXoN:
-    seed = settings["seed"]
-    keras.utils.set_random_seed(seed)
-    model = EXoN(
-        classifier=exon.mnist_classifier(prior.num_classes, dropout=settings["dropout"]),
-        prior=prior,
-        beta=settings["beta"],
-        lambda1=LAMBDA1,
-        lambda2=RampUp(LAMBDA1, settings["ramp_epochs"], settings["steps_per_epoch"]),
-        seed=seed,
-    )
-    optimizer = GroupedOptimizer({"autoencoder": Adam(LEARNING_RATE), "classifier": classifier_optimizer(settings)})
-    model.compile(optimizer, **flags.compile_options(settings))
-    return model
+    optimizers = {"autoencoder": Adam(LEARNING_RATE), "classifier": classifier_optimizer(settings)}
+
+    def networks():
+        return {"classifier": mnist_classifier(prior.num_classes, dropout=settings["dropout"])}
+
+    return exon.build(settings, prior, LAMBDA1, optimizers, networks)
 
 
 def epoch_figures(run: Run, where: dict[str, Any]) -> list[keras.callbacks.Callback]:
@@ -139,8 +149,7 @@ def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
     }
 
 
-EXPERIMENT = Experiment(
-    name="EXoN",
+EXPERIMENT = exon.experiment(
     description=__doc__,
     settings=SETTINGS,
     labels=100,
@@ -151,7 +160,7 @@ EXPERIMENT = Experiment(
     augment=data.augment.mnist,
     epoch_figures=epoch_figures,
     figures=figures,
-    run_suffix=lambda args: "" if args.layout is None else f"_layout_{args.layout.stem}",
+    run_suffix=lambda args: "" if args.layout is None else f"_layout_{args.layout.file.stem}",
     add_flags=add_flags,
 )
 

@@ -13,15 +13,14 @@ from typing import Any
 import quiet  # noqa: F401
 
 # isort: split
-import flags
 import keras
 import mnist_exon
-import sweep
-from run_directory import finished, write_json
-from runner import Plan
 
 from keras_ssvae import data, evaluation, plots
-from keras_ssvae.networks import exon
+from keras_ssvae.networks.exon import mnist_classifier
+from keras_ssvae.runs import flags, sweep
+from keras_ssvae.runs.directory import finished, write_json
+from keras_ssvae.runs.run import Plan
 
 
 class ClassifierAlone(keras.Model):
@@ -37,7 +36,7 @@ class ClassifierAlone(keras.Model):
 
 def train_alone(plan: Plan) -> keras.Model:
     """The classifier after as many steps on the labelled images as a run of the plan takes."""
-    settings, images, labeled = plan.settings, plan.images, plan.split.labeled
+    settings, images, labeled = plan.settings, plan.images, plan.sets.split.labeled
     labeled_images = images.train_images[labeled]
     batches = data.semi_supervised(
         (labeled_images, images.train_labels[labeled]),
@@ -51,7 +50,7 @@ def train_alone(plan: Plan) -> keras.Model:
         augment_on=settings["augment_on"],
     )
     keras.utils.set_random_seed(settings["seed"])
-    classifier = exon.mnist_classifier(images.num_classes, dropout=settings["dropout"])
+    classifier = mnist_classifier(images.num_classes, dropout=settings["dropout"])
     model = ClassifierAlone(classifier)
     # A sum over the batch, as in EXoN: the short batch at the end of the labelled images does not weigh more.
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
@@ -75,16 +74,16 @@ def alone(plan: Plan) -> tuple[Path, dict[str, Any]]:
 
 def metrics(plan: Plan) -> dict[str, Any] | None:
     """Those of EXoN, with the error of the classifier alone among them; None unless both are there."""
-    of_both = [finished(plan.output_dir, plan.settings), finished(*alone(plan))]
+    of_both = [sweep.metrics_of(plan), finished(*alone(plan), plan.scheduled)]
     return None if None in of_both else of_both[0] | {"alone": of_both[1]["test_error_percent"]}
 
 
 def train(plan: Plan) -> None:
     """Trains what is not finished: EXoN, and the classifier alone."""
-    if finished(plan.output_dir, plan.settings) is None:
+    if sweep.metrics_of(plan) is None:
         sweep.train_run(plan)
     output_dir, settings = alone(plan)
-    if finished(output_dir, settings) is None:
+    if finished(output_dir, settings, plan.scheduled) is None:
         print(f"\nThe classifier alone: {output_dir}", flush=True)
         flags.apply_precision(settings)
         logits = train_alone(plan).predict(data.scale(plan.images.test_images), batch_size=500, verbose=0)

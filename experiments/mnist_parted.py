@@ -14,23 +14,19 @@ from typing import Any
 import quiet  # noqa: F401
 
 # isort: split
-import flags
-import keras
-import parallel
 import parted
-from experiment import Experiment
-from flags import UserError
-from runner import Run, main
 
 from keras_ssvae.models import PartedVAE
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.run import Run, main
+from keras_ssvae.runs.sets import load_data
 
 LEARNING_RATE, CAPACITY_STEPS, SLOPE_STEPS = 1.5e-3, 100_000, 35_000
-# Half of a batch is labelled: of each of the original's two steps one batch of 64.
-PAPER = {"epochs": 60, "steps_per_epoch": 938, "batch_size": 128, "labeled_batch_size": 64, "validation": 5000}
+PAPER = {"epochs": 60, "steps_per_epoch": 938, **parted.BATCHES, "validation": 5000}
 SETTINGS = {
     "mnist": PAPER,
     "fashion_mnist": PAPER,
-    "digits": {"epochs": 20, "steps_per_epoch": 75, "batch_size": 128, "labeled_batch_size": 64, "validation": 200},
+    "digits": {"epochs": 20, "steps_per_epoch": 75, **parted.BATCHES, "validation": 200},
 }
 
 
@@ -56,12 +52,8 @@ def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[st
 
 
 def build_model(settings: dict[str, Any], prior: None = None, kind: type[PartedVAE] = PartedVAE) -> PartedVAE:
-    seed = settings["seed"]
-    keras.utils.set_random_seed(seed)
-    model = kind(capacity_steps=settings["capacity_steps"], slope_steps=settings["slope_steps"], seed=seed)
-    optimizer = parted.optimizer(LEARNING_RATE, settings["steps_per_epoch"])
-    model.compile(optimizer, **flags.compile_options(settings))
-    return model
+    schedules = {name: settings[name] for name in ("capacity_steps", "slope_steps")}
+    return parted.build(settings, LEARNING_RATE, kind=kind, **schedules)
 
 
 class ClassifierAlone(PartedVAE):
@@ -73,20 +65,18 @@ class ClassifierAlone(PartedVAE):
 
 def metrics(run: Run) -> dict[str, Any]:
     """The error of the classifier after as many steps on the labelled images alone."""
-    if not run.args.classifier_alone:
+    if not run.options["classifier_alone"]:
         return {}
     print("The classifier alone.")
     model = build_model(run.settings, kind=ClassifierAlone)
-    batches = run.make_batches(0)
+    batches = run.sets.batches(0)
     epochs, steps = run.settings["epochs"], run.settings["steps_per_epoch"]
     model.fit(batches, epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
-    batch = parallel.evaluation_batch(run.settings, len(run.test_images))
-    figures = model.evaluate(run.test_images, run.images.test_labels, batch_size=batch, verbose=0, return_dict=True)
+    figures = run.sets.evaluate(model)
     return {"classifier_alone_error_percent": figures["error"]}
 
 
-EXPERIMENT = Experiment(
-    name="PartedVAE",
+EXPERIMENT = parted.experiment(
     description=__doc__,
     settings=SETTINGS,
     labels=256,
@@ -94,9 +84,10 @@ EXPERIMENT = Experiment(
     build_model=build_model,
     epoch_figures=parted.epoch_figures,
     figures=lambda run, report: parted.figures(run, [4, 7, 8]),  # the digits of the paper's Figure 4
-    images=lambda images: images.resized(32),
+    load=lambda name, data_dir: load_data(name, data_dir).resized(32),
     needs_labels=False,
     metrics=metrics,
+    options=("classifier_alone",),
     add_flags=add_flags,
     check_flags=check_flags,
 )

@@ -19,10 +19,10 @@ import quiet  # noqa: F401
 import keras
 import mnist_exon
 import numpy as np
-import sweep
-from flags import UserError
 
 from keras_ssvae import evaluation, plots, priors
+from keras_ssvae.runs import sweep
+from keras_ssvae.runs.errors import UserError
 
 DIGITS = (0, 1)
 START, END, POINTS = (-10.0, 0.0), (10.0, 0.0), 11

@@ -1,33 +1,54 @@
-"""What the experiments with PartedVAE share: the optimizers of its two steps, and its figures."""
+"""What the experiments with PartedVAE share: how it is built and compiled, its figures, its summary and its work."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from matplotlib.figure import Figure
-from runner import Run
 
 from keras_ssvae import callbacks, plots
+from keras_ssvae.models import PartedVAE
 from keras_ssvae.optimizers import GroupedOptimizer, PlateauAdam
+from keras_ssvae.runs import flags
+from keras_ssvae.runs.experiment import Experiment
+from keras_ssvae.runs.run import Run
+from keras_ssvae.runs.work import forward_gflop
+
+# Half of a batch is labelled: of each of the original's two steps one batch of 64.
+BATCHES = {"batch_size": 128, "labeled_batch_size": 64}
 
 
-def optimizer(
-    learning_rate: float, steps_per_epoch: int, patience: int = 2, supervised_cooldown: int = 3
-) -> GroupedOptimizer:
-    """The original's two optimizers, whose rates halve when their mean loss of an epoch does not fall.
+def build(
+    settings: dict[str, Any],
+    learning_rate: float,
+    make_networks: Callable[[], dict[str, keras.Model]] = dict,
+    patience: int = 2,
+    supervised_cooldown: int = 3,
+    kind: type[PartedVAE] = PartedVAE,
+    **options,
+) -> PartedVAE:
+    """The compiled model of a run.
 
     Args:
-        learning_rate: Of both.
-        steps_per_epoch: Steps in an epoch.
-        patience: Epochs without progress that both bear.
+        settings: Those of the run.
+        learning_rate: Of the original's two optimizers, whose rates halve when their mean loss of an epoch does not
+            fall.
+        make_networks: () -> arguments of `PartedVAE`; called after the seed of the weights is set.
+        patience: Epochs without progress that both optimizers bear.
         supervised_cooldown: Epochs that do not count after a fall of the supervised step's rate.
+        kind: The class.
+        **options: Further arguments of `PartedVAE`.
     """
+    keras.utils.set_random_seed(settings["seed"])
+    model = kind(**make_networks(), seed=settings["seed"], **options)
     plateaus = {"supervised": (0.1, supervised_cooldown), "main": (0.01, 4)}  # relative threshold, cooldown
-    return GroupedOptimizer(
+    optimizer = GroupedOptimizer(
         {
             name: PlateauAdam(
                 learning_rate,
-                steps_per_epoch=steps_per_epoch,
+                steps_per_epoch=settings["steps_per_epoch"],
                 patience=patience,
                 threshold=threshold,
                 cooldown=cooldown,
@@ -37,6 +58,8 @@ def optimizer(
             for name, (threshold, cooldown) in plateaus.items()
         }
     )
+    model.compile(optimizer, **flags.compile_options(settings))
+    return model
 
 
 def epoch_figures(run: Run, where: dict[str, Any]) -> list[keras.callbacks.Callback]:
@@ -56,3 +79,19 @@ def figures(run: Run, classes: Sequence[int]) -> dict[str, Figure]:
         "learned_prior": plots.learned_prior(model, class_names=names),
         "reconstructions": plots.reconstructions(model, test_images[:20]),
     }
+
+
+def summary(model: PartedVAE, metrics: dict[str, Any]) -> dict[str, str]:
+    return {"KL": f"z {metrics['kl_z']:.2f}, u {metrics['kl_u']:.2f} nats"}
+
+
+def step_gflop(model: PartedVAE, labeled: int, unlabeled: int) -> float:
+    """Three forwards for each image: the labelled ones up to their class, the unlabelled ones all the way."""
+    kernels = [variable for variable in model.heads.weights if variable.path.endswith("kernel")]
+    heads = 2e-9 * sum(int(np.prod(kernel.shape)) for kernel in kernels)
+    encoder = forward_gflop(model.encoder)
+    supervised = encoder + 2e-9 * int(np.prod(model.heads.c_logits.kernel.shape))
+    return 3 * (labeled * supervised + unlabeled * (encoder + forward_gflop(model.decoder) + heads))
+
+
+experiment = functools.partial(Experiment, name="PartedVAE", summary=summary, step_gflop=step_gflop)

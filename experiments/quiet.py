@@ -1,5 +1,8 @@
 """Import this first: TensorFlow's libraries greet on stderr while they load, whatever the log level is.
 
+It lies beside the scripts, not in the package: importing anything of the package imports Keras, which must register the
+models for `keras.models.load_model`, and this has to come before.
+
 On JAX the scripts do without TensorFlow where it is installed too: Keras would load it for a seed or to save a model.
 """
 

@@ -107,7 +107,7 @@ class _Batches(keras.utils.PyDataset):
         self._settings, self._shuffle = settings, shuffle
         self._on_device = _fits_on_device(sources)
         self._sources = jax.device_put(sources) if self._on_device else sources
-        self._orders = (None, None)  # the epoch, and its orders
+        self._orders: tuple[int | None, dict] = (None, {})  # the epoch, and its orders
         # A mistake in `augment` is found here, without computing anything.
         first = {kind: _take(sources[kind], slice(part.batch_size)) for kind, part in self._parts.items()}
         jax.eval_shape(functools.partial(_assemble, settings=settings), first, np.uint32(0))

@@ -393,7 +393,8 @@ class BaseVAE(keras.Model):
         Returns:
             `(B, H, W, C)` in [-1, 1].
         """
-        if not isinstance(n, numbers.Integral) or n < 0:
+        is_integer = isinstance(n, numbers.Integral)
+        if not is_integer or n < 0:
             raise ValueError(f"`n` is {n!r}; it must be the number of images, an integer of at least 0.")
         return self.decode(self.sample_latent(n, seed))
 

@@ -17,6 +17,7 @@ from keras_ssvae.distributions import (
     sample_gumbel,
     straight_through_one_hot,
 )
+from keras_ssvae.likelihoods import Gaussian
 from keras_ssvae.models import explanation
 from keras_ssvae.models.base import BaseVAE, without_dropout
 from keras_ssvae.models.checks import check_has_labels, check_network, check_one_hot, input_shape
@@ -135,6 +136,12 @@ class EXoN(ClassifierMixin, BaseVAE):
         self.image_shape = input_shape("encoder", self.encoder)
         self._check_networks()
         self.build((None, *self.image_shape))
+
+    @property
+    def likelihood(self) -> Gaussian:
+        """`N(D(z), beta I)`, with beta as it is now."""
+        step = self.optimizer.iterations if self.compiled else 0
+        return Gaussian(self.weights_at(step).beta)
 
     @property
     def class_prior(self) -> GaussianMixture:

@@ -7,10 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ssvae import losses
 from keras_ssvae.backend import batch_mean, gradient_step
 from keras_ssvae.distributions import Tensor, as_floatx, blocks, gaussian_kl, log_probs, sample_gaussian
-from keras_ssvae.likelihoods import from_unit, to_unit
+from keras_ssvae.likelihoods import Bernoulli, Laplace, to_unit
 from keras_ssvae.models.base import BaseVAE
 from keras_ssvae.models.checks import check_network, check_one_hot, input_shape
 from keras_ssvae.models.labels import ClassifierMixin, Labels
@@ -22,6 +21,7 @@ from keras_ssvae.priors import LearnedMixture
 
 _TEMPERATURE = 0.67  # of the Gumbel-softmax
 _FIRST_SLOPE, _LAST_SLOPE = 1.0, 8.0  # of the attention; inference has the last one
+_LIKELIHOODS = {"cross_entropy": Bernoulli, "absolute_error": Laplace}  # by `pixel_loss`
 _TINY = 1e-12  # keeps the logarithms of the Gumbel noise finite
 
 
@@ -156,6 +156,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         features: Any = self.encoder.output_shape[-1] if isinstance(self.encoder.output_shape, tuple) else "features"
         check_network("encoder", self.encoder, self.image_shape, (None, features), reason)
         check_network("decoder", self.decoder, (self.latent_dim,), (None, *self.image_shape), reason)
+        self.likelihood = _LIKELIHOODS[pixel_loss]()
         self.heads = parted_vae.Heads(features, self.labels.sizes, self._u_dims, z_dim, name="heads")
         self.u_priors = [LearnedMixture(*sizes) for sizes in zip(self.labels.sizes, self._u_dims, strict=True)]
         self.build((None, *self.image_shape))
@@ -169,7 +170,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
                 raise ValueError(f"`{name}` is {values}; it must be made of integers of at least {least}.")
         if len(self._u_dims) != len(self.labels.sizes):
             raise ValueError(f"`u_dims` is {self._u_dims}; each of `num_classes`, {self.labels.sizes}, has its own u.")
-        if self.pixel_loss not in ("cross_entropy", "absolute_error"):
+        if self.pixel_loss not in _LIKELIHOODS:
             raise ValueError(f'`pixel_loss` is {self.pixel_loss!r}; it must be "cross_entropy" or "absolute_error".')
         class_priors = [np.full(k, 1 / k) for k in self.labels.sizes] if class_priors is None else class_priors
         self.class_priors = [np.asarray(probs, "float64") for probs in class_priors]
@@ -299,16 +300,11 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         u_means, u_logvars = (blocks(values, self._u_dims) for values in u)
         parts = zip(self.u_priors, log_c, u_means, u_logvars, strict=True)
         return {
-            "reconstruction": self._reconstruction(images, as_floatx(logits)),
+            "reconstruction": self.likelihood.reconstruction(images, logits),
             "kl_z": gaussian_kl(z_mean, z_logvar, 0.0, ops.ones(())),
             "kl_u": sum(prior.kl(ops.exp(log_c_i), mean, logvar) for prior, log_c_i, mean, logvar in parts),
             "entropy_c": -sum(ops.sum(ops.exp(log_c_i) * log_c_i, axis=-1) for log_c_i in log_c),
         }
-
-    def _reconstruction(self, images, logits):
-        if self.pixel_loss == "cross_entropy":
-            return losses.binary_cross_entropy(to_unit(images), logits)
-        return losses.absolute_error(to_unit(images), ops.sigmoid(logits))
 
     def evaluation_terms(self, images, labels):
         self.check_images("x", images)
@@ -352,7 +348,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     def decode(self, z: Tensor) -> Tensor:
         """Images `(B, H, W, C)` in [-1, 1] at latent variables (z, u) `(B, d)`."""
-        return from_unit(ops.sigmoid(as_floatx(self.decoder(z, training=False))))
+        return self.likelihood.mean(self.decoder(z, training=False))
 
     def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
         """`z ~ N(0, I)` and `u_i ~ p(u_i | c_i)` of given classes, `(B, d)`."""

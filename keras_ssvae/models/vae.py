@@ -71,7 +71,7 @@ class VAE(BaseVAE):
     Example:
         >>> model = VAE(prior=priors.VampPrior(500), beta=LinearWarmUp(1.0, epochs=100, steps_per_epoch=500))
         >>> model.compile(NormalizedAdam(5e-4, epsilon=1e-8))
-        >>> model.fit(batches, steps_per_epoch=500, epochs=2000, validation_data=(images, None))
+        >>> model.fit(batches, steps_per_epoch=500, epochs=2000, validation_data=(binary_images,))
         >>> model.encode(images), model.generate(25, seed=1)
 
     Reference:
@@ -105,8 +105,8 @@ class VAE(BaseVAE):
         self.latents = {"z": self.prior.latent_dim}
         self.encoder = encoder or vae.encoder(latent_dim=self.latent_dim)
         self.image_shape = input_shape("encoder", self.encoder)
-        *size, colours = self.image_shape
-        outputs = (*size, colours * self.likelihood.outputs_per_value)
+        height, width, colours = self.image_shape
+        outputs = (height, width, colours * self.likelihood.outputs_per_value)
         self.decoder = decoder or vae.decoder(outputs, self.latent_dim)
         reason = f"images {self.image_shape}, {self._likelihood_name} and a `prior` in {self.latent_dim} dimensions"
         heads = [(None, self.latent_dim)] * 2

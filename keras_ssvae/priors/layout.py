@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,7 +21,7 @@ _NAMED = 5  # labels or pairs in a message
 
 
 def from_layout(
-    layout: Mapping[Any, Any] | str | PathLike,
+    layout: Mapping[Any, Any] | str | PathLike | IO[bytes],
     variance: ArrayLike = PAPER_VARIANCE,
     class_names: Sequence[str] | None = None,
     max_overlap: float = MAX_OVERLAP,
@@ -32,7 +32,8 @@ def from_layout(
 
     Args:
         layout: Label -> position, a list of d numbers, or label -> `{"mean": position, "variance": number or list of
-            d}`, for any number of labels and any d; or the path of a JSON file that holds such an object.
+            d}`, for any number of labels and any d; or a JSON file that holds such an object, its
+            path or open.
         variance: The variance of the labels that have none of their own: a scalar or (d,).
         class_names: The K labels in the order of their classes, as `data.load(...).class_names`. By default labels
             that are the numbers 0 to K - 1 are the classes, and others are counted in the layout's order.
@@ -78,10 +79,12 @@ def from_layout(
 def _read_layout(layout):
     """What a message calls the layout, and label -> entry; JSON has texts as labels, so all are."""
     source = "`layout`"
-    if isinstance(layout, str | PathLike):
-        source = os.fspath(layout)
+    is_path = isinstance(layout, str | PathLike)
+    if is_path or hasattr(layout, "read"):
+        source = os.fspath(layout) if is_path else getattr(layout, "name", source)
         try:
-            layout = json.loads(Path(layout).read_bytes(), object_pairs_hook=_without_duplicates)
+            content = Path(layout).read_bytes() if is_path else layout.read()
+            layout = json.loads(content, object_pairs_hook=_without_duplicates)
         except OSError as error:
             raise ValueError(f"{source} cannot be read: {error.strerror}.") from error
         except (ValueError, RecursionError) as error:

@@ -19,6 +19,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_ssvae.runs import flags, run
+
 
 class Small:
     """The MNIST experiment with the embedded digits and very few steps, in processes of its own."""
@@ -122,11 +124,10 @@ def unfinished(killed, tmp_path):
 
 @contextlib.contextmanager
 def loaded_script(name):
-    """The modules of an experiment, in this process: the script, the runner and the flags."""
+    """The modules of an experiment, in this process: the script, and of what it runs with the run and the flags."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Small.script.parent)
-        script, runner, flags = map(importlib.import_module, (name, "runner", "flags"))
-        yield SimpleNamespace(script=script, runner=runner, flags=flags)
+        yield SimpleNamespace(script=importlib.import_module(name), runner=run, flags=flags)
     for each, module in list(sys.modules.items()):
         if Path(getattr(module, "__file__", None) or "").parent == Small.script.parent:
             del sys.modules[each]

@@ -16,21 +16,6 @@ LABELS = ["hair colour", "beard", "hairline", "eyeglasses", "smile", "hat", "gen
 
 
 @pytest.fixture
-def call(modules, in_process, monkeypatch):
-    """As the common one; this script has a `main` and a `train` of its own."""
-
-    def run(*args, train=None, **folder):
-        calls = []
-        if train is not None:
-            monkeypatch.setattr(modules.script, "train", lambda run: [calls.append(run), train(run)])
-        result = in_process(modules.script.main, modules.script.__file__, *args, **folder)
-        result.calls = calls
-        return result
-
-    return run
-
-
-@pytest.fixture
 def args(celeba_directory):
     return ("--data-dir", celeba_directory, *SMALL)
 
@@ -63,7 +48,7 @@ def test_a_run_writes_its_figures_and_numbers_and_goes_on_bit_for_bit(
     call, modules, args, small_networks, tmp_path, monkeypatch
 ):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    began = modules.script.EpochSeconds.on_epoch_begin
+    began = modules.runner.EpochLog.on_epoch_begin
 
     def begin(clock, epoch, logs=None):
         if epoch == 1:
@@ -71,7 +56,7 @@ def test_a_run_writes_its_figures_and_numbers_and_goes_on_bit_for_bit(
         began(clock, epoch, logs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(modules.script.EpochSeconds, "on_epoch_begin", begin)
+        patch.setattr(modules.runner.EpochLog, "on_epoch_begin", begin)
         result = call(*args, "--output-dir", whole)
     assert (result.code, result.err) == (0, "")
     assert "PartedVAE on celeba: 20 labels of 30 images; " in result.out
@@ -149,8 +134,8 @@ def test_the_settings_are_the_papers(call, celeba_directory, modules, monkeypatc
 
 def test_the_seed_draws_the_labelled_images(call, args, small_networks):
     runs = [call(*args, "--seed", seed, train=lambda run: None).calls[0] for seed in (1, 2)]
-    assert all(len(run.split) == 20 for run in runs)
-    assert set(runs[0].split) != set(runs[1].split)
+    assert all(len(run.sets.split) == 20 for run in runs)
+    assert set(runs[0].sets.split) != set(runs[1].sets.split)
 
 
 @pytest.mark.parametrize(

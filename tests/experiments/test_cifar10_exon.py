@@ -8,7 +8,6 @@ import json
 import math
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -62,8 +61,8 @@ def small_networks(modules, monkeypatch):
         x = layers.Dropout(dropout)(layers.Flatten()(layers.AveragePooling2D(8)(images)))
         return keras.Model(images, layers.Dense(10, dtype="float32")(x))
 
-    networks = SimpleNamespace(IMAGE_SHAPE=(32, 32, 3), encoder=encoder, decoder=decoder, classifier=classifier)
-    monkeypatch.setattr(modules.script, "cifar10", networks)
+    for name, network in {"encoder": encoder, "decoder": decoder, "classifier": classifier}.items():
+        monkeypatch.setattr(f"keras_ssvae.networks.exon.cifar10_{name}", network)
 
 
 @pytest.fixture

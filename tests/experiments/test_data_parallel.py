@@ -1,4 +1,4 @@
-"""`--data-parallel`: a run on two virtual devices, and what several devices cannot share."""
+"""`--data-parallel`: a run on two virtual devices."""
 
 import os
 import subprocess
@@ -42,31 +42,3 @@ def test_a_run_on_two_devices_succeeds(request, small, tmp_path, backend):
     # One epoch is mostly compiling.
     assert metrics["step_milliseconds"] is None
     assert "ms a step" not in done.stdout
-
-
-def settings(**changed):
-    given = {"dataset": "cifar10", "labels": 4000, "batch_size": 128, "labeled_batch_size": 32, "validation": 5000}
-    return {**given, "replicas": 8, **changed}
-
-
-@pytest.mark.parametrize(
-    ("changed", "match"),
-    [
-        ({"labels": 100}, "--labels 100 .* end with one of 4, .* multiple of 8"),
-        ({"labeled_batch_size": 20}, "--labeled-batch-size is 20, .* multiple of 8"),
-        ({"batch_size": 100}, "--batch-size less --labeled-batch-size is 68, .* multiple of 8"),
-        ({"validation": 500}, "--validation is 500, .* multiple of 8"),
-        ({"replicas": 32, "validation": 0}, "cifar10 has 10000 test images, .* multiple of 32"),
-    ],
-)
-def test_what_the_devices_cannot_share_is_found_before_the_training(modules, changed, match):
-    parallel = modules.runner.parallel
-    parallel.check(settings(), 10_000)
-    parallel.check(settings(**{**changed, "replicas": 1}), 10_000)
-    with pytest.raises(modules.flags.UserError, match=match):
-        parallel.check(settings(**changed), 10_000)
-
-
-def test_all_batches_of_an_evaluation_can_be_shared(modules):
-    for replicas, images, batch in ((1, 10_000, 500), (8, 10_000, 400), (2, 360, 360), (16, 10_000, 400), (8, 0, 500)):
-        assert modules.runner.parallel.evaluation_batch(settings(replicas=replicas), images) == batch

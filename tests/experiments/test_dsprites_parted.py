@@ -53,6 +53,7 @@ def table(modules, untrained, in_process, monkeypatch):
             monkeypatch.setattr("sys.argv", command[1:])
             sweep.main(dataclasses.replace(modules.script.SWEEP, train=train))
             monkeypatch.setattr("sys.argv", argv)
+            return 0
 
         monkeypatch.setattr(sweep, "launch", launch)
         result = in_process(lambda: sweep.main(modules.script.SWEEP), *argv)

@@ -36,12 +36,12 @@ def test_a_run_writes_its_figures_and_numbers_and_goes_on_bit_for_bit(call, modu
     def stop_after_an_epoch(run):
         run.settings["epochs"] = 1
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(modules.runner, "evaluation", None)  # ends here, as by a kill
+            patch.setattr("keras_ssvae.evaluation.report", None)  # ends here, as by a kill
             modules.trained(run)
 
     original = modules.runner.train
     modules.trained = original
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError):
         call(*args, "--output-dir", parts, train=stop_after_an_epoch)
     modules.runner.train = original
     assert call(*args, "--output-dir", parts, "--resume").code == 0

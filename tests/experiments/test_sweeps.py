@@ -39,11 +39,16 @@ class Call:
     def __init__(self, modules_of, in_process, patch):
         self.modules_of, self.in_process, self.patch = modules_of, in_process, patch
         self.interrupt_at = None  # the run that Ctrl-C hits
+        self.fail_at = None  # the run that fails
 
     def pretend(self, run):
         self.trained.append(run.output_dir.name)
         if self.interrupt_at == len(self.trained):
             raise KeyboardInterrupt
+        if self.fail_at == len(self.trained):
+            raise OSError(28, "No space left on device")
+        for epoch in range(run.done, run.settings["epochs"]):
+            run.checkpoint.on_epoch_end(epoch)
         run.model.save(run.output_dir / "model.keras")
         figures = {"test_error_percent": 3.0 + run.settings["seed"], "kl_divergence": 9.0, "negative_ssim": 0.4}
         metrics = {**figures, "information_xz": 1.5, "kl_z": 0.25, "settings": run.settings}
@@ -62,9 +67,13 @@ class Call:
                     table.main(modules.script.SWEEP)
                 except SystemExit as end:
                     # Ctrl-C reaches both processes.
-                    raise KeyboardInterrupt if end.code == 130 else end from None
+                    if end.code == 130:
+                        raise KeyboardInterrupt from None
+                    print(end.code, file=sys.stderr)
+                    return 1
                 finally:
                     self.patch.setattr(sys, "argv", argv)
+                return 0
 
             if not in_earnest:
                 self.patch.setattr(table, "launch", launch)
@@ -146,6 +155,7 @@ def test_finished_runs_are_kept_and_an_interrupted_table_goes_on(call, tmp_path)
     [
         (["--beta", "1", "0"], r"--beta is 0\.0.*above 0"),
         (["--beta", "1", "1.0"], r"--beta 1\.0 1\.0 --seed 1 names runs/exon_mnist_100_beta1_seed1 twice"),
+        (["--jobs", "0"], "--jobs is 0; it must be at least 1"),
         (["--labels", "5"], "--labels is 5. It must be an integer of at least 10"),
         (["--seed", "1", "-1"], "--seed is -1.*at least 0"),
         (["--output-dir", "data/mnist.npz"], "--output-dir data/mnist.npz cannot be written"),
@@ -157,6 +167,36 @@ def test_a_mistake_is_a_sentence_before_the_first_run(call, tmp_path, args, matc
     assert re.match(f"mnist_beta.py: error: .*{match}", result.err), result.err
     assert result.err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_failed_run_is_named_and_the_others_are_made(call, tmp_path):
+    args = ("mnist_beta", *SMALL, "--beta", "0.25", "5", "7")
+    call.fail_at = 2
+    stopped = call(*args)
+    assert stopped.code == 1
+    failed, rest = stopped.err.splitlines()
+    assert failed == "mnist_beta.py: error: [Errno 28] No space left on device"
+    assert rest.endswith(
+        "error: 1 of 3 runs failed: exon_mnist_100_beta5_seed1. The same command goes on with what is left."
+    )
+    assert len(stopped.trained) == 3
+    assert not (tmp_path / "runs/mnist_beta_mnist").exists()
+    call.fail_at = None
+    again = call(*args)
+    assert (again.code, again.trained) == (0, ["exon_mnist_100_beta5_seed1"])
+    assert len(table(tmp_path / "runs/mnist_beta_mnist")) == 3
+
+
+def test_a_table_of_more_epochs_goes_on_with_its_runs(call, tmp_path):
+    args, run = ("mnist_beta", *SMALL, "--beta", "7"), "exon_mnist_100_beta7_seed1"
+    assert call(*args).trained == [run]
+    longer = call(*args, "--epochs", "3")
+    assert (longer.code, longer.err, longer.trained) == (0, "", [run])
+    assert json.loads((tmp_path / "runs" / run / "config.json").read_text())["epochs"] == 3
+    assert call(*args, "--epochs", "3").trained == []
+    fewer = call(*args)
+    assert re.search(f"--epochs is 1, but the run in runs/{run} has done 3", fewer.err)
+    assert fewer.trained == []
 
 
 @pytest.mark.parametrize("flag", ["--resume", "--export-dir"])
@@ -245,13 +285,19 @@ def test_the_classifier_alone_learns_from_the_labelled_images(call, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_table_trains_each_run_in_a_process_as_it_would_alone(small, call, tmp_path):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_table_trains_each_run_in_a_process_as_it_would_alone(small, call, tmp_path, jobs):
     (tmp_path / "alone").mkdir()
     (tmp_path / "alone/data").symlink_to(tmp_path / "data")
     alone = small.run(tmp_path / "alone", *SMALL, "--beta", "7", KERAS_BACKEND=keras.backend.backend())
     assert (alone.code, alone.err) == (0, "")
-    result = call("mnist_beta", *SMALL, "--beta", "0.25", "7", in_earnest=True)
+    result = call("mnist_beta", *SMALL, "--beta", "0.25", "7", "--jobs", jobs, in_earnest=True)
     assert (result.code, result.err) == (0, "")
+    if jobs == 2:
+        log = tmp_path / "runs/exon_mnist_100_beta7_seed1/output.log"
+        assert "epoch 1/1 " in log.read_text()
+        assert "epoch 1/1 " not in result.out
+        assert "Run 2 of 2 is finished." in result.out
     run = "runs/exon_mnist_100_beta7_seed1/checkpoint.npz"
     with np.load(tmp_path / run) as second, np.load(tmp_path / "alone" / run) as expected:
         for name in set(expected.files) - {"history"}:
@@ -263,5 +309,8 @@ def test_the_help_names_the_lists_and_the_paper(call):
     assert result.code == 0
     assert "Table 3 and Figure 2" in result.out
     assert "(default 0.1 0.25 0.5 0.75 1.0 5.0 10.0 50.0)" in " ".join(result.out.split())
-    assert all(flag in result.out for flag in ("--beta ", "--seed ", "--runs-dir", "--output-dir", "--layout"))
-    assert not any(flag in result.out for flag in ("--resume", "--export-dir", "--only"))
+    assert all(
+        flag in result.out
+        for flag in ("--jobs N", "--cluster [ADDRESS]", "--beta ", "--seed ", "--runs-dir", "--output-dir", "--layout")
+    )
+    assert not any(flag in result.out for flag in ("--resume", "--export-dir", "--only", "--started"))

@@ -8,14 +8,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from experiment import Experiment
+
+from keras_ssvae.runs import devices
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.experiment import Experiment
 
 # On an accelerator the host's work between two steps costs more than the steps.
 _STEPS_PER_EXECUTION = 8
-
-
-class UserError(Exception):
-    """A user's mistake: its message is all that is printed."""
 
 
 def arguments(experiment: Experiment, argv: list[str] | None = None) -> argparse.Namespace:
@@ -34,6 +33,7 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
     add = result.add_argument
     settings, labels = experiment.settings, experiment.labels
     run_name = experiment.run_name("<dataset>", "<labels>")
+    counted = ", labelled and unlabelled" if labels is not None else ""
     beta = "" if experiment.beta is None else "_beta<beta>"
     first, *others = settings
 
@@ -50,14 +50,15 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
         )
     else:
         add("--dataset", choices=list(settings), default=first, help="(default %(default)s)")
-    add("--labels", type=int, help=f"labelled images, of each class about the same number (default {labels})")
-    add(
-        "--labeled-indices",
-        type=Path,
-        metavar="FILE",
-        help="their indices in the training set, one a line, counted from 0 (default: drawn by --seed, about the same "
-        "number from each class)",
-    )
+    if labels is not None:
+        add("--labels", type=int, help=f"labelled images, of each class about the same number (default {labels})")
+        add(
+            "--labeled-indices",
+            type=Path,
+            metavar="FILE",
+            help="their indices in the training set, one a line, counted from 0 (default: drawn by --seed, about the "
+            "same number from each class)",
+        )
     add("--validation", type=int, help=f"validation images, held out {default('validation')}")
     if experiment.beta is not None:
         add(
@@ -73,8 +74,9 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
         f"ones {default('epochs')}",
     )
     add("--steps-per-epoch", type=int, help=f"training steps in an epoch {default('steps_per_epoch')}")
-    add("--batch-size", type=int, help=f"images in a batch, labelled and unlabelled {default('batch_size')}")
-    add("--labeled-batch-size", type=int, help=f"labelled images in it {default('labeled_batch_size')}")
+    add("--batch-size", type=int, help=f"images in a batch{counted} {default('batch_size')}")
+    if labels is not None:
+        add("--labeled-batch-size", type=int, help=f"labelled images in it {default('labeled_batch_size')}")
     add("--seed", type=int, default=1, help="of weights, split, order and noise (default %(default)s)")
     add(
         "--data-dir",
@@ -87,7 +89,12 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
         help="where the SavedModel goes, under the next free version number; on JAX there is none (default "
         f"saved_models/{run_name})",
     )
-    add("--resume", action="store_true", help="go on with the unfinished run in --output-dir (default: off)")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --output-dir: an unfinished one, or a finished one with more --epochs where its "
+        "schedules do not depend on their number (default: off)",
+    )
     add(
         "--augment-on",
         choices=["host", "device"],
@@ -154,12 +161,11 @@ def settings_of(
     Raises:
         UserError: When a number does not fit.
     """
-    labels = args.labels
-    if labels is None:
-        labels = experiment.labels if indices is None else len(indices)
-    if labels == 0 and indices is None and experiment.needs_labels:
-        raise UserError(f"--labels is 0; {experiment.name} needs labelled images of every class.")
-    settings = {"dataset": dataset, "labels": labels, "seed": args.seed}
+    with_labels = experiment.labels is not None
+    settings = {"dataset": dataset}
+    if with_labels:
+        settings["labels"] = _number_of_labels(experiment, args, indices)
+    settings["seed"] = args.seed
     if experiment.beta is not None:
         if not 0 < args.beta < math.inf:
             raise UserError(f"--beta is {args.beta}; it must be a finite number above 0.")
@@ -167,13 +173,14 @@ def settings_of(
     settings |= experiment.settings[dataset]
     if experiment.classes is not None:
         settings["classes"] = list(experiment.classes)
-    for name in ("epochs", "steps_per_epoch", "batch_size", "labeled_batch_size", "validation"):
+    sizes = ["epochs", "steps_per_epoch", "batch_size", *(["labeled_batch_size"] if with_labels else []), "validation"]
+    for name in sizes:
         least = 0 if name == "validation" else 1
         given = getattr(args, name)
         settings[name] = settings[name] if given is None else given
         if settings[name] < least:
             raise UserError(f"--{name.replace('_', '-')} is {settings[name]}; it must be at least {least}.")
-    if settings["labeled_batch_size"] >= settings["batch_size"]:
+    if with_labels and settings["labeled_batch_size"] >= settings["batch_size"]:
         raise UserError(
             f"--labeled-batch-size is {settings['labeled_batch_size']}; it must be smaller than --batch-size, "
             f"{settings['batch_size']}, which counts the unlabelled images too."
@@ -190,13 +197,23 @@ def settings_of(
         "replicas": replicas,
         "steps_per_execution": _steps_per_execution(args.steps_per_execution, settings["steps_per_epoch"]),
     }
-    return {**settings, **experiment.own_settings(args, dataset, settings["epochs"]), "labeled_indices": file, **how}
+    own = experiment.own_settings(args, dataset, settings["epochs"])
+    return {**settings, **own, **({"labeled_indices": file} if with_labels else {}), **how}
+
+
+def _number_of_labels(experiment, args, indices):
+    labels = args.labels
+    if labels is None:
+        labels = experiment.labels if indices is None else len(indices)
+    if labels == 0 and indices is None and experiment.needs_labels:
+        raise UserError(f"--labels is 0; {experiment.name} needs labelled images of every class.")
+    return labels
 
 
 def _steps_per_execution(given, steps_per_epoch):
     """An execution never goes beyond the end of an epoch: else it would use up batches of the next."""
     if given is None:
-        accelerated = keras.backend.backend() == "jax" and device_name() != "cpu"
+        accelerated = keras.backend.backend() == "jax" and devices.device_name() != "cpu"
         most = min(_STEPS_PER_EXECUTION, steps_per_epoch) if accelerated else 1
         return next(number for number in range(most, 0, -1) if steps_per_epoch % number == 0)
     if given < 1 or steps_per_epoch % given:
@@ -204,18 +221,6 @@ def _steps_per_execution(given, steps_per_epoch):
             f"--steps-per-execution is {given}; it must be at least 1 and divide --steps-per-epoch, {steps_per_epoch}."
         )
     return given
-
-
-def device_name() -> str:
-    """The device that Keras computes on: `cpu`, or the name of the GPU."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.devices()[0].device_kind
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "gpu") if gpus else "cpu"
 
 
 def apply_precision(settings: dict[str, Any]) -> None:

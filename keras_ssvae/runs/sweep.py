@@ -1,23 +1,25 @@
-"""What the tables share: one run for each combination of some flags, made one after the other, and a table of them."""
+"""What the tables share: one run for each combination of some flags, and a table of them."""
 
 import argparse
 import copy
 import dataclasses
 import itertools
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import flags
-import keras
-import numpy as np
-from experiment import Experiment
-from flags import UserError
-from run_directory import check_output_dir, check_writable, finished, write_table, write_text
-from runner import Plan, plan, prepare, script, train
+from keras_ssvae.runs import flags
+from keras_ssvae.runs.directory import LOG, check_output_dir, check_writable, finished
+from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.experiment import Experiment
+from keras_ssvae.runs.launch import Job, Pool, end_with_parent, launch, work_off
+from keras_ssvae.runs.run import Plan, plan, prepare, train
+from keras_ssvae.runs.script import script
+from keras_ssvae.runs.tables import Cell, Result, by, model_file, write_tables
+
+__all__ = ["SEEDS", "Axis", "Cell", "Result", "Sweep", "by", "main", "metrics_of", "train_run", "write_tables"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,7 @@ def train_run(plan: Plan) -> None:
 
 def metrics_of(plan: Plan) -> dict[str, Any] | None:
     """What a finished run of this plan left in `metrics.json`; None where there is none."""
-    return finished(plan.output_dir, plan.settings)
+    return finished(plan.output_dir, plan.settings, plan.scheduled)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,68 +73,86 @@ class Sweep:
     description: str
     axes: Sequence[Axis]
     columns: Sequence[str]
-    finish: Callable[[list["Result"], Path], str]
+    finish: Callable[[list[Result], Path], str]
     train: Callable[[Plan], None] = train_run
     metrics: Callable[[Plan], dict[str, Any] | None] = metrics_of
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """A finished run: its plan, and its metrics."""
-
-    plan: Plan
-    metrics: dict[str, Any]
-
-    def model(self) -> keras.Model:
-        return keras.models.load_model(_model_file(self.plan), compile=False)
 
 
 def main(sweep: Sweep) -> None:
     """Makes a table, as its script is called.
 
-    Runs that are finished are kept, also those of the experiment's own script, and one that was interrupted goes on.
+    Runs that are finished are kept, also those of the experiment's own script; one that was interrupted, or has fewer
+    epochs, goes on.
     """
     # Each run has a process of its own, and may need the memory of the whole accelerator, of which this one takes less.
     environment = dict(os.environ)
     for name, value in (("XLA_PYTHON_CLIENT_PREALLOCATE", "false"), ("TF_FORCE_GPU_ALLOW_GROWTH", "true")):
         os.environ.setdefault(name, value)
+    # What goes on after Ctrl-C is the table.
+    script(lambda: _main(sweep, environment), go_on=None if "--only" in sys.argv else "")
+
+
+def _main(sweep, environment):
     args = _parser(sweep).parse_args()
     if args.only is None:
-        script(lambda: _make_table(sweep, args, environment), go_on="")
-    else:
-        script(lambda: sweep.train(_plans(sweep, args)[args.only]))
+        _make_table(sweep, args, environment)
+        return
+    if args.started_by_table:
+        end_with_parent()
+    sweep.train(_plans(sweep, args)[args.only])
 
 
 def _make_table(sweep, args, environment):
+    if args.jobs < 1:
+        raise UserError(f"--jobs is {args.jobs}; it must be at least 1.")
     plans = _plans(sweep, args)
     output_dir = args.output_dir or args.runs_dir / f"{Path(sys.argv[0]).stem}_{plans[0].images.name}"
     # What can be checked is checked before the first run.
     check_writable(output_dir, "--output-dir")
-    for each in plans:
-        if _finished(sweep, each) is None and metrics_of(each) is None:
-            check_output_dir(each.output_dir, each.settings, resume=True)
-    for i, each in enumerate(plans):
-        varied = ", ".join(f"{axis.name} {each.settings[axis.name]:g}" for axis in sweep.axes)
-        print(f"\nRun {i + 1} of {len(plans)}: {varied}", flush=True)
-        if _finished(sweep, each) is None:
-            launch([sys.executable, *sys.argv, "--only", str(i)], environment)
-        else:
-            print(f"Finished before: {each.output_dir}")
+    before = [_finished(sweep, each) for each in plans]
+    for each, metrics in zip(plans, before, strict=True):
+        if metrics is None and metrics_of(each) is None:
+            check_output_dir(each.output_dir, each.settings, True, each.scheduled)
+    _make_runs(sweep, plans, [metrics is not None for metrics in before], args, environment)
     output_dir.mkdir(parents=True, exist_ok=True)
     text = sweep.finish([Result(each, _finished(sweep, each)) for each in plans], output_dir)
     print(f"\n{text}\n\nWritten to {output_dir}")
 
 
-def launch(command: list[str], environment: dict[str, str]) -> None:
-    """Runs a process to its end; its messages are the user's, its failure ends the table."""
-    process = subprocess.Popen(command, env=environment)
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:  # which the process had too
-        process.wait()
-        raise
-    if code:
-        sys.exit(code)
+def _make_runs(sweep, plans, done, args, environment):
+    """Makes those that are not done; when some fail, the others are made all the same."""
+    at_a_time = args.jobs > 1 or args.cluster is not None
+    failed, jobs = [], []
+    for i, each in enumerate(plans):
+        title = f"Run {i + 1} of {len(plans)}"
+        varied = ", ".join(f"{axis.name} {each.settings[axis.name]:g}" for axis in sweep.axes)
+        command = (sys.executable, *sys.argv, "--only", str(i))
+        if done[i]:
+            print(f"{'' if at_a_time else chr(10)}{title}: {varied}\nFinished before: {each.output_dir}", flush=True)
+        elif at_a_time:
+            jobs.append(Job(title, varied, (*command, "--started-by-table"), each.output_dir / LOG))
+        else:
+            print(f"\n{title}: {varied}", flush=True)
+            status = launch(list(command), environment)
+            if status == 130:
+                raise KeyboardInterrupt
+            if status:
+                failed.append(each.output_dir.name)
+    if jobs:
+        failed += [job.log.parent.name for job in work_off(jobs, _place(args))]
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(plans)} runs failed: {', '.join(failed)}. The same command goes on with what is "
+            "left."
+        )
+
+
+def _place(args):
+    if args.cluster is None:
+        return Pool(args.jobs, os.environ)
+    from keras_ssvae.runs.cluster import Cluster
+
+    return Cluster(args.cluster, args.jobs)
 
 
 def _finished(sweep, plan):
@@ -140,16 +160,12 @@ def _finished(sweep, plan):
     if metrics is None:
         return None
     lacking = [name for name in sweep.columns if name not in metrics]
-    if lacking or not _model_file(plan).exists():
+    if lacking or not model_file(plan).exists():
         what = f"whose metrics.json lacks {', '.join(lacking)}" if lacking else "without model.keras"
         raise UserError(
             f"{plan.output_dir} holds a run {what}. Delete its metrics.json, and it is evaluated and saved again."
         )
     return metrics
-
-
-def _model_file(plan):
-    return plan.output_dir / "model.keras"
 
 
 def _parser(sweep):
@@ -162,17 +178,38 @@ def _parser(sweep):
         "--runs-dir",
         type=Path,
         default=Path("runs"),
-        help="where the runs are; finished ones are kept, unfinished ones go on (default %(default)s)",
+        help="where the runs are; finished ones are kept, unfinished ones and those of fewer epochs go on (default "
+        "%(default)s)",
     )
     parser.add_argument(
         "--output-dir",
         type=Path,
         help=f"where table and figure go (default {Path(sys.argv[0]).stem}_<dataset> in --runs-dir)",
     )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs at a time on this machine, which share its cores and GPUs; with --cluster on each GPU, or where "
+        f"there is none on each machine. From 2 on each run prints to {LOG} in its directory (default %(default)s)",
+    )
+    parser.add_argument(
+        "--cluster",
+        nargs="?",
+        const="auto",
+        metavar="ADDRESS",
+        help="make the runs on a Ray cluster (pip install ray): that of ADDRESS, host:port, or by itself the one that "
+        "this machine belongs to. Its machines must have this directory, the scripts, the data and --runs-dir under "
+        "the same paths, as on a shared file system. A run whose worker is lost is tried again up to three times, and "
+        "goes on from its checkpoint (default: on this machine)",
+    )
     # What a run of its own has: in a table runs go on by themselves, and export to their own directories.
     for flag in ("--resume", "--export-dir"):
         parser.add_argument(flag, action=_NotHere, nargs="?", help=argparse.SUPPRESS)
-    parser.add_argument("--only", type=int, help=argparse.SUPPRESS)  # the run that this process is for
+    # The run that this process is for, and whether its input ends with the process that started it.
+    parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--started-by-table", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
@@ -196,55 +233,3 @@ def _plans(sweep, args):
             raise UserError(f"{given} names {of_run.output_dir} twice; each combination must be another run.")
         plans[of_run.output_dir] = of_run
     return list(plans.values())
-
-
-def by(results: Sequence[Result], name: str) -> dict[Any, list[Result]]:
-    """The results by a setting, in their order."""
-    groups = {}
-    for result in results:
-        groups.setdefault(result.plan.settings[name], []).append(result)
-    return groups
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """Figures of the runs of a row: their mean, and from two on their standard deviation."""
-
-    values: Sequence[float | None]
-    digits: int
-
-    @property
-    def mean(self) -> str:
-        return "" if None in self.values else f"{np.mean(self.values):.{self.digits}f}"
-
-    @property
-    def deviation(self) -> str:
-        few = None in self.values or len(self.values) < 2
-        return "" if few else f"{np.std(self.values, ddof=1):.{self.digits}f}"
-
-    def __str__(self) -> str:
-        return f"{self.mean} ({self.deviation})" if self.deviation else self.mean
-
-
-def write_tables(
-    output_dir: Path, results: Sequence[Result], header: Sequence[str], rows: Sequence[Sequence[str | Cell]]
-) -> str:
-    """Writes `table.csv`, with deviations in columns of their own, and `table.md`; returns the latter."""
-    settings, title = results[0].plan.settings, results[0].plan.data_title
-    names, lines = [], [[] for _ in rows]
-    for i, name in enumerate(header):
-        measured = isinstance(rows[0][i], Cell)
-        names += [name, f"{name}, deviation"] if measured else [name]
-        for line, row in zip(lines, rows, strict=True):
-            line += [row[i].mean, row[i].deviation] if measured else [row[i]]
-    write_table(output_dir / "table.csv", names, lines)
-    shown = [header, ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
-    planned = f" of {settings['schedule_epochs']}" if "schedule_epochs" in settings else ""
-    layout = f", layout {settings['layout']}" if settings.get("layout") else ""
-    markdown = [
-        f"{title}, {settings['epochs']}{planned} epochs, each of {settings['steps_per_epoch']} steps{layout}; "
-        "mean (standard deviation) over the runs.\n",
-        *(f"| {' | '.join(line)} |" for line in shown),
-    ]
-    write_text(output_dir / "table.md", "\n".join(markdown) + "\n")
-    return "\n".join(markdown)

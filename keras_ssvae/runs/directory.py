@@ -1,0 +1,191 @@
+"""The files of a run: a directory that is never lost or taken for another's, and files that are never half written."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from keras_ssvae.runs.errors import UserError
+
+CHECKPOINT = "checkpoint.npz"
+LOG = "output.log"  # what a run of a table prints, where several go on at a time
+# Epochs -> the settings that may depend on their number.
+Scheduled = Callable[[int], dict[str, Any]]
+
+
+def check_output_dir(output_dir: Path, settings: dict[str, Any], resume: bool, scheduled: Scheduled) -> None:
+    """Refuses a run directory that is not this run's own; writes nothing.
+
+    Args:
+        output_dir: The directory.
+        settings: Those of the run.
+        resume: Whether it may go on with what is there: an unfinished run, or a finished one of fewer epochs.
+        scheduled: What the settings of the schedules would be with another number of epochs.
+
+    Raises:
+        UserError: When it holds a finished run of no fewer epochs, any run without `resume`, one with other settings,
+            or files that are no run at all, or cannot be written.
+    """
+    done, started = _finished(output_dir), _started(output_dir)
+    if done is not None:
+        _check_longer(output_dir, done, settings, resume, scheduled)
+    elif started is not None:
+        if not resume:
+            raise UserError(
+                f"{output_dir} holds an unfinished run. Add --resume to go on with it, or choose another --output-dir."
+            )
+        _compare(output_dir, started, settings, scheduled)
+    else:
+        try:
+            # A kill can leave the first file half written, and a table's log is there before its run.
+            own = {"config.json.tmp", LOG}
+            if output_dir.exists() and any(path.name not in own for path in output_dir.iterdir()):
+                raise UserError(f"{output_dir} is not empty and holds no run. Choose another --output-dir.")
+        except OSError as error:
+            raise _cannot_be_written(output_dir, error) from error
+    check_writable(output_dir, "--output-dir")
+
+
+def _check_longer(output_dir, done, settings, resume, scheduled):
+    """Refuses a finished run that cannot be extended."""
+    before, epochs = done["settings"]["epochs"], settings["epochs"]
+    if not resume or epochs == before:
+        raise UserError(
+            f"{output_dir} holds a finished run, see its metrics.json. Choose another --output-dir, or delete it; "
+            "--resume with more --epochs goes on with it."
+        )
+    _compare(output_dir, done["settings"], settings, scheduled)
+    check_epochs(output_dir, before, epochs)
+    stopped = done.get("epochs_done", before)
+    if stopped < before:
+        raise UserError(
+            f"The run in {output_dir} stopped early, after {stopped} of {before} epochs; more --epochs would change "
+            "nothing. Choose another --output-dir."
+        )
+    if not (output_dir / CHECKPOINT).exists():
+        raise UserError(
+            f"{output_dir} holds a finished run without {CHECKPOINT}, which it would go on from. Choose another "
+            "--output-dir."
+        )
+
+
+def check_epochs(output_dir: Path, done: int, epochs: int) -> None:
+    """Raises a `UserError` when a run has already trained for more epochs than it is asked for."""
+    if epochs < done:
+        raise UserError(
+            f"--epochs is {epochs}, but the run in {output_dir} has done {done}. Ask for at least as many, or choose "
+            "another --output-dir."
+        )
+
+
+def finished(output_dir: Path, settings: dict[str, Any], scheduled: Scheduled) -> dict[str, Any] | None:
+    """What the `metrics.json` of a finished run with these settings holds.
+
+    Returns:
+        None where there is no run, an unfinished one, or one of fewer epochs.
+
+    Raises:
+        UserError: When the run there was made with other settings, or the file is damaged.
+    """
+    metrics = _finished(output_dir)
+    if metrics is None:
+        return None
+    before = metrics["settings"].get("epochs")
+    _compare(output_dir, metrics["settings"], settings, scheduled)
+    check_epochs(output_dir, before, settings["epochs"])
+    return metrics if settings["epochs"] == before else None
+
+
+def _finished(output_dir):
+    """The metrics; None too while a finished run is being extended, which `config.json` says."""
+    file = output_dir / "metrics.json"
+    metrics = _read(file, f"{file} is damaged ({{}}). Delete that file, and the run is evaluated again.", "settings")
+    started = _started(output_dir) if metrics is not None else None
+    extended = started is not None and started.get("epochs", 0) > metrics["settings"].get("epochs", 0)
+    return None if extended else metrics
+
+
+def _started(output_dir):
+    file = output_dir / "config.json"
+    remedy = "Put a copy in its place, or choose another --output-dir."
+    return _read(file, f"{file}, which holds the settings of the run, is damaged ({{}}). {remedy}")
+
+
+def _read(file, damaged, *needed):
+    """A JSON object, in which some entries are objects too; None where there is no file."""
+    if not file.exists():
+        return None
+    try:
+        content = dict(json.loads(file.read_text()))
+        return {**content, **{name: dict(content[name]) for name in needed}}
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(damaged.format(error)) from error
+
+
+def _compare(output_dir, started, settings, scheduled):
+    # Whatever `steps_per_execution` is, the result is the same. More epochs go on where fewer ended.
+    compared = {*started, *settings} - {"steps_per_execution", "epochs"}
+    differing = sorted(name for name in compared if started.get(name) != settings.get(name))
+    if not differing:
+        return
+    changes = ", ".join(f"{n} was {started.get(n)!r} and is {settings.get(n)!r}" for n in differing)
+    before, epochs = started.get("epochs"), settings["epochs"]
+    if before != epochs:
+        of_before = scheduled(before)
+        if all(name in of_before and of_before[name] == started.get(name) for name in differing):
+            raise UserError(
+                f"{output_dir} holds a run of {before} epochs, whose schedules depend on that number: with --epochs "
+                f"{epochs} it is another run ({changes}). Take --epochs {before}, or another directory."
+            )
+    raise UserError(
+        f"{output_dir} was started with other settings: {changes}. Take the same settings, or another directory."
+    )
+
+
+def claim_output_dir(output_dir: Path, settings: dict[str, Any]) -> None:
+    """Makes a run directory, after `check_output_dir`, and writes the settings where they are new."""
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        started = _started(output_dir)
+        if started is None or started.get("epochs") != settings["epochs"]:
+            write_json(output_dir / "config.json", settings)
+    except OSError as error:
+        raise _cannot_be_written(output_dir, error) from error
+
+
+def _cannot_be_written(output_dir, error):
+    return UserError(f"--output-dir {output_dir} cannot be written: {error}.")
+
+
+def check_writable(directory: Path, flag: str) -> None:
+    """Fails before training, not after it, when the result could not be written."""
+    existing = directory
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"{flag} {directory} cannot be written: {existing} is not a writable directory.")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file as a whole, so that a kill leaves the old one or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, newline="")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    names = list(history[-1])
+    write_table(path, names, [[row[name] for name in names] for row in history])
+
+
+def write_table(path: Path, header: list, rows: list[list]) -> None:
+    table = io.StringIO()
+    csv.writer(table).writerows([header, *rows])
+    write_text(path, table.getvalue())

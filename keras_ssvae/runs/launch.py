@@ -1,0 +1,156 @@
+"""Where the runs of a table are made: one after the other, several at a time on this machine, or on a cluster."""
+
+import contextlib
+import dataclasses
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_SECONDS_TO_END = 20  # for a run to end after Ctrl-C, before it is killed
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run to be made by a process of its own.
+
+    Attributes:
+        title: What it is called, `Run 3 of 8`.
+        varied: What tells it from the others.
+        command: Of the process.
+        log: The file in the run's directory that takes what the process prints, where several go on at a time.
+    """
+
+    title: str
+    varied: str
+    command: tuple[str, ...]
+    log: Path
+
+
+class Lost(Exception):
+    """A run that did not fail by itself: its process or its machine was lost."""
+
+
+def launch(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Runs a process to its end; its messages and a Ctrl-C are the user's. Returns its exit status."""
+    process = subprocess.Popen(command, env=environment)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # which the process had too
+        process.wait()
+        raise
+
+
+def end_with_parent() -> None:
+    """Ends this process as soon as its standard input does, as it does when the process that started it is killed.
+
+    Else a run would go on, unseen, beside the one that is started in its place.
+    """
+
+    def watch():
+        while os.read(0, 1):
+            pass
+        os._exit(1)  # nothing that is written can be left half written
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Pool:
+    """Processes on this machine, so many at a time."""
+
+    retries = 0
+
+    def __init__(self, number: int, environment: Mapping[str, str]):
+        self.number, self.environment = number, environment
+        self._processes: dict[Job, subprocess.Popen] = {}
+        self._ended: queue.SimpleQueue[Job] = queue.SimpleQueue()
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *error) -> None:
+        for process in self._processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+        until = time.monotonic() + _SECONDS_TO_END
+        for process in self._processes.values():
+            try:
+                process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    @property
+    def free(self) -> bool:
+        return len(self._processes) < self.number
+
+    def start(self, job: Job) -> str:
+        """Starts a run; returns what is said of it."""
+        with open(job.log, "ab") as log:
+            # In a group of its own, so that Ctrl-C reaches it by way of this process, once.
+            process = subprocess.Popen(
+                job.command,
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+        self._processes[job] = process
+        threading.Thread(target=lambda: (process.wait(), self._ended.put(job)), daemon=True).start()
+        return "starts"
+
+    def wait(self) -> tuple[Job, int | Lost]:
+        """Waits for the next run that ends; returns it and its exit status."""
+        job = self._ended.get()
+        process = self._processes.pop(job)
+        process.stdin.close()
+        return job, process.returncode
+
+
+def work_off(jobs: Sequence[Job], place) -> dict[Job, str]:
+    """Makes runs, as many at a time as the place takes, with a line for the start and the end of each.
+
+    Args:
+        jobs: The runs.
+        place: A `Pool` or a `cluster.Cluster`.
+
+    Returns:
+        The runs that failed, and why.
+    """
+    waiting, tries, failed, going = deque(jobs), dict.fromkeys(jobs, 0), {}, 0
+    with place:
+        while waiting or going:
+            while waiting and place.free:
+                job = waiting.popleft()
+                job.log.parent.mkdir(parents=True, exist_ok=True)
+                job.log.touch()
+                _say(job, f"{place.start(job)}: {job.varied}; its output: {job.log}")
+                going += 1
+            job, status = place.wait()
+            going -= 1
+            if isinstance(status, Lost) and tries[job] < place.retries:
+                tries[job] += 1
+                _say(job, f"was lost ({status}) and is tried again, from its last complete epoch.")
+                waiting.appendleft(job)
+            elif status == 0:
+                _say(job, "is finished.")
+            else:
+                failed[job] = str(status) if isinstance(status, Lost) else _reason(job, status)
+                _say(job, f"failed: {failed[job]}")
+    return failed
+
+
+def _reason(job, status):
+    if status < 0:
+        return f"it was killed by signal {-status}; see {job.log}"
+    lines = job.log.read_text(errors="replace").strip().splitlines()
+    return f"{lines[-1]} ({job.log})" if lines else f"exit status {status}"
+
+
+def _say(job, what):
+    print(f"{job.title} {what}", flush=True)

@@ -1,0 +1,279 @@
+"""A run: from the flags of a script to its plan, training that resumes, and what is left at the end."""
+
+import argparse
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_ssvae import callbacks, plots
+from keras_ssvae.export import export_saved_model
+from keras_ssvae.priors import GaussianMixture
+from keras_ssvae.runs import devices, flags, summary
+from keras_ssvae.runs.directory import (
+    CHECKPOINT,
+    check_epochs,
+    check_output_dir,
+    check_writable,
+    claim_output_dir,
+    write_history,
+    write_json,
+    write_table,
+)
+from keras_ssvae.runs.errors import UserError, flags_named
+from keras_ssvae.runs.experiment import Experiment
+from keras_ssvae.runs.script import script
+
+
+@dataclasses.dataclass(eq=False)
+class Plan:
+    """A run whose flags are checked, and of which nothing is written yet.
+
+    Attributes:
+        experiment: The experiment.
+        settings: What the result depends on.
+        options: Flags of the experiment's own that are no settings.
+        resume: Whether it goes on with what is in its directory.
+        sets: Its images, as the experiment's `sets` makes them.
+        prior: The prior, where it is chosen.
+        devices: Those that share a batch.
+        scheduled: What the experiment's own settings are with another number of epochs.
+        output_dir: Where its files go.
+        export_dir: Where the SavedModel goes.
+    """
+
+    experiment: Experiment
+    settings: dict[str, Any]
+    options: dict[str, Any]
+    resume: bool
+    sets: Any
+    prior: GaussianMixture | None
+    devices: devices.Devices
+    scheduled: Callable[[int], dict[str, Any]]
+    output_dir: Path
+    export_dir: Path
+
+    @property
+    def images(self) -> Any:
+        """The data set."""
+        return self.sets.images
+
+    @property
+    def data_title(self) -> str:
+        names = "" if self.experiment.classes is None else f" ({', '.join(self.images.class_names)})"
+        return f"{self.images.name}{names}"
+
+    @property
+    def title(self) -> str:
+        labels = f", {self.settings['labels']} labels" if "labels" in self.settings else ""
+        return f"{self.experiment.name} on {self.data_title}{labels}"
+
+
+@dataclasses.dataclass(eq=False)
+class Run:
+    """A plan, and the objects made from it that `train` needs.
+
+    Attributes:
+        plan: The plan.
+        model: The compiled model, as it was after the last epoch that is done.
+        batches: Of the training, from the first step that is left.
+        checkpoint: The callback that keeps it.
+        early_stopping: The callback that may end the training early, or None.
+        done: Epochs.
+    """
+
+    plan: Plan
+    model: keras.Model
+    batches: Any
+    checkpoint: callbacks.Checkpoint
+    early_stopping: keras.callbacks.Callback | None
+    done: int
+
+    def __getattr__(self, name: str) -> Any:
+        """What its plan has, it has."""
+        if name == "plan":  # while it is copied there is none
+            raise AttributeError(name)
+        return getattr(self.plan, name)
+
+    @property
+    def test_images(self) -> Any:
+        """The test images in memory, scaled."""
+        return self.sets.test_images
+
+
+def main(experiment: Experiment) -> None:
+    """Runs an experiment, as its script is called."""
+    script(lambda: train(prepare(plan(experiment, flags.arguments(experiment)))), go_on="--resume")
+
+
+def plan(experiment: Experiment, args: argparse.Namespace) -> Plan:
+    """Checks the flags, also against the data; writes nothing."""
+    given = getattr(args, "labeled_indices", None)
+    if experiment.classes is not None and given is not None:
+        raise UserError("--labeled-indices count all images of the data set, of which this experiment takes a part.")
+    indices = flags.read_indices(given)
+    images = experiment.load(args.dataset, args.data_dir)
+    if experiment.classes is not None:
+        images = images.only(experiment.classes)
+    shared = devices.start(args.data_parallel)
+    settings = flags.settings_of(experiment, args, images.name, indices, shared.number)
+    with flags_named():
+        sets = experiment.sets(images, settings, indices, experiment.augment)
+    devices.check(settings, sets.num_evaluated)
+    with flags_named():
+        prior = experiment.prior(args, getattr(images, "class_names", ()))
+    name, suffix = experiment.run_name(images.name, settings.get("labels")), experiment.run_suffix(args)
+    beta = "" if experiment.beta is None else f"_beta{settings['beta']:g}"
+    return Plan(
+        experiment=experiment,
+        settings=settings,
+        options={name: getattr(args, name) for name in experiment.options},
+        resume=args.resume,
+        sets=sets,
+        prior=prior,
+        devices=shared,
+        scheduled=functools.partial(experiment.own_settings, args, images.name),
+        output_dir=args.output_dir or Path("runs") / f"{name}{beta}_seed{args.seed}{suffix}",
+        export_dir=args.export_dir or Path("saved_models") / f"{name}{suffix}",
+    )
+
+
+def prepare(plan: Plan) -> Run:
+    """Makes what a run needs, restores one that goes on, and claims the run directory; till then nothing is written."""
+    experiment, settings, output_dir = plan.experiment, plan.settings, plan.output_dir
+    if keras.backend.backend() == "tensorflow":
+        check_writable(plan.export_dir, "--export-dir")
+    check_output_dir(output_dir, settings, plan.resume, plan.scheduled)
+    flags.apply_precision(settings)
+    with plan.devices.scope(), flags_named():
+        model = experiment.build_model(settings, plan.prior)
+    stopping = None if experiment.early_stopping is None else experiment.early_stopping(settings)
+    kept = {} if stopping is None else {"callbacks": (stopping,)}
+    checkpoint = callbacks.Checkpoint(output_dir / CHECKPOINT, **kept)
+    checkpoint.set_model(model)
+    done = checkpoint.restore() if plan.resume and checkpoint.path.exists() else 0
+    check_epochs(output_dir, done, settings["epochs"])
+    with flags_named():
+        batches = plan.devices.share(plan.sets.batches(done * settings["steps_per_epoch"]))
+    claim_output_dir(output_dir, settings)
+    labels = f"{settings['labels']} labels of " if "labels" in settings else ""
+    beta = "" if experiment.beta is None else f", beta {settings['beta']:g}"
+    images = f"{labels}{plan.sets.num_images} images"
+    print(f"{experiment.name} on {plan.data_title}: {images}{beta}; {output_dir}", flush=True)
+    return Run(plan, model, batches, checkpoint, stopping, done)
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Adds to each epoch's logs its training time, without that of the validation, and the terms of the test set."""
+
+    async_safe = True  # the host may run ahead of the device
+
+    def __init__(self, sets: Any):
+        super().__init__()
+        self.sets = sets
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._began = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        # Keras has read the logs by now, so on an accelerator too the step is over.
+        self._ended = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        logs["train_seconds"] = self._ended - self._began
+        logs.update({f"test_{name}": value for name, value in self.sets.evaluate(self.model).items()})
+
+
+def train(run: Run) -> dict[str, Any]:
+    """Trains (or goes on), evaluates, draws, saves and exports; returns what `metrics.json` holds."""
+    fit(run)
+    return finish(run, run.sets.report(run.model))
+
+
+def epoch_figures(run: Run) -> list[keras.callbacks.Callback]:
+    """TensorBoard is written by TensorFlow; on JAX the figures of the epochs are PNG files."""
+    in_logs = keras.backend.backend() == "tensorflow"
+    where = {"log_dir": run.output_dir / "logs"} if in_logs else {"directory": run.output_dir / "figures/epochs"}
+    return run.experiment.epoch_figures(run, {**where, "every": max(1, run.settings["epochs"] // 10)})
+
+
+def fit(run: Run) -> None:
+    """Trains (or goes on) with the callbacks of all runs, and saves the model."""
+    output, model, epochs = run.output_dir, run.model, run.settings["epochs"]
+    stopping = [] if run.early_stopping is None else [run.early_stopping]
+    if run.done:
+        print(f"Going on after epoch {run.done}.", flush=True)
+    over = run.done == epochs or any(each.stopped for each in stopping)
+    began = time.monotonic()
+    arguments = {
+        "initial_epoch": run.done,
+        "steps_per_epoch": run.settings["steps_per_epoch"],
+        "shuffle": False,
+        "verbose": 0,
+    }
+    if not over:
+        in_logs = keras.backend.backend() == "tensorflow"
+        watching = [
+            EpochLog(run.sets),
+            callbacks.ProgressBar(hidden=("loss", "train_seconds")),
+            *([keras.callbacks.TensorBoard(output / "logs", write_graph=False)] if in_logs else []),
+            *epoch_figures(run),
+            *stopping,
+            run.checkpoint,
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: write_history(output / "history.csv", run.checkpoint.history)
+            ),
+        ]
+        model.fit(run.batches, epochs=epochs, callbacks=watching, **run.sets.validation(), **arguments)
+    elif stopping:
+        # A kill came between the last epoch and the end of the training, where the best weights are taken.
+        model.fit(run.batches, epochs=run.done, callbacks=stopping, **arguments)
+    # Again, since a kill may have come between a checkpoint and its table.
+    write_history(output / "history.csv", run.checkpoint.history)
+    if not over:
+        print(f"Trained in {time.monotonic() - began:.0f} s; evaluating and drawing.", flush=True)
+    # At once, so that nothing that goes wrong later costs the training.
+    model.save(output / "model.tmp.keras")
+    os.replace(output / "model.tmp.keras", output / "model.keras")
+
+
+def finish(run: Run, report: dict[str, Any]) -> dict[str, Any]:
+    """Draws, exports and sums up a trained run; returns what `metrics.json` holds.
+
+    Args:
+        run: The run.
+        report: That of the test set. What it has as a table, a row for each class, becomes a file of its own.
+    """
+    draw_figures(run, report)
+    tables = {name: rows for name, rows in report.items() if _is_table(rows)}
+    for name, rows in tables.items():
+        columns = max(len(row or ()) for row in rows)
+        # A class of which the test set has no image has no row.
+        named = [[label, *(row or ())] for label, row in zip(run.images.class_names, rows, strict=True)]
+        write_table(run.output_dir / f"{name}.csv", ["class", *range(columns)], named)
+    exported = None
+    if keras.backend.backend() == "tensorflow":
+        exported = str(export_saved_model(run.model, run.export_dir))
+    numbers = {name: value for name, value in report.items() if name not in tables}
+    metrics = summary.metrics(run, numbers, run.experiment.metrics(run), exported)
+    write_json(run.output_dir / "metrics.json", metrics)
+    summary.summarise(run, metrics)
+    return metrics
+
+
+def _is_table(value):
+    return isinstance(value, list) and any(isinstance(row, list) for row in value)
+
+
+def draw_figures(run: Run, report: dict[str, Any]) -> None:
+    """The experiment's figures and the curves, as PNG files in `figures/`."""
+    folder = run.output_dir / "figures"
+    folder.mkdir(exist_ok=True)
+    history = {name: [row[name] for row in run.checkpoint.history] for name in run.checkpoint.history[-1]}
+    for name, figure in {**run.experiment.figures(run, report), "curves": plots.curves(history)}.items():
+        figure.savefig(folder / f"{name}.png", dpi=150)

@@ -1,0 +1,174 @@
+"""The images of a run: what it trains on, validates with and is tested on, in memory or on the disk."""
+
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ssvae import data, evaluation
+from keras_ssvae.runs import devices
+from keras_ssvae.runs.errors import UserError
+
+
+@functools.cache  # several runs of one script share it
+def load_data(name: str, data_dir: str | None) -> data.ImageData:
+    """Loads a data set; `auto` is MNIST or, with a warning, the embedded digits."""
+    if name != "auto":
+        return data.load(name, data_dir)
+    try:
+        return data.load("mnist", data_dir)
+    except data.DataDamagedError:
+        raise
+    except data.DataUnavailableError as error:
+        print(f"WARNING: {error}\nWARNING: training on the embedded digits instead of MNIST.\n", file=sys.stderr)
+        return data.load("digits")
+
+
+class InMemory:
+    """Images in memory, and which of them are labelled and held out.
+
+    Args:
+        images: The data set.
+        settings: Those of the run.
+        indices: The labelled images, if they were given.
+        augment: The augmentation, one of `data.augment`.
+
+    Attributes:
+        num_images: Training images.
+        num_test_images: Test images.
+        num_evaluated: Test images that are evaluated after each epoch.
+
+    Raises:
+        ValueError: When the images do not have what the settings ask for.
+    """
+
+    def __init__(
+        self,
+        images: data.ImageData,
+        settings: Mapping[str, Any],
+        indices: np.ndarray | None = None,
+        augment: Callable | None = None,
+    ):
+        self.images, self.settings, self.augment = images, settings, augment
+        labels, validation, seed = settings.get("labels", 0), settings["validation"], settings["seed"]
+        self.split = data.split(images.train_labels, labels, validation, seed, indices)
+        self.num_images = len(images.train_images)
+        self.num_test_images = self.num_evaluated = len(images.test_images)
+
+    @functools.cached_property  # figures and evaluation share one array
+    def test_images(self) -> np.ndarray:
+        return data.scale(self.images.test_images)
+
+    def batches(self, start_step: int) -> Any:
+        """The batches of the training from a step on, counted from 0 over all epochs."""
+        images, labeled = self.images, self.split.labeled
+        return data.semi_supervised(
+            (images.train_images[labeled], images.train_labels[labeled]) if len(labeled) else None,
+            images.train_images,  # all of them, which an index would copy
+            num_classes=images.num_classes,
+            start_step=start_step,
+            augment=self.augment,
+            augment_on=self.settings["augment_on"],
+            **_sizes(self.settings),
+        )
+
+    def validation(self) -> dict[str, Any]:
+        """Arguments of `keras.Model.fit`."""
+        images, held_out = self.images, self.split.validation
+        if not len(held_out):
+            return {}
+        return {
+            "validation_data": (data.scale(images.train_images[held_out]), images.train_labels[held_out]),
+            "validation_batch_size": devices.evaluation_batch(self.settings, len(held_out)),
+        }
+
+    def evaluate(self, model: keras.Model) -> dict[str, float]:
+        """The model's own terms on the test images, as the logs of each epoch have them."""
+        batch = devices.evaluation_batch(self.settings, self.num_test_images)
+        labels = self.images.test_labels
+        return model.evaluate(self.test_images, labels, batch_size=batch, verbose=0, return_dict=True)
+
+    def report(self, model: keras.Model) -> dict[str, Any]:
+        """All numbers of the trained model on the test images."""
+        return evaluation.report(model, self.images.test_images, self.images.test_labels)
+
+
+class OnDisk:
+    """Images that are read from the disk while a run trains, such as `data.CelebA`; the labelled ones are in memory.
+
+    Args:
+        images: The data set: `train`, `validation` and `test` are parts as `data.CelebAPart`.
+        settings: Those of the run.
+        indices: Must be None: the labelled images are drawn by the seed.
+        augment: Must be None.
+        label_names: One for each of an image's labels.
+        shuffle_buffer: The order of the files is shuffled in a window of so many images.
+
+    Attributes: as of `InMemory`; `split` is the indices of the labelled images.
+
+    Raises:
+        ValueError: When the images do not have what the settings ask for.
+    """
+
+    num_evaluated = 0  # the test images after the training only
+
+    def __init__(
+        self,
+        images: data.CelebA,
+        settings: Mapping[str, Any],
+        indices: None = None,
+        augment: None = None,
+        *,
+        label_names: Sequence[str],
+        shuffle_buffer: int,
+    ):
+        if indices is not None or augment is not None:
+            raise ValueError("Images on the disk are drawn by the seed, and are not augmented.")
+        self.images, self.settings = images, settings
+        self.label_names, self.shuffle_buffer = label_names, shuffle_buffer
+        self.split = images.train.draw(settings["labels"], settings["seed"])
+        held_out = len(images.validation.complete)
+        if settings["validation"] > held_out:
+            raise UserError(
+                f"--validation is {settings['validation']}; there are {held_out} labelled images of that part."
+            )
+        self.num_images, self.num_test_images = len(images.train.labels), len(images.test.complete)
+
+    def batches(self, start_step: int) -> Any:
+        train = self.images.train
+        return data.semi_supervised(
+            train.read(self.split),
+            train.images(),
+            num_classes=self.images.num_classes,
+            start_step=start_step,
+            shuffle_buffer=self.shuffle_buffer,
+            **_sizes(self.settings),
+        )
+
+    def validation(self) -> dict[str, Any]:
+        held_out = self.settings["validation"]
+        if not held_out:
+            return {}
+        batches = self.images.validation.labeled().take(held_out).batch(self.settings["labeled_batch_size"])
+        return {"validation_data": batches.map(lambda images, labels: (data.scale(images), labels))}
+
+    def evaluate(self, model: keras.Model) -> dict[str, float]:
+        return {}
+
+    def report(self, model: keras.Model) -> dict[str, Any]:
+        result = evaluation.report(model, self.images.test.labeled().batch(self.settings["labeled_batch_size"]))
+        named = dict(zip(self.label_names, result["error_percent_per_label"], strict=True))
+        return {**result, "error_percent_per_label": named}
+
+
+def _sizes(settings):
+    """The arguments of `data.semi_supervised` that are settings."""
+    labeled = settings.get("labeled_batch_size")
+    return {
+        **({} if labeled is None else {"labeled_batch_size": labeled}),
+        "unlabeled_batch_size": settings["batch_size"] - (labeled or 0),
+        **{name: settings[name] for name in ("steps_per_epoch", "seed")},
+    }

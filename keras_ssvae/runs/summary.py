@@ -1,0 +1,80 @@
+"""What a finished run says: `metrics.json`, and a few lines for its user."""
+
+import platform
+import statistics
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from keras_ssvae import __version__
+from keras_ssvae.runs import devices
+
+if TYPE_CHECKING:
+    from keras_ssvae.runs.run import Run
+
+
+def metrics(run: "Run", report: dict[str, Any], own: dict[str, Any], exported: str | None) -> dict[str, Any]:
+    """What `metrics.json` holds.
+
+    Args:
+        run: The run, trained.
+        report: The entries that the test set's report gives.
+        own: Those that the experiment adds.
+        exported: The SavedModel's directory, where there is one.
+    """
+    settings, history = run.settings, run.checkpoint.history
+    seconds = [row["train_seconds"] for row in history]
+    # The first epoch compiles, and a busy machine slows down some.
+    usual = 1e3 * statistics.median(seconds[1:]) / settings["steps_per_epoch"] if len(seconds) > 1 else None
+    errors = {}
+    if "error_percent" in report:  # of a model that classifies
+        errors = {
+            "test_error_percent": report["error_percent"],
+            "validation_error_percent": history[-1].get("val_error"),
+        }
+    return {
+        **{name: settings[name] for name in ("dataset", "labels", "beta", "seed", "epochs") if name in settings},
+        "epochs_done": len(history),
+        "steps": len(history) * settings["steps_per_epoch"],
+        **errors,
+        **{name: value for name, value in report.items() if name != "error_percent"},
+        **own,
+        "seconds": sum(seconds),
+        "step_milliseconds": usual,
+        "test_images": run.sets.num_test_images,
+        "device": devices.device_name(),
+        "backend": keras.backend.backend(),
+        "settings": settings,
+        "saved_model": exported,
+        "versions": {
+            "keras_ssvae": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("keras", keras.backend.backend(), "numpy")},
+        },
+    }
+
+
+def summarise(run: "Run", metrics: dict[str, Any]) -> None:
+    """Prints what came out and where it is."""
+    lines = {"settings": " ".join(f"{name}={value}" for name, value in run.settings.items())}
+    if metrics["epochs_done"] < metrics["epochs"]:
+        lines["stopped"] = f"early, after {metrics['epochs_done']} of {metrics['epochs']} epochs"
+    if "test_error_percent" in metrics:
+        validation = metrics["validation_error_percent"]
+        validation = "" if validation is None else f", validation {validation:.2f} %"
+        lines["test error"] = f"{metrics['test_error_percent']:.2f} %{validation}"
+    lines |= run.experiment.summary(run.model, metrics)
+    model, step = run.output_dir / "model.keras", metrics["step_milliseconds"]
+    step = "" if step is None else f", {step:.0f} ms a step"
+    lines |= {
+        "time": f"{metrics['seconds']:.0f} s{step} on {metrics['device']}",
+        "figures": run.output_dir / "figures",
+        "model": model,
+        "SavedModel": metrics["saved_model"]
+        or "none, for it needs TensorFlow. Where that is installed: python "
+        f"{Path(sys.argv[0]).with_name('export.py')} --model {model} --export-dir {run.export_dir}",
+    }
+    print(f"\n{run.title}\n" + "\n".join(f"  {name:12s} {value}" for name, value in lines.items()), flush=True)

@@ -1,0 +1,80 @@
+"""The table of a sweep: what its cells say, and its files."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ssvae.runs import saved
+from keras_ssvae.runs.directory import write_table, write_text
+from keras_ssvae.runs.run import Plan
+
+
+def model_file(plan: Plan) -> Path:
+    return plan.output_dir / "model.keras"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A finished run: its plan, and its metrics."""
+
+    plan: Plan
+    metrics: dict[str, Any]
+
+    def model(self) -> keras.Model:
+        return saved.load_model(model_file(self.plan), "the model of a run")
+
+
+def by(results: Sequence[Result], name: str) -> dict[Any, list[Result]]:
+    """The results by a setting, in their order."""
+    groups = {}
+    for result in results:
+        groups.setdefault(result.plan.settings[name], []).append(result)
+    return groups
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """Numbers of the runs of a row: their mean, and from two on their standard deviation."""
+
+    values: Sequence[float | None]
+    digits: int
+
+    @property
+    def mean(self) -> str:
+        return "" if None in self.values else f"{np.mean(self.values):.{self.digits}f}"
+
+    @property
+    def deviation(self) -> str:
+        few = None in self.values or len(self.values) < 2
+        return "" if few else f"{np.std(self.values, ddof=1):.{self.digits}f}"
+
+    def __str__(self) -> str:
+        return f"{self.mean} ({self.deviation})" if self.deviation else self.mean
+
+
+def write_tables(
+    output_dir: Path, results: Sequence[Result], header: Sequence[str], rows: Sequence[Sequence[str | Cell]]
+) -> str:
+    """Writes `table.csv`, with deviations in columns of their own, and `table.md`; returns the latter."""
+    settings, title = results[0].plan.settings, results[0].plan.data_title
+    names, lines = [], [[] for _ in rows]
+    for i, name in enumerate(header):
+        measured = isinstance(rows[0][i], Cell)
+        names += [name, f"{name}, deviation"] if measured else [name]
+        for line, row in zip(lines, rows, strict=True):
+            line += [row[i].mean, row[i].deviation] if measured else [row[i]]
+    write_table(output_dir / "table.csv", names, lines)
+    shown = [header, ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
+    planned = f" of {settings['schedule_epochs']}" if "schedule_epochs" in settings else ""
+    layout = f", layout {settings['layout']}" if settings.get("layout") else ""
+    markdown = [
+        f"{title}, {settings['epochs']}{planned} epochs, each of {settings['steps_per_epoch']} steps{layout}; "
+        "mean (standard deviation) over the runs.\n",
+        *(f"| {' | '.join(line)} |" for line in shown),
+    ]
+    write_text(output_dir / "table.md", "\n".join(markdown) + "\n")
+    return "\n".join(markdown)

@@ -1,0 +1,24 @@
+"""How much a network has to compute."""
+
+import keras
+import numpy as np
+
+from keras_ssvae.networks.layers import ConvBlock
+
+
+def forward_gflop(network: keras.Model) -> float:
+    """Multiplications and additions of one image's way through a network, in 1e9."""
+    macs = 0
+    for layer in network.layers:
+        kernel = getattr(layer, "kernel", None)
+        if kernel is not None:
+            macs += int(np.prod(kernel.shape)) * int(np.prod(_positions(layer)))
+    return 2e-9 * macs
+
+
+def _positions(layer):
+    """How often a layer uses its kernel: a convolution at each pixel of the smaller side, a dense layer once."""
+    size = layer.input.shape[1:-1]
+    if isinstance(layer, ConvBlock):
+        return size if layer.transpose else [-(-n // layer.strides) for n in size]
+    return np.minimum(size, layer.output.shape[1:-1])
