@@ -44,7 +44,15 @@ setup(
     extras_require={
         # tensorflow-probability is an oracle of the tests only; it needs tf-keras of TensorFlow's version.
         # Some tests train on JAX in a process of their own.
-        "test": ["pytest", "hypothesis", "tensorflow-probability", "tf-keras>=2.21,<2.22", "jax>=0.10,<0.11", "ruff"],
+        "test": [
+            "pytest",
+            "hypothesis",
+            "tensorflow-probability",
+            "tf-keras>=2.21,<2.22",
+            "jax>=0.10,<0.11",
+            "ruff",
+            "mypy>=2.4,<3",
+        ],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
         "cluster": ["ray>=2.60,<3"],  # tables of runs on several machines
     },

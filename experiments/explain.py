@@ -58,7 +58,7 @@ def explain(args: argparse.Namespace) -> None:
     check_writable(output.parent, "--output")
     picture = read(args.image)
     model = load(args.model)
-    image = fit(picture, model.image_shape, args.invert)
+    image = resized(picture, model.image_shape, args.invert)
     names = class_names(args.model, model.num_classes)
     (explanation,) = model.explain(data.scale(image[None]), args.delta)
     figure = plots.explanation(image, explanation, class_names=names)
@@ -87,7 +87,7 @@ def read(file: Path) -> Image.Image:
         raise UserError(f"--image {file} cannot be read as an image: {error}.") from error
 
 
-def fit(image: Image.Image, image_shape: tuple[int, int, int], invert: bool) -> np.ndarray:
+def resized(image: Image.Image, image_shape: tuple[int, int, int], invert: bool) -> np.ndarray:
     """Brings an image to the model's size and channels, `uint8`."""
     height, width, channels = image_shape
     if channels not in (1, 3):

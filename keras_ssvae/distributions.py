@@ -4,6 +4,7 @@ Pure functions of tensors, in nats per example. Shapes: `B` examples, `K` mixtur
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,24 @@ def log_probs(probs: Tensor) -> Tensor:
         Their logarithms (nats), at least -23.03. The gradient is 0 where a probability was clipped.
     """
     return ops.log(ops.clip(probs, PROBABILITY_FLOOR, 1.0))
+
+
+def gaussian_log_prob(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
+    """`log N(z; mean, exp(logvar))` of diagonal Gaussians, with all constants.
+
+    Args:
+        z: Points, `(..., d)`.
+        mean: Means, broadcastable to `(..., d)`.
+        logvar: Log-variances, broadcastable to `(..., d)`.
+
+    Returns:
+        The log density (nats), summed over the last axis: `(...)`.
+
+    Example:
+        >>> gaussian_log_prob(ops.zeros((1, 2)), 0.0, ops.zeros((2,)))  # -log(2 pi)
+    """
+    squared = ops.square(z - mean) / ops.exp(logvar)
+    return -0.5 * ops.sum(math.log(2.0 * math.pi) + logvar + squared, axis=-1)
 
 
 def gaussian_kl(mean: Tensor, logvar: Tensor, prior_mean: Tensor, prior_variance: Tensor) -> Tensor:

@@ -9,6 +9,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_ssvae.models.base import BaseVAE
+from keras_ssvae.models.capabilities import HasLabels
+
 __all__ = ["export_saved_model", "next_version", "write_warmup_requests"]
 
 
@@ -33,7 +36,7 @@ def next_version(directory: str | os.PathLike) -> int:
     return 1 + max((int(name) for name in entries if name.isascii() and name.isdigit()), default=0)
 
 
-def export_saved_model(model: keras.Model, directory: str | os.PathLike) -> Path:
+def export_saved_model(model: BaseVAE, directory: str | os.PathLike) -> Path:
     """Write a model as a SavedModel under the next free version number of a directory.
 
     The SavedModel answers with TensorFlow alone: neither Keras nor this package is needed to load it. Images are
@@ -48,21 +51,21 @@ def export_saved_model(model: keras.Model, directory: str | os.PathLike) -> Path
     | `generate`                    | `label` int64 (B,), `seed` int64 (B,) | `image`                            |
     | `interpolate`                 | images `a` and `b`, `n` int64 (B,)    | `images` (B, n, H, W, C)           |
 
-    Of a model with several labels for each image `label` is (B, labels), and `probs` has theirs side by side.
+    Of a model with several labels for each image `label` is (B, labels), and `probs` has theirs side by side. A model
+    without labels has no `classify`: its `serving_default` is `encode`, and its `generate` takes `seed` alone.
 
     All are deterministic. **Every input has the batch dimension**, `seed` and `n` included: a request by row cannot
     hold a scalar, and a server that batches requests refuses one. So `generate` takes one seed per image, and an image
-    depends on nothing but its own label and seed: row i is `model.generate(label[i:i + 1], seed[i])`. `n`, the number
-    of points, sets the shape of the answer and so must be the same, and at least 2, for the whole batch.
+    depends on nothing but its own label and seed: row i is `model.generate(label[i:i + 1], seed[i])`, or, without
+    labels, `model.generate(1, seed[i])`. `n`, the number of points, sets the shape of the answer and so must be the
+    same, and at least 2, for the whole batch.
 
     The version appears by one rename when it is complete, so a server that watches the directory never loads half of
     one, and an existing version is never touched. Where `tensorflow-serving-api` is installed (extra `serving`), the
     version also holds warm-up requests (see `write_warmup_requests`).
 
     Args:
-        model: a model with the verbs `classify`, `encode`, `decode`, `reconstruct`, `generate` and `interpolate`, and
-            the attributes `image_shape` (H, W, C), `latent_dim` and `num_classes`, one number or one for each label,
-            such as `models.EXoN` and `models.PartedVAE`.
+        model: a model of this library.
         directory: where the versions lie, for example `saved_models/exon_mnist_100`; made if it does not exist. Its
             name is the model's name in the warm-up requests.
 
@@ -142,7 +145,7 @@ def write_warmup_requests(
     return path
 
 
-def _signatures(model: keras.Model) -> dict[str, tuple[Callable, list]]:
+def _signatures(model: BaseVAE) -> dict[str, tuple[Callable, list]]:
     """The functions to export and the `TensorSpec`s of their inputs; `serving_default` is Keras' alias of the first."""
     import tensorflow as tf
 
@@ -165,7 +168,7 @@ def _signatures(model: keras.Model) -> dict[str, tuple[Callable, list]]:
     def reconstruct(image):
         return {"image": model.reconstruct(image)}
 
-    def generate(label, seed):
+    def generate_classes(label, seed):
         checks = [
             tf.debugging.assert_equal(
                 tf.shape(label)[0],
@@ -179,10 +182,14 @@ def _signatures(model: keras.Model) -> dict[str, tuple[Callable, list]]:
         ]
         with tf.control_dependencies(checks):  # otherwise a failing look-up may speak first
             label, seed = tf.identity(label), tf.identity(seed)
-        # Row by row, since each has its own noise: an answer must not depend on what else is in the batch.
-        one = tf.TensorSpec(model.image_shape, tf.float32)
-        images = tf.map_fn(lambda row: model.generate(row[0][None], row[1])[0], (label, seed), fn_output_signature=one)
-        return {"image": images}
+        return {"image": row_by_row(lambda row: model.generate(row[0][None], row[1])[0], (label, seed))}
+
+    def generate(seed):
+        return {"image": row_by_row(lambda seed: model.generate(1, seed)[0], seed)}
+
+    def row_by_row(function, rows):
+        # Each row has its own noise: an answer must not depend on what else is in the batch.
+        return tf.map_fn(function, rows, fn_output_signature=tf.TensorSpec(model.image_shape, tf.float32))
 
     def interpolate(a, b, n):
         checks = [
@@ -197,33 +204,37 @@ def _signatures(model: keras.Model) -> dict[str, tuple[Callable, list]]:
             points = tf.identity(n[0])
         return {"images": model.interpolate(a, b, points)}
 
-    return {
-        "classify": (classify, [image()]),
+    signatures = {
         "encode": (encode, [image()]),
         "decode": (decode, [tf.TensorSpec((None, model.latent_dim), tf.float32, name="z")]),
         "reconstruct": (reconstruct, [image()]),
-        "generate": (generate, [integers("label", _label_shape(model)), integers("seed")]),
         "interpolate": (interpolate, [image("a"), image("b"), integers("n")]),
+    }
+    if not isinstance(model, HasLabels):
+        return {**signatures, "generate": (generate, [integers("seed")])}
+    labels = integers("label", model.labels.shape)
+    return {
+        "classify": (classify, [image()]),
+        **signatures,
+        "generate": (generate_classes, [labels, integers("seed")]),
     }
 
 
-def _warmup_inputs(model: keras.Model) -> dict[str, dict[str, np.ndarray]]:
+def _warmup_inputs(model: BaseVAE) -> dict[str, dict[str, np.ndarray]]:
     """One request of one blank image, latent point or label for each signature."""
-    image = np.zeros((1, *model.image_shape), "float32")
-    return {
+    image, seed = np.zeros((1, *model.image_shape), "float32"), np.zeros(1, "int64")
+    inputs = {
         "serving_default": {"image": image},
-        "classify": {"image": image},
         "encode": {"image": image},
         "decode": {"z": np.zeros((1, model.latent_dim), "float32")},
         "reconstruct": {"image": image},
-        "generate": {"label": np.zeros((1, *_label_shape(model)), "int64"), "seed": np.zeros(1, "int64")},
+        "generate": {"seed": seed},
         "interpolate": {"a": image, "b": image, "n": np.full(1, 10, "int64")},
     }
-
-
-def _label_shape(model: keras.Model) -> tuple[int, ...]:
-    """Of the labels of one image: a number, or a row of several."""
-    return () if isinstance(model.num_classes, int) else (len(model.num_classes),)
+    if isinstance(model, HasLabels):
+        inputs["classify"] = {"image": image}
+        inputs["generate"] = {"label": np.zeros((1, *model.labels.shape), "int64"), "seed": seed}
+    return inputs
 
 
 def _publish(temporary: Path, directory: Path) -> Path:

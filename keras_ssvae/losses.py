@@ -23,17 +23,22 @@ def reconstruction(images: Tensor, reconstructed: Tensor) -> Tensor:
     return 0.5 * _sum_over_pixels(ops.square(images - reconstructed))
 
 
-def binary_cross_entropy(images: Tensor, logits: Tensor) -> Tensor:
+def binary_cross_entropy(images: Tensor, logits: Tensor, floor: float = 0.0) -> Tensor:
     """Cross entropy of Bernoulli pixels, summed over them: `-sum (x log p + (1 - x) log(1 - p))`.
 
     Args:
         images: `(B, ...)`, pixels in [0, 1].
         logits: Those of p, `(B, ...)`, of the same shape.
+        floor: p is clipped to `[floor, 1 - floor]`; its gradient is 0 where it was clipped.
 
     Returns:
         `(B,)`.
     """
-    return _sum_over_pixels(ops.softplus(logits) - images * logits)
+    if not floor:
+        return _sum_over_pixels(ops.softplus(logits) - images * logits)
+    # Of probabilities and not of clipped logits, whose rounding near 1 is not that of the original codes.
+    p = ops.clip(ops.sigmoid(logits), floor, 1.0 - floor)
+    return -_sum_over_pixels(images * ops.log(p) + (1.0 - images) * ops.log(1.0 - p))
 
 
 def absolute_error(images: Tensor, reconstructed: Tensor) -> Tensor:
@@ -47,6 +52,24 @@ def absolute_error(images: Tensor, reconstructed: Tensor) -> Tensor:
         `(B,)`.
     """
     return _sum_over_pixels(ops.abs(images - reconstructed))
+
+
+def discretized_logistic(images: Tensor, mean: Tensor, log_scale: Tensor, num_bins: int = 256) -> Tensor:
+    """`-log` of the mass of logistic pixels in their bins `[b, b + 1 / num_bins)`, summed over them.
+
+    Args:
+        images: `(B, ...)`, pixels in [0, 1]; 1 lies in the last bin.
+        mean: Of the logistic distribution, `(B, ...)`, of the same shape.
+        log_scale: Logarithm of its scale, alike.
+        num_bins: Of [0, 1].
+
+    Returns:
+        `(B,)`. The mass of each bin is raised by 1e-7, so that its logarithm is finite.
+    """
+    begin = ops.clip(ops.floor(images * num_bins), 0.0, num_bins - 1.0) / num_bins
+    ends = ((edge - mean) / ops.exp(log_scale) for edge in (begin + 1.0 / num_bins, begin))
+    above, below = (ops.sigmoid(end) for end in ends)
+    return -_sum_over_pixels(ops.log(above - below + 1e-7))
 
 
 def cross_entropy(labels: Tensor, probs: Tensor) -> Tensor:

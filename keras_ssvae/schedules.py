@@ -69,6 +69,30 @@ class RampUp(_EpochSchedule):
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
+class LinearWarmUp(_EpochSchedule):
+    """The weight of a loss term: `value * min(1, (epoch + 1) / epochs)`, which no epoch begins at 0.
+
+    Args:
+        value: The weight that is reached.
+        epochs: Epochs until then.
+        steps_per_epoch: Steps of an epoch.
+
+    Example:
+        >>> beta = LinearWarmUp(1.0, epochs=100, steps_per_epoch=500)
+
+    Reference:
+        The codes of VampPrior and CP-VAE, where epochs are counted from 1.
+    """
+
+    def __init__(self, value: float, epochs: int, steps_per_epoch: int):
+        super().__init__(value=value, epochs=epochs, steps_per_epoch=steps_per_epoch)
+        self.value, self.epochs = value, epochs
+
+    def __call__(self, step):
+        return self.value * ops.minimum(1.0, (self.epoch(step) + 1.0) / self.epochs)
+
+
+@keras.saving.register_keras_serializable("keras_ssvae")
 class LateExponentialDecay(_EpochSchedule):
     """A constant learning rate that from epoch `start` on is multiplied by `exp(-5 (epoch / epochs)^2)`.
 
@@ -146,7 +170,7 @@ class WarmUpStepDecay(_EpochSchedule):
         rate = self.learning_rate * ops.where(epoch < 1, self.warm_up, 1.0)
         for boundary in self.boundaries:
             rate = rate * ops.where(epoch >= boundary, self.factor, 1.0)
-        if self.start is None:
+        if self.start is None or self.epochs is None:
             return rate
         late = ops.exp(-5.0 * ops.square((epoch - self.start) / (self.epochs - self.start)))
         return rate * ops.where(epoch >= self.start, late, 1.0)

@@ -81,7 +81,7 @@ def test_now_is_the_mixture_of_the_moment(prior):
 def test_config_and_weights_restore_it(prior):
     restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(prior))
     assert type(restored) is LearnedMixture
-    assert (restored.num_classes, restored.dim) == (K, D)
+    assert (restored.num_components, restored.latent_dim) == (K, D)
     restored.set_weights(prior.get_weights())
     np.testing.assert_array_equal(restored.means, prior.means)
     np.testing.assert_array_equal(restored.logvars, prior.logvars)

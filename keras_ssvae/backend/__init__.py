@@ -1,17 +1,16 @@
 """The code that knows a backend: a gradient step, and kernels that `keras.ops` does not have."""
 
+import importlib
+
 import keras
 
-match keras.backend.backend():
-    case "tensorflow":
-        from keras_ssvae.backend import tensorflow as _backend
-    case "jax":
-        from keras_ssvae.backend import jax as _backend
-    case _other:
-        raise ImportError(
-            f"keras_ssvae runs on the TensorFlow and JAX backends of Keras; the backend is {_other!r}. Set the "
-            "environment variable KERAS_BACKEND to tensorflow or jax."
-        )
+_name = keras.backend.backend()
+if _name not in ("tensorflow", "jax"):
+    raise ImportError(
+        f"keras_ssvae runs on the TensorFlow and JAX backends of Keras; the backend is {_name!r}. Set the environment "
+        "variable KERAS_BACKEND to tensorflow or jax."
+    )
+_backend = importlib.import_module(f"keras_ssvae.backend.{_name}")
 
 # Key in the images of a batch that `data.distribute` made: every replica holds the whole of it.
 WHOLE_BATCH = "whole_batch"
@@ -29,6 +28,7 @@ replica = _backend.replica
 replicas = _backend.replicas
 run_step = _backend.run_step
 several_steps = _backend.several_steps
+sync_state = _backend.sync_state
 
 __all__ = [
     "SEED_DTYPE",
@@ -45,4 +45,5 @@ __all__ = [
     "replicas",
     "run_step",
     "several_steps",
+    "sync_state",
 ]

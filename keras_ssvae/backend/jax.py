@@ -66,6 +66,11 @@ def gradient_step(
     return terms
 
 
+def sync_state(model: keras.Model) -> None:
+    """Gives the variables the values that a running `fit` holds, and has it read them again before its next step."""
+    model.jax_state_sync()
+
+
 def several_steps(model: keras.Model, train_function: Callable) -> Callable:
     """Makes one program of `model.steps_per_execution` training steps, where Keras would launch one after the other.
 

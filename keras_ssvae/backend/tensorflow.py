@@ -3,11 +3,13 @@
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from keras_ssvae.backend.private import in_multi_worker_mode
 
 SEED_DTYPE = "int64"  # of the seeds that `keras.random` takes
 
@@ -16,10 +18,14 @@ def run_step(model: keras.Model, step: Callable, data) -> dict[str, tf.Tensor]:
     """Runs `step(data)`, which gives the logs; on this backend variables are assigned in place."""
     logs = step(data)
     strategy = tf.distribute.get_strategy()
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and strategy.extended._in_multi_worker_mode():
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and in_multi_worker_mode(strategy):
         # Keras averages them over the workers along an axis that its own scalars do not have either.
         return {name: value[None] for name, value in logs.items()}
     return logs
+
+
+def sync_state(model: keras.Model) -> None:
+    """Variables hold their values at any time on this backend."""
 
 
 def several_steps(model: keras.Model, train_function: Callable) -> Callable:
@@ -27,7 +33,7 @@ def several_steps(model: keras.Model, train_function: Callable) -> Callable:
     return train_function
 
 
-_inference = weakref.WeakKeyDictionary()
+_inference: weakref.WeakKeyDictionary[Any, tuple[list[int], Callable]] = weakref.WeakKeyDictionary()
 
 
 def inference(model: keras.Model) -> Callable[[np.ndarray | tf.Tensor], Any]:
@@ -39,7 +45,8 @@ def inference(model: keras.Model) -> Callable[[np.ndarray | tf.Tensor], Any]:
     if model not in _inference or _inference[model][0] != variables:
         # The function must not keep the model, whose entry goes when nobody else has it.
         reference = weakref.ref(model)
-        _inference[model] = variables, tf.function(lambda x: reference()(x, training=False), autograph=False)
+        call = tf.function(lambda x: cast(Any, reference())(x, training=False), autograph=False)
+        _inference[model] = variables, call
     return _inference[model][1]
 
 
@@ -85,7 +92,8 @@ def own_rows(x: tf.Tensor) -> tf.Tensor:
         return x
     count, index = tf.shape(x)[0], tf.cast(replica(), "int32")
     few = f"A part of a batch has fewer images than there are replicas ({replicas()}). Choose other batch sizes."
-    with tf.control_dependencies([tf.debugging.assert_greater_equal(count, replicas(), message=few)]):
+    # A part that is not due at this step has no rows (see `data.semi_supervised`).
+    with tf.control_dependencies([tf.debugging.assert_equal((count == 0) | (count >= replicas()), True, message=few)]):
         begin, end = (count * i // replicas() for i in (index, index + 1))
     return x[begin:end]
 

@@ -1,6 +1,7 @@
-"""Callbacks for `fit`, of this library's models and of any Keras model that has the methods that each names."""
+"""Callbacks for `fit`, for the models of this library and any Keras model with the methods that a callback names."""
 
 from keras_ssvae.callbacks.checkpoint import Checkpoint, CheckpointError
+from keras_ssvae.callbacks.early_stopping import EarlyStopping
 from keras_ssvae.callbacks.figures import ImageGrid, Interpolation, LatentScatter
 from keras_ssvae.callbacks.loss_weight import LossWeightSchedule
 from keras_ssvae.callbacks.progress import ProgressBar
@@ -9,6 +10,7 @@ from keras_ssvae.callbacks.report import Report
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "EarlyStopping",
     "ImageGrid",
     "Interpolation",
     "LatentScatter",

@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import keras
 import numpy as np
@@ -12,16 +14,34 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read or belongs to another model; the message says what to do."""
 
 
+@runtime_checkable
+class Stateful(Protocol):
+    """A callback whose state a `Checkpoint` keeps.
+
+    Attributes:
+        epoch: The last epoch that it saw begin, counted from 0.
+    """
+
+    epoch: int | None
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """All that the next epochs depend on, as arrays by name."""
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Takes back what `get_state` gave; the next `fit` goes on from it. ValueError where it does not fit."""
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Writes, after each epoch, one file with everything that training goes on from.
 
-    That is the weights, the optimizer's state and the history of the logs. The file is replaced as a whole, so a run
-    that is killed at any moment leaves the last complete one. With noise that depends on (seed, step) only, as in the
-    models of this library, and batches that do (`data.semi_supervised(..., start_step=...)`), the resumed run ends with
-    the very weights of an uninterrupted one.
+    That is the weights, the optimizer's state, the history of the logs and the state of `callbacks`. The file is
+    replaced as a whole, so a run that is killed at any moment leaves the last complete one. With noise that depends on
+    (seed, step) only, as in the models of this library, and batches that do (`data.semi_supervised(...,
+    start_step=...)`), the resumed run ends with the very weights of an uninterrupted one.
 
     Args:
         path: The file, `.npz`; its folder is made when training begins.
+        callbacks: Those that have a state, such as `EarlyStopping`. Give them to `fit` too, before this one.
 
     Attributes:
         history: The logs of the epochs so far: a list with a dictionary for each.
@@ -33,17 +53,34 @@ class Checkpoint(keras.callbacks.Callback):
         >>> model.fit(batches, initial_epoch=done, epochs=100, steps_per_epoch=468, callbacks=[checkpoint])
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, callbacks: Sequence[keras.callbacks.Callback] = ()):
         super().__init__()
         self.path = Path(path)
+        self.callbacks = list(callbacks)
+        for callback in self.callbacks:
+            if not isinstance(callback, Stateful):
+                raise ValueError(
+                    f"`callbacks` holds {callback!r}; it must hold callbacks with a state, such as `EarlyStopping`."
+                )
         self.history: list[dict[str, float]] = []
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        for callback in self.callbacks:
+            if callback.epoch != epoch:
+                name = type(callback).__name__
+                raise ValueError(
+                    f"`Checkpoint` keeps the state of an `{name}` that comes after it in the `callbacks` of `fit`, or "
+                    f"is not there. Give both to `fit`, the `{name}` first."
+                )
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.history.append({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
         arrays = {name: variable.numpy() for name, variable in self._state().items()}
+        for i, callback in enumerate(self.callbacks):
+            arrays |= {f"callbacks/{i}/{name}": array for name, array in callback.get_state().items()}
         temporary = self.path.with_name(self.path.name + ".tmp")
         with open(temporary, "wb") as file:
             np.savez(file, history=json.dumps(self.history), **arrays)
@@ -54,10 +91,11 @@ class Checkpoint(keras.callbacks.Callback):
     def restore(self) -> int:
         """Loads the file into the model, and returns how many epochs are done.
 
-        The model must be compiled, and of the same architecture and optimizer as the one that wrote the file.
+        The model must be compiled, and of the same architecture and optimizer as the one that wrote the file. Where
+        the file has no state of callbacks, which was so before there were any, they begin anew.
 
         Raises:
-            CheckpointError: When the file is damaged, or was written by another model.
+            CheckpointError: When the file is damaged, or was written by another model or with other callbacks.
         """
         try:
             with np.load(self.path) as file:
@@ -68,6 +106,7 @@ class Checkpoint(keras.callbacks.Callback):
                 f"The checkpoint {self.path} cannot be read ({error}): it is truncated or damaged. Put a copy in its "
                 "place, or delete it to start the run again."
             ) from error
+        states = self._pop_states(arrays)
         state = self._state()
         expected = {name: (tuple(v.shape), keras.backend.standardize_dtype(v.dtype)) for name, v in state.items()}
         if {name: (value.shape, value.dtype.name) for name, value in arrays.items()} != expected:
@@ -75,10 +114,31 @@ class Checkpoint(keras.callbacks.Callback):
                 f"The checkpoint {self.path} was written by a model with other variables. Resume with the settings "
                 "that started the run."
             )
+        for callback, values in zip(self.callbacks, states, strict=False):
+            callback.set_model(self.model)
+            try:
+                callback.set_state(values)
+            except (KeyError, ValueError) as error:
+                raise CheckpointError(
+                    f"The checkpoint {self.path} does not fit: {error}. Resume with the settings that started the run."
+                ) from error
         for name, variable in state.items():
             variable.assign(arrays[name])
         self.history = history
         return len(history)
+
+    def _pop_states(self, arrays):
+        """Takes the states of the callbacks out of the file's arrays: a dictionary for each."""
+        states = {}
+        for name in [name for name in arrays if name.startswith("callbacks/")]:
+            _, i, key = name.split("/", 2)
+            states.setdefault(i, {})[key] = arrays.pop(name)
+        if states and len(states) != len(self.callbacks):
+            raise CheckpointError(
+                f"The checkpoint {self.path} has the state of {len(states)} callbacks, and `callbacks` holds "
+                f"{len(self.callbacks)}. Resume with the settings that started the run."
+            )
+        return [states[i] for i in sorted(states, key=int)]
 
     def _state(self):
         optimizer = self.model.optimizer

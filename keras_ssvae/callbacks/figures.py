@@ -1,6 +1,6 @@
 """Figures of the latent space while a model trains.
 
-They work with any Keras model that has the methods that each names; `keras_ssvae.models` all do.
+They work with any Keras model that has the methods that each callback names; those of `keras_ssvae.models` do.
 """
 
 import io
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from keras_ssvae import plots
+from keras_ssvae.models.capabilities import Decodes, Encodes, HasClassPrior
 
 DPI = 110
 
@@ -23,13 +24,14 @@ class _FigureCallback(keras.callbacks.Callback):
     """Draws a figure at the end of every `every`-th epoch, as a PNG file, in TensorBoard, or both."""
 
     name: str
-    needs: str
+    needs: str  # the method
+    capability: type  # the protocol of that method
 
     def __init__(self, directory: str | PathLike | None, log_dir: str | PathLike | None, every: int):
         super().__init__()
         if directory is None and log_dir is None:
             raise ValueError(
-                f"`{type(self).__name__}` would draw for nobody: give `directory` for PNG files, `log_dir` for "
+                f"`{type(self).__name__}` has no place for its figures: give `directory` for PNG files, `log_dir` for "
                 "TensorBoard, or both."
             )
         if every < 1:
@@ -40,7 +42,7 @@ class _FigureCallback(keras.callbacks.Callback):
         self._writer = None
 
     def set_model(self, model: keras.Model) -> None:
-        if not callable(getattr(model, self.needs, None)):
+        if not isinstance(model, self.capability):
             raise ValueError(
                 f"`{type(self).__name__}` needs a model with a method `{self.needs}`, but {type(model).__name__} has "
                 "none."
@@ -51,7 +53,7 @@ class _FigureCallback(keras.callbacks.Callback):
         raise NotImplementedError
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self.draw()  # says now, not after an epoch, what does not fit
+        self.draw()  # what does not fit is an error now, not after an epoch
         if self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
         if self.log_dir is not None:
@@ -80,8 +82,8 @@ class _FigureCallback(keras.callbacks.Callback):
 class LatentScatter(_FigureCallback):
     """Draws where images lie in the latent space, coloured by class, while the model trains.
 
-    The model needs `encode(x)`, which returns z of shape (B, d), d at least 2. If it has a `prior`, a
-    `GaussianMixture`, its ellipses are drawn too.
+    The model needs `encode(x)`, which returns z of shape (B, d), d at least 2. If its prior has one component for each
+    class (`class_prior`, as of `EXoN`), the ellipses of the prior are drawn too.
 
     Args:
         images: Images as the model's `encode` takes them, shape (N, ...). A thousand or two give a clear figure.
@@ -105,6 +107,7 @@ class LatentScatter(_FigureCallback):
 
     name = "latent"
     needs = "encode"
+    capability = Encodes
 
     def __init__(
         self,
@@ -126,13 +129,13 @@ class LatentScatter(_FigureCallback):
     def draw(self) -> Figure:
         batches = (self.images[start : start + 500] for start in range(0, len(self.images), 500))
         z = [ops.convert_to_numpy(self.model.encode(ops.convert_to_tensor(batch))) for batch in batches]
-        prior = getattr(self.model, "prior", None)
+        prior = self.model.class_prior if isinstance(self.model, HasClassPrior) else None
         title = "Encoded images, coloured by label"
         return plots.scatter(np.concatenate(z), self.labels, prior=prior, class_names=self.class_names, title=title)
 
 
 class ImageGrid(_FigureCallback):
-    """Draws what the decoder makes of a square grid of the latent plane, while the model trains.
+    """Draws the decoded images of a square grid of the latent plane, while the model trains.
 
     The model needs `decode(z)`, which takes z of shape (n, 2) and returns images (n, H, W, 1 or 3). If it has
     `latent_dim`, that must be 2.
@@ -158,6 +161,7 @@ class ImageGrid(_FigureCallback):
 
     name = "grid"
     needs = "decode"
+    capability = Decodes
 
     def __init__(
         self,
@@ -180,7 +184,7 @@ class ImageGrid(_FigureCallback):
 
 
 class Interpolation(_FigureCallback):
-    """Draws what the decoder makes of the straight path between two latent points, while the model trains.
+    """Draws the decoded images of the straight path between two latent points, while the model trains.
 
     The model needs `decode(z)`, which takes z of shape (n, d) and returns images (n, H, W, 1 or 3). If it has
     `latent_dim`, that must be d.
@@ -209,6 +213,7 @@ class Interpolation(_FigureCallback):
 
     name = "interpolation"
     needs = "decode"
+    capability = Decodes
 
     def __init__(
         self,
@@ -243,7 +248,7 @@ class Interpolation(_FigureCallback):
 def _summary_writer(log_dir: str):
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
-            "`log_dir` was given, but it is TensorFlow that writes for TensorBoard, and Keras runs on "
+            "`log_dir` was given, but writing for TensorBoard needs TensorFlow, and Keras runs on "
             f"{keras.backend.backend()} here. Give `directory` instead, for PNG files."
         )
     import tensorflow as tf

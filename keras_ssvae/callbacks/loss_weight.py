@@ -1,43 +1,54 @@
-"""The ramp-up of a loss weight."""
+"""A loss weight that changes from epoch to epoch."""
 
 from collections.abc import Callable
 
 import keras
 import numpy as np
 
+from keras_ssvae.models.capabilities import HasObjectiveWeights
+
 
 class LossWeightSchedule(keras.callbacks.Callback):
     """Sets the weight of a loss term at the beginning of each epoch, and logs it.
 
-    The model needs an attribute that is a `keras.Variable`, which its loss multiplies a term with. The value depends
-    on the epoch alone, so a run resumed with `initial_epoch` goes on where it was.
+    For a model of this library the weight is one of its `objective_weights`, such as `beta`. For another Keras model
+    it is an attribute that is a `keras.Variable`, by which the model's loss multiplies a term. The value depends on
+    the epoch alone, so a run that is resumed with `initial_epoch` continues the schedule.
 
     Args:
-        weight: The attribute's name; the logs and the history carry the value under it.
+        weight: The attribute's name, under which the logs and the history hold the value.
         schedule: Maps the epoch, counted from 0, to the weight.
 
     Raises:
-        ValueError: When `fit` starts, if the model has no such variable; later, if the schedule does not give a
-            finite number.
+        ValueError: When `fit` starts, if the model has no such weight, or has a schedule there; during training, if
+            `schedule` does not return a finite number.
 
     Example:
 
     ```python
-    model.beta = keras.Variable(0.0, trainable=False)
-    model.fit(batches, epochs=20, callbacks=[LossWeightSchedule("beta", lambda epoch: min(1.0, epoch / 10))])
+    warm_up = LossWeightSchedule("beta", lambda epoch: min(1.0, (epoch + 1) / 10))
+    model.fit(batches, epochs=20, callbacks=[warm_up])
     ```
     """
 
     def __init__(self, weight: str, schedule: Callable[[int], float]):
         super().__init__()
         self.weight, self.schedule = weight, schedule
-        self._value = None
+        self._value: float | None = None
 
     def set_model(self, model: keras.Model) -> None:
-        if not isinstance(getattr(model, self.weight, None), keras.Variable):
+        current = getattr(model, self.weight, None)
+        if isinstance(current, keras.optimizers.schedules.LearningRateSchedule):
             raise ValueError(
-                f"`LossWeightSchedule` needs a model whose attribute `{self.weight}` is a `keras.Variable`, but "
-                f"{type(model).__name__} has none."
+                f"`{self.weight}` of the model is a {type(current).__name__}, a schedule of the step, which "
+                "`LossWeightSchedule` would overwrite. Give the model a number, or leave the callback out."
+            )
+        if not _is_objective_weight(model, self.weight) and not isinstance(current, keras.Variable):
+            names = f", whose `objective_weights` are {model.objective_weights}" if _has_weights(model) else ""
+            raise ValueError(
+                f"`LossWeightSchedule` needs a model of this library with the objective weight `{self.weight}`, or a "
+                f"model whose attribute `{self.weight}` is a `keras.Variable`, but {type(model).__name__}{names} has "
+                "neither."
             )
         super().set_model(model)
 
@@ -45,9 +56,20 @@ class LossWeightSchedule(keras.callbacks.Callback):
         value = float(self.schedule(epoch))
         if not np.isfinite(value):
             raise ValueError(f"`schedule` gave {value} at epoch {epoch}; `{self.weight}` must be a finite number.")
-        getattr(self.model, self.weight).assign(value)
+        if _is_objective_weight(self.model, self.weight):
+            setattr(self.model, self.weight, value)
+        else:
+            getattr(self.model, self.weight).assign(value)
         self._value = value
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if logs is not None:
             logs[self.weight] = self._value
+
+
+def _has_weights(model):
+    return isinstance(model, HasObjectiveWeights)
+
+
+def _is_objective_weight(model, name):
+    return _has_weights(model) and name in model.objective_weights

@@ -29,6 +29,7 @@ class ProgressBar(keras.callbacks.Callback):
         super().__init__()
         self.hidden = hidden
         self._live = False
+        self._began: float | None = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._began = None

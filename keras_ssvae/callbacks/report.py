@@ -1,28 +1,29 @@
-"""All figures of the evaluation, while a model trains."""
+"""All metrics of the evaluation, while a model trains."""
 
 import json
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_ssvae import evaluation
-from keras_ssvae.evaluation.inputs import labeled_batches
-from keras_ssvae.evaluation.reports import names_of_numbers
+from keras_ssvae.evaluation.reports import batches_for, check_can_report, names_of_numbers
 
 
 class Report(keras.callbacks.Callback):
     """Evaluates the model as `evaluation.report` does, at the end of every `every`-th epoch.
 
-    The figures that are single numbers go into the epoch's logs, so that the history and the callbacks after this one
-    (TensorBoard, CSVLogger) have them; where the report has None, and in the epochs between, the logs hold NaN. In a
-    latent plane most of the time, some seconds, goes into the diversity of the decoded grid.
+    The metrics that are single numbers go into the epoch's logs, so that the history and the callbacks after this one
+    (TensorBoard, CSVLogger) have them. Where the report has None, and in the epochs without a report, the logs hold
+    NaN. For a latent plane, the diversity of the decoded grid takes most of the time: some seconds.
 
     Args:
         images: Images, shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
-        labels: True classes, integers of shape (N,); of models with n labels (N, n).
+        labels: True classes, integers of shape (N,), or (N, n) for a model with n labels for each image. A model
+            without a classifier needs none.
         every: Evaluates after every so many epochs.
         prefix: Before the names in the logs.
         directory: Writes each report as `epoch_0001_report.json`, ..., here; epochs count from 1.
@@ -33,7 +34,7 @@ class Report(keras.callbacks.Callback):
 
     Raises:
         ValueError: If `every` is below 1, the images or labels are not as described, or, when `fit` starts, the model
-            is no such one.
+            has no report.
 
     Example:
 
@@ -47,7 +48,7 @@ class Report(keras.callbacks.Callback):
     def __init__(
         self,
         images: ArrayLike,
-        labels: ArrayLike,
+        labels: ArrayLike | None = None,
         every: int = 1,
         prefix: str = "test_",
         directory: str | PathLike | None = None,
@@ -56,33 +57,29 @@ class Report(keras.callbacks.Callback):
         super().__init__()
         if every < 1:
             raise ValueError(f"`every` is {every}; it must be at least 1 epoch.")
-        self.images, self.labels = np.asarray(images), np.asarray(labels)
+        self.images, self.labels = np.asarray(images), None if labels is None else np.asarray(labels)
         self.every, self.prefix, self.batch_size = every, prefix, batch_size
         self.directory = None if directory is None else Path(directory)
-        self.reports = {}
+        self.reports: dict[int, dict[str, Any]] = {}
 
     def set_model(self, model: keras.Model) -> None:
-        if not hasattr(model, "prior") and not hasattr(model, "evaluation_terms"):
-            raise ValueError(
-                f"`Report` needs a model of this library, or one with a `prior`; {type(model).__name__} is neither."
-            )
+        check_can_report(model, "Report")
         super().set_model(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         # Says now, not after an epoch, what does not fit.
-        num_classes = getattr(self.model, "prior", self.model).num_classes
-        images, _ = next(labeled_batches(self.images, self.labels, num_classes, batch_size=1))
+        images, _ = next(batches_for(self.model, self.images, self.labels, batch_size=1))
         self.model(images, training=False)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        figures = {}
+        metrics: dict[str, Any] = {}
         if (epoch + 1) % self.every == 0:
-            figures = evaluation.report(self.model, self.images, self.labels, self.batch_size)
-            self.reports[epoch + 1] = figures
+            metrics = evaluation.report(self.model, self.images, self.labels, self.batch_size)
+            self.reports[epoch + 1] = metrics
             if self.directory is not None:
                 self.directory.mkdir(parents=True, exist_ok=True)
-                text = json.dumps(figures, indent=2) + "\n"
+                text = json.dumps(metrics, indent=2) + "\n"
                 (self.directory / f"epoch_{epoch + 1:04d}_report.json").write_text(text)
         if logs is not None:
-            values = ((name, figures.get(name)) for name in names_of_numbers(self.model))
+            values = ((name, metrics.get(name)) for name in names_of_numbers(self.model))
             logs.update({f"{self.prefix}{name}": np.nan if value is None else value for name, value in values})

@@ -2,6 +2,7 @@
 
 from keras_ssvae.data import augment
 from keras_ssvae.data.batch import scale
+from keras_ssvae.data.binary import binarize
 from keras_ssvae.data.celeba import CELEBA_LABELS, CELEBA_PRIORS, CelebA, CelebAPart, load_celeba
 from keras_ssvae.data.dsprites import FactorData, load_dsprites
 from keras_ssvae.data.pipeline import distribute, semi_supervised
@@ -20,6 +21,7 @@ __all__ = [
     "ImageData",
     "Split",
     "augment",
+    "binarize",
     "distribute",
     "load",
     "load_celeba",

@@ -33,7 +33,7 @@ def first_draw(step: int | Tensor) -> int | Tensor:
 
 def assemble(
     labeled: tuple[Tensor, Tensor] | None,
-    unlabeled: Tensor,
+    unlabeled: Tensor | None,
     counter: int | Tensor,
     *,
     num_classes: int | tuple[int, ...] | None,
@@ -44,7 +44,7 @@ def assemble(
 
     Args:
         labeled: Images, `uint8` or floating point, and integer labels; or None.
-        unlabeled: Images.
+        unlabeled: Images; or None.
         counter: The `first_draw` of the step.
         num_classes: The number of classes K, or those of several labels.
         seed: Seed of the augmentation.
@@ -53,9 +53,9 @@ def assemble(
     Returns:
         Tuple `(x, y)`, as described in `semi_supervised`; without labels `(x,)`.
     """
-    kinds = {"unlabeled": unlabeled} if labeled is None else {"labeled": labeled[0], "unlabeled": unlabeled}
-    x = {kind: _to_float(images) for kind, images in kinds.items()}
-    for kind in kinds:
+    kinds = {"labeled": None if labeled is None else labeled[0], "unlabeled": unlabeled}
+    x = {kind: _to_float(images) for kind, images in kinds.items() if images is not None}
+    for kind in list(x):
         stream = Stream(seed, counter, purpose=f"augment {kind}")
         x[f"{kind}_augmented"] = _augmented(augment, x[kind], stream)
     return (x,) if labeled is None else (x, _one_hot(ops.cast(labeled[1], "int32"), num_classes))
@@ -73,7 +73,7 @@ def _to_float(images):
 
 
 def _augmented(augment, images, stream):
-    if augment is None:
+    if augment is None or images.shape[0] == 0:
         return images
     result = ops.convert_to_tensor(augment(images, stream), "float32")
     if len(result.shape) != len(images.shape) or any(

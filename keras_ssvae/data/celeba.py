@@ -4,13 +4,16 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from keras_ssvae.data import sources
-from keras_ssvae.data.checks import check_whole_number
+from keras_ssvae.data.checks import check_indices, check_whole_number
 from keras_ssvae.data.sources import DataUnavailableError
+
+if TYPE_CHECKING:  # TensorFlow may not be there
+    import tensorflow as tf
 
 # Label -> value -> the attribute that stands for it; None for the value of images with no such attribute.
 CELEBA_LABELS: dict[str, dict[str, str | None]] = {
@@ -56,13 +59,13 @@ class CelebAPart:
         """Indices of the images that have a value of each label."""
         return np.flatnonzero((self.labels >= 0).all(axis=1))
 
-    def images(self) -> "tf.data.Dataset":  # noqa: F821 (TensorFlow may not be there)
+    def images(self) -> "tf.data.Dataset":
         """All images, `uint8` of shape `(218, 178, 3)`, in the order of the files."""
         import tensorflow as tf
 
         return self._encoded().map(_decode, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def labeled(self) -> "tf.data.Dataset":  # noqa: F821
+    def labeled(self) -> "tf.data.Dataset":
         """Those images that have a value of each label, as pairs of an image and its labels `(7,)`."""
         return self._pairs(self.complete)
 
@@ -72,13 +75,7 @@ class CelebAPart:
         Raises:
             ValueError: If `indices` are not integers of images, at least one, each once.
         """
-        given = np.asarray(indices)
-        whole = given.ndim == 1 and given.size > 0 and np.issubdtype(given.dtype, np.integer)
-        if not whole or given.min() < 0 or given.max() >= len(self.labels) or len(np.unique(given)) < len(given):
-            raise ValueError(
-                f"`indices` is {indices!r}; it must be integers from 0 to {len(self.labels) - 1}, at least one, each "
-                "once."
-            )
+        indices = check_indices("indices", indices, len(self.labels))
         with sources.damage_named("celeb_a", self.directory):
             images, labels = zip(*self._pairs(indices).as_numpy_iterator(), strict=True)
         return np.stack(images), np.stack(labels)

@@ -9,6 +9,26 @@ def check_whole_number(name, value, minimum):
         raise ValueError(f"`{name}` is {value!r}. It must be an integer of at least {minimum}.")
 
 
+def check_indices(name, indices, size):
+    """Returns the argument `name` as an int64 array, or raises a `ValueError` unless it holds indices of images.
+
+    That is at least one integer, each from 0 to `size - 1`, each once.
+    """
+    indices = np.asarray(indices)
+    if indices.ndim != 1 or not len(indices) or not np.issubdtype(indices.dtype, np.integer):
+        raise ValueError(
+            f"`{name}` has shape {indices.shape} and dtype {indices.dtype}. It must be a one-dimensional array of "
+            "integers, at least one index of an image."
+        )
+    outside = indices[(indices < 0) | (indices >= size)]
+    if len(outside):
+        raise ValueError(f"`{name}` holds {outside[0]}. There are {size} images, so indices go from 0 to {size - 1}.")
+    values, repeats = np.unique(indices, return_counts=True)
+    if repeats.max() > 1:
+        raise ValueError(f"`{name}` holds {values[repeats.argmax()]} {repeats.max()} times. Name every image once.")
+    return indices.astype(np.int64)
+
+
 def check_arrays(name, source, num_classes):
     """Checks a labelled source of arrays (`num_classes` given) or an unlabelled one, completely.
 

@@ -35,8 +35,8 @@ class FactorData(ImageData):
     def only(self, classes: Sequence[int]) -> Self:
         part = super().only(classes)
         train, test = np.isin(self.train_labels, classes), np.isin(self.test_labels, classes)
-        factors = {"train_factors": self.train_factors[train], "test_factors": self.test_factors[test]}
-        return dataclasses.replace(part, **factors)
+        train_factors, test_factors = self.train_factors[train], self.test_factors[test]
+        return dataclasses.replace(part, train_factors=train_factors, test_factors=test_factors)
 
 
 def load_dsprites(data_dir: str | os.PathLike | None = None) -> FactorData:

@@ -107,9 +107,8 @@ def _in_folder(read_parts):
 def _in_archive(read_parts):
     def read(path):
         with tarfile.open(path) as archive:
-            contents = {
-                Path(member.name).name: archive.extractfile(member).read() for member in archive if member.isfile()
-            }
+            files = ((member.name, archive.extractfile(member)) for member in archive)
+            contents = {Path(name).name: file.read() for name, file in files if file is not None}
         return read_parts(contents.__getitem__)
 
     return read

@@ -1,7 +1,7 @@
 """Batches as a `keras.utils.PyDataset` of JAX arrays, made on the device."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_ssvae.data import batch
-from keras_ssvae.data.order import batch_slice, epoch_order, passes_of_epoch
+from keras_ssvae.data.order import Part, epoch_order
 
 # Images may take up this part of the device's memory; the rest is for the model.
 _SHARE_OF_MEMORY = 0.25
@@ -49,28 +49,33 @@ def distribute(batches, strategy):
 
 
 def make_batches(
-    labeled,
-    unlabeled,
+    sources: dict,
+    parts: Sequence[Part],
     *,
     num_classes: int | tuple[int, ...] | None,
-    labeled_batch_size: int,
-    unlabeled_batch_size: int,
     steps_per_epoch: int,
     seed: int,
     start_step: int,
-    augment,
+    augment: Callable | None,
     augment_on: str,
+    shuffle: bool,
     shuffle_buffer: int | None,
 ) -> keras.utils.PyDataset:
     """The batches of `semi_supervised`, whose arguments these are, checked.
 
     Everything runs on the device, and arrays are shuffled as a whole: `augment_on` and `shuffle_buffer` do not matter.
+
+    Args:
+        sources: The images, or images and labels, of each kind of `parts`.
+        parts: What a batch is made of.
     """
-    sources = {"unlabeled": _compact(unlabeled)}
-    if labeled is not None:
-        sources["labeled"] = (_compact(labeled[0]), np.asarray(labeled[1], np.int32))
-    batch_sizes = {"labeled": labeled_batch_size, "unlabeled": unlabeled_batch_size}
-    return _Batches(sources, batch_sizes, steps_per_epoch, start_step, _Settings(num_classes, seed, augment))
+    sources = dict(sources)
+    if "labeled" in sources:
+        images, labels = sources["labeled"]
+        sources["labeled"] = (_compact(images), np.asarray(labels, np.int32))
+    if "unlabeled" in sources:
+        sources["unlabeled"] = _compact(sources["unlabeled"])
+    return _Batches(sources, parts, steps_per_epoch, start_step, _Settings(num_classes, seed, augment), shuffle)
 
 
 def _compact(images):
@@ -94,17 +99,17 @@ class _Batches(keras.utils.PyDataset):
     each length of a batch. Nothing waits for a result, so the host runs ahead of the device.
     """
 
-    def __init__(self, sources, batch_sizes, steps_per_epoch, start_step, settings):
+    def __init__(self, sources, parts, steps_per_epoch, start_step, settings, shuffle):
         super().__init__(workers=0)  # a thread would gain nothing: the host only launches
-        self._kinds = sorted(sources)
+        self._parts = {part.kind: part for part in parts}
         self._sizes = {kind: len(jax.tree.leaves(source)[0]) for kind, source in sources.items()}
-        self._batch_sizes, self._steps_per_epoch, self._start_step = batch_sizes, steps_per_epoch, start_step
-        self._settings = settings
+        self._steps_per_epoch, self._start_step = steps_per_epoch, start_step
+        self._settings, self._shuffle = settings, shuffle
         self._on_device = _fits_on_device(sources)
         self._sources = jax.device_put(sources) if self._on_device else sources
         self._orders = (None, None)  # the epoch, and its orders
         # A mistake in `augment` is found here, without computing anything.
-        first = {kind: _take(sources[kind], slice(batch_sizes[kind])) for kind in self._kinds}
+        first = {kind: _take(sources[kind], slice(part.batch_size)) for kind, part in self._parts.items()}
         jax.eval_shape(functools.partial(_assemble, settings=settings), first, np.uint32(0))
 
     @property
@@ -117,41 +122,40 @@ class _Batches(keras.utils.PyDataset):
         if self._orders[0] != epoch:
             self._orders = (epoch, self._draw_orders(epoch))
         orders = self._orders[1]
-        slices = {
-            kind: batch_slice(within, self._sizes[kind], self._batch_sizes[kind], kind == "labeled")
-            for kind in self._kinds
-        }
+        slices = {kind: part.slice(within, self._sizes[kind]) for kind, part in self._parts.items()}
         counter = _uint32(batch.first_draw(step))
         if self._on_device:
             begins = {kind: np.int32(begin) for kind, (begin, _) in slices.items()}
-            lengths = tuple(end - begin for begin, end in slices.values())
+            lengths = tuple((kind, end - begin) for kind, (begin, end) in slices.items())
             return _choose_and_assemble(self._sources, orders, begins, counter, lengths, self._settings)
-        chosen = {kind: _take(self._sources[kind], orders[kind][slice(*slices[kind])]) for kind in self._kinds}
+        chosen = {kind: _take(self._sources[kind], orders[kind][slice(*each)]) for kind, each in slices.items()}
         return _assemble(jax.device_put(chosen), counter, self._settings)
 
     def _draw_orders(self, epoch):
         orders = {}
-        for kind in self._kinds:
+        for kind, part in self._parts.items():
             size = self._sizes[kind]
-            passes = passes_of_epoch(size, self._batch_sizes[kind], self._steps_per_epoch, kind == "labeled")
-            orders[kind] = _draw_order(_uint32(epoch), self._settings.seed, size, passes, f"order {kind}")
+            passes = part.passes(size, self._steps_per_epoch)
+            orders[kind] = _draw_order(
+                _uint32(epoch), self._settings.seed, size, passes, f"order {kind}", self._shuffle
+            )
         return orders if self._on_device else jax.tree.map(np.asarray, orders)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
-def _draw_order(epoch, seed, size, passes, purpose):
-    return epoch_order(seed, epoch, size, passes, purpose).reshape(-1)
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))
+def _draw_order(epoch, seed, size, passes, purpose, shuffle):
+    return epoch_order(seed, epoch, size, passes, purpose, shuffle).reshape(-1)
 
 
 @functools.partial(jax.jit, static_argnames="settings")
 def _assemble(chosen, counter, settings):
-    return batch.assemble(chosen.get("labeled"), chosen["unlabeled"], counter, **settings._asdict())
+    return batch.assemble(chosen.get("labeled"), chosen.get("unlabeled"), counter, **settings._asdict())
 
 
 @functools.partial(jax.jit, static_argnames=("lengths", "settings"))
 def _choose_and_assemble(sources, orders, begins, counter, lengths, settings):
     chosen = {}
-    for kind, length in zip(sorted(sources), lengths, strict=True):
+    for kind, length in lengths:
         indices = jax.lax.dynamic_slice(orders[kind], (begins[kind],), (length,))
         chosen[kind] = _take(sources[kind], indices)
     return _assemble(chosen, counter, settings)

@@ -1,6 +1,7 @@
-"""The order in which a set of images is used up: a pure function of the seed and the epoch."""
+"""Which images a step sees: a pure function of the seed and the step."""
 
 import math
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -9,7 +10,58 @@ from keras_ssvae.distributions import Tensor
 from keras_ssvae.noise import Stream
 
 
-def epoch_order(seed: int, epoch: int | Tensor, size: int, passes: int, purpose: str) -> Tensor:
+class Part(NamedTuple):
+    """One of the two parts of the batches, labelled or unlabelled.
+
+    Attributes:
+        kind: `"labeled"` or `"unlabeled"`.
+        batch_size: Images in a full batch.
+        rhythm: How many labelled and how many unlabelled batches alternate; `None` where each step has a batch of the
+            part.
+    """
+
+    kind: str
+    batch_size: int
+    rhythm: tuple[int, int] | None
+
+    @property
+    def keep_short(self) -> bool:
+        """Whether every pass through the set ends with a batch of its own (see `batch_slice`)."""
+        return self.kind == "labeled" or self.rhythm is not None
+
+    def turn(self, step: int | Tensor) -> tuple:
+        """Whether a step of the epoch has a batch of this part, and how many steps before it in the epoch had one.
+
+        Of `labeled + unlabeled` steps in a row, step i, from 0, is labelled if i is a multiple of
+        `(labeled + unlabeled) // labeled`, while any of the `labeled` ones remain.
+        """
+        if self.rhythm is None:
+            return True, step
+        labeled, unlabeled = self.rhythm
+        rounds, within = step // (labeled + unlabeled), step % (labeled + unlabeled)
+        period = (labeled + unlabeled) // labeled
+        is_labeled = (within % period == 0) & (within < labeled * period)
+        before = rounds * labeled + _minimum((within + period - 1) // period, labeled)
+        return is_labeled == (self.kind == "labeled"), before if self.kind == "labeled" else step - before
+
+    def turns(self, steps: int) -> int:
+        """How many of the first `steps` steps of an epoch have a batch of this part."""
+        return self.turn(steps)[1]
+
+    def passes(self, size: int, steps: int) -> int:
+        """How many passes through a set of `size` images an epoch of `steps` steps begins."""
+        return passes_of_epoch(size, self.batch_size, self.turns(steps), self.keep_short)
+
+    def slice(self, step: int | Tensor, size: int) -> tuple:
+        """Where the batch of a step lies in the epoch's order; `(begin, begin)` where the step has none."""
+        is_due, turn = self.turn(step)
+        begin, end = batch_slice(turn, size, self.batch_size, self.keep_short)
+        if self.rhythm is None:
+            return begin, end
+        return begin, begin + (end - begin) * (int(is_due) if isinstance(step, int) else ops.cast(is_due, end.dtype))
+
+
+def epoch_order(seed: int, epoch: int | Tensor, size: int, passes: int, purpose: str, shuffle: bool = True) -> Tensor:
     """The permutations in which an epoch uses a set, one for each pass through it.
 
     Args:
@@ -18,10 +70,13 @@ def epoch_order(seed: int, epoch: int | Tensor, size: int, passes: int, purpose:
         size: Number of images in the set, n.
         passes: How often the epoch goes through the set, at least in part.
         purpose: Sets of different purposes have orders of their own.
+        shuffle: `False`: every pass goes from the first image to the last.
 
     Returns:
         `int32` of shape `(passes, n)`; every row holds 0 to n - 1.
     """
+    if not shuffle:
+        return ops.tile(ops.arange(size, dtype="int32")[None], (passes, 1))
     numbers = keras.random.randint((passes, size), 0, 2**31 - 1, dtype="int32", seed=Stream(seed, epoch, purpose))
     return ops.cast(ops.argsort(numbers, axis=1), "int32")
 
@@ -50,6 +105,8 @@ def batch_slice(step: int | Tensor, size: int, batch_size: int, keep_short: bool
         return step * batch_size, (step + 1) * batch_size
     batches = math.ceil(size / batch_size)
     first, begin = step // batches * size, step % batches * batch_size
-    end = begin + batch_size
-    end = min(end, size) if isinstance(step, int) else ops.minimum(end, size)
-    return first + begin, first + end
+    return first + begin, first + _minimum(begin + batch_size, size)
+
+
+def _minimum(a, b):
+    return min(a, b) if isinstance(a, int) else ops.minimum(a, b)

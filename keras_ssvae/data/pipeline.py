@@ -1,12 +1,14 @@
 """Batches for semi-supervised training, as a pure function of the seed and the step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 
 from keras_ssvae.data import backend
 from keras_ssvae.data.backend import check_dataset, is_dataset, make_batches
 from keras_ssvae.data.checks import check_arrays, check_num_classes, check_whole_number
+from keras_ssvae.data.order import Part
 
 
 def semi_supervised(
@@ -19,11 +21,13 @@ def semi_supervised(
     steps_per_epoch: int,
     seed: int,
     start_step: int = 0,
-    augment=None,
+    rhythm: str | tuple[int, int] = "paired",
+    augment: Callable | None = None,
     augment_on: str = "host",
+    shuffle: bool = True,
     shuffle_buffer: int | None = None,
 ) -> "keras.utils.PyDataset | tf.data.Dataset":  # noqa: F821 (TensorFlow may not be there)
-    """Pairs labelled and unlabelled batches for semi-supervised training, without end.
+    """Makes the batches of semi-supervised training, without end: labelled and unlabelled ones, paired or in turn.
 
     The batch of a step depends on the seed and the step alone, so a run that is resumed at `start_step` sees exactly
     what it would have seen without the interruption. Each epoch has `steps_per_epoch` steps. Within it the labelled
@@ -31,23 +35,34 @@ def semi_supervised(
     and a batch size of 32 give 32, 32, 32, 4); the unlabelled set is shuffled and used from the beginning (again and
     again if the epoch is longer than the set), every batch full.
 
+    With `rhythm=(labeled, unlabeled)` a step has a batch of one part alone. Of `labeled + unlabeled` steps in a row,
+    step i, counted from 0, is labelled if i is a multiple of `(labeled + unlabeled) // labeled`, rounded down, while
+    any of the `labeled` ones remain; the others are unlabelled: (1, 3) gives L U U U, (2, 3) L U L U U, (3, 1) L L L U.
+    Then it begins again, and so it does in each epoch. A part goes on at each of its turns where it stopped at the one
+    before, and of both parts the last, short batch of each pass is kept. So an epoch of `sum(rhythm)` steps with the
+    numbers of batches that the two sets have sees every image once, in the order of REVAE's code.
+
     Args:
         labeled: Tuple `(images, labels)` of arrays or, on the TensorFlow backend of Keras, a `tf.data.Dataset` of
             `(image, label)`. Images have the shape `(H, W, C)` and are `uint8` (scaled by `scale`) or floating point in
             [-1, 1]; labels are integers from 0 to `num_classes - 1`, and every class occurs. With several labels for
             each image they have the shape `(N, n)`. `None`: for training without labels.
         unlabeled: Array of images or, on the TensorFlow backend, a `tf.data.Dataset` of images, of the same shape. No
-            labels.
+            labels. `None`: for training on the labelled images alone.
         num_classes: The number of classes K, or those of each of n labels; needed where there are labels.
         labeled_batch_size: Labelled images in a batch.
         unlabeled_batch_size: Unlabelled images in a batch.
         steps_per_epoch: Batches in an epoch.
         seed: Seed of the order and of the augmentation, an integer of at least 0.
         start_step: The step of the first batch, counted from 0 over all epochs.
+        rhythm: `"paired"`: each step has a batch of each part. `(labeled, unlabeled)`: so many labelled and unlabelled
+            batches alternate, as described above.
         augment: `None`, or a function `(images, seed) -> images` of a batch, as those in `data.augment`: `seed` is a
             `keras.random.SeedGenerator` that begins anew at every step, to be handed to functions of `keras.random`.
         augment_on: `"host"`, or `"device"` to augment on the accelerator. The images are the same. On JAX it makes no
             difference: everything is done on the device.
+        shuffle: `False`: every pass goes through the images in the order given. Each epoch still begins with the first
+            one, so an epoch that is shorter than a set never comes to its last images.
         shuffle_buffer: How many elements the shuffle of a `tf.data.Dataset` holds. Defaults to the whole set. Arrays
             are always shuffled as a whole.
 
@@ -56,7 +71,15 @@ def semi_supervised(
         whose item i is the batch of step `start_step + i`, as arrays on the device (pass `shuffle=False` to `fit`,
         which otherwise warns that it does not shuffle them again). `x` holds `float32` images in [-1, 1] under
         "labeled", "unlabeled", "labeled_augmented" and "unlabeled_augmented"; `y` is one-hot, `float32` of shape
-        `(batch, K)`, of several labels side by side. Without labels batches are `(x,)`, of the unlabelled parts.
+        `(batch, K)`, of several labels side by side. A part that is `None` is missing: batches are `(x,)`, of
+        "unlabeled" and "unlabeled_augmented", or `(x, y)`, of "labeled" and "labeled_augmented".
+
+        Where batches alternate, all four and `y` are always there, and the part whose turn it is not has **no rows**:
+        shape `(0, H, W, C)`, and `y` of shape `(0, K)` at unlabelled steps. So one graph serves every step on
+        TensorFlow, where the number of rows is unknown until it runs, and on JAX each kind of step has a program of its
+        own. Operations on no rows cost nothing, so a step needs no condition. But the mean over no rows is NaN, and so
+        are the statistics of a batch normalisation: sums over rows, divided by the number of rows of both parts, are
+        right at every step. A part without rows is not augmented.
 
     Raises:
         ValueError: If an argument does not fit. Arrays are checked completely, datasets by their first element.
@@ -76,35 +99,62 @@ def semi_supervised(
         check_whole_number(name, value, 1)
     check_whole_number("seed", seed, 0)
     check_whole_number("start_step", start_step, 0)
+    if not isinstance(shuffle, bool):
+        raise ValueError(f"`shuffle` is {shuffle!r}. It must be True or False.")
     if shuffle_buffer is not None:
         check_whole_number("shuffle_buffer", shuffle_buffer, 1)
+        if not shuffle:
+            raise ValueError(f"`shuffle_buffer` is {shuffle_buffer}, but `shuffle` is False. Leave one of them out.")
     if augment is not None and not callable(augment):
         raise ValueError(f"`augment` is {augment!r}. It must be None or a function (images, seed) -> images.")
     if augment_on not in ("host", "device"):
         raise ValueError(f'`augment_on` is {augment_on!r}. It must be "host" or "device".')
-    shape = _check_source("unlabeled", unlabeled, None)
+    sources = {"labeled": labeled, "unlabeled": unlabeled}
+    sources = {kind: source for kind, source in sources.items() if source is not None}
+    if not sources:
+        raise ValueError("`labeled` and `unlabeled` are both None. At least one of them must hold images.")
     if labeled is not None:
         num_classes = check_num_classes(num_classes)
-        other = _check_source("labeled", labeled, num_classes)
-        if shape != other:
-            raise ValueError(
-                f"`labeled` holds images of shape {other} and `unlabeled` images of shape {shape}. They must be the "
-                "same."
-            )
+    shapes = {kind: _check_source(kind, sources[kind], num_classes if kind == "labeled" else None) for kind in sources}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(
+            f"`labeled` holds images of shape {shapes['labeled']} and `unlabeled` images of shape "
+            f"{shapes['unlabeled']}. They must be the same."
+        )
+    rhythm = _check_rhythm(rhythm, list(sources))
     # NumPy's integers, which the checks allow, do not count on without end.
+    parts = [Part(kind, int(sizes[f"{kind}_batch_size"]), rhythm) for kind in sources]
+    if not all(part.turns(int(steps_per_epoch)) for part in parts):
+        raise ValueError(
+            f"`steps_per_epoch` is {steps_per_epoch}, and with `rhythm` = {rhythm} none of these steps is unlabelled. "
+            "Make it larger, or leave `unlabeled` out."
+        )
     return make_batches(
-        labeled,
-        unlabeled,
+        sources,
+        parts,
         num_classes=num_classes,
-        labeled_batch_size=int(labeled_batch_size),
-        unlabeled_batch_size=int(unlabeled_batch_size),
         steps_per_epoch=int(steps_per_epoch),
         seed=int(seed),
         start_step=int(start_step),
         augment=augment,
         augment_on=augment_on,
+        shuffle=shuffle,
         shuffle_buffer=None if shuffle_buffer is None else int(shuffle_buffer),
     )
+
+
+def _check_rhythm(rhythm, kinds):
+    """The two counts as Python integers, or None for batches that are paired."""
+    if isinstance(rhythm, str) and rhythm == "paired":
+        return None
+    counts = rhythm if isinstance(rhythm, tuple | list) and len(rhythm) == 2 else [None]
+    if not all(isinstance(count, int | np.integer) and count >= 1 for count in counts):
+        raise ValueError(
+            f'`rhythm` is {rhythm!r}. It must be "paired" or a tuple (labeled, unlabeled) of integers of at least 1.'
+        )
+    if len(kinds) == 1:
+        raise ValueError(f"`rhythm` is {rhythm}, but there are only {kinds[0]} images. Nothing can alternate.")
+    return int(rhythm[0]), int(rhythm[1])
 
 
 def _check_source(name, source, num_classes):

@@ -369,8 +369,10 @@ def _download(name, work):
     # Without these TensorFlow looks for Google's metadata server, which stalls behind a closed network.
     environment = {**os.environ, "NO_GCE_CHECK": "true", "GCE_METADATA_IP": "127.0.0.1:1", "CUDA_VISIBLE_DEVICES": "-1"}
     command = [sys.executable, "-c", code, f"{name}:{_TFDS_VERSIONS[name]}", str(work)]
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    child = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
+    nowhere = subprocess.DEVNULL
+    child = subprocess.Popen(
+        command, env=environment, start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere
+    )
     try:
         size, since = _bytes_under(work), time.monotonic()
         while child.poll() is None:

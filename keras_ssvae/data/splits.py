@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_ssvae.data.checks import check_whole_number
+from keras_ssvae.data.checks import check_indices, check_whole_number
+
+_UNLABELED = ("all", "all_but_validation", "rest")
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,9 +16,9 @@ class Split:
 
     Attributes:
         labeled: The images whose labels are shown to the model.
-        unlabeled: Every training image, the labelled and the validation ones included (their labels stay hidden), as
-            in the experiments of the EXoN paper.
-        validation: The labelled images that are held out, disjoint from `labeled`.
+        unlabeled: The images that are shown without their labels, in ascending order. The argument of that name says
+            which they are: the labelled and the validation images may be among them.
+        validation: The images that are held out with their labels, disjoint from `labeled`.
     """
 
     labeled: np.ndarray
@@ -24,13 +26,20 @@ class Split:
     validation: np.ndarray
 
 
-def split(labels, num_labeled: int | None, num_validation: int, seed: int, labeled_indices=None) -> Split:
+def split(
+    labels,
+    num_labeled: int | None,
+    num_validation: int,
+    seed: int,
+    labeled_indices=None,
+    unlabeled: str = "all",
+) -> Split:
     """Draws the labelled and the validation images of a training set, the same number from every class.
 
     The set is shuffled once. Of every class, the first `num_validation / K` images of that order are validation
     images and the next `num_labeled / K` are labelled, so the validation set stays the same when the number of
     labelled images changes. Where `num_labeled` is no multiple of K, the classes that come first in the order have one
-    image more. Both index arrays are in the shuffled order.
+    image more. Both index arrays are in the shuffled order. The unlabelled images are the rest, or include the others.
 
     Args:
         labels: Integer array of shape `(N,)`, the classes 0 to K - 1 of the training images; every class occurs.
@@ -40,6 +49,9 @@ def split(labels, num_labeled: int | None, num_validation: int, seed: int, label
         seed: Seed of the shuffle, an integer of at least 0.
         labeled_indices: Optional indices of the labelled images, at least one of every class. Their order is kept,
             and the validation images are drawn from the rest.
+        unlabeled: Which images are shown without their labels. `"all"`: every training image, the labelled and the
+            validation ones included, as in EXoN's code. `"all_but_validation"`: the labelled ones included, so that no
+            validation image is ever trained on. `"rest"`: those that are neither labelled nor held out, as in REVAE's.
 
     Returns:
         A `Split`.
@@ -57,6 +69,8 @@ def split(labels, num_labeled: int | None, num_validation: int, seed: int, label
     Reference: [An, Choi, Jeon, 2022](https://arxiv.org/abs/2105.10867), Section 4.
     """
     labels = _check_labels(labels)
+    if unlabeled not in _UNLABELED:
+        raise ValueError(f"`unlabeled` is {unlabeled!r}. It must be one of {', '.join(map(repr, _UNLABELED))}.")
     num_classes = int(labels.max()) + 1
     validation_each = _per_class("num_validation", num_validation, num_classes, minimum=0)
     check_whole_number("seed", seed, 0)
@@ -67,7 +81,7 @@ def split(labels, num_labeled: int | None, num_validation: int, seed: int, label
         given = np.empty(0, np.int64)
     else:
         labeled_each = 0
-        given = _check_indices(labeled_indices, labels, num_classes)
+        given = _check_labeled_indices(labeled_indices, labels, num_classes)
         if num_labeled is not None and num_labeled != len(given):
             raise ValueError(
                 f"`num_labeled` is {num_labeled}, but `labeled_indices` holds {len(given)} indices. Make the two "
@@ -87,12 +101,12 @@ def split(labels, num_labeled: int | None, num_validation: int, seed: int, label
         rank[labels[order] == k] = np.arange(counts[k])
     validation = order[rank < validation_each]
     by_rank = np.argsort(np.where(rank < validation_each, len(order), rank), kind="stable")
-    drawn = order[np.sort(by_rank[: num_labeled or 0])]
-    return Split(
-        labeled=drawn if labeled_indices is None else given,
-        unlabeled=np.arange(len(labels), dtype=np.int64),
-        validation=validation,
-    )
+    labeled = given if labeled_indices is not None else order[np.sort(by_rank[: num_labeled or 0])]
+    left_out = {"all": [], "all_but_validation": [validation], "rest": [labeled, validation]}[unlabeled]
+    shown = np.ones(len(labels), bool)
+    for indices in left_out:
+        shown[indices] = False
+    return Split(labeled=labeled, unlabeled=np.flatnonzero(shown).astype(np.int64), validation=validation)
 
 
 def _per_class(name, total, num_classes, minimum):
@@ -123,28 +137,12 @@ def _check_labels(labels):
     return labels.astype(np.int64)
 
 
-def _check_indices(indices, labels, num_classes):
-    indices = np.asarray(indices)
-    if indices.ndim != 1 or not len(indices) or not np.issubdtype(indices.dtype, np.integer):
-        raise ValueError(
-            f"`labeled_indices` has shape {indices.shape} and dtype {indices.dtype}. It must be a one-dimensional "
-            "array of integers, one index for each labelled image."
-        )
-    outside = indices[(indices < 0) | (indices >= len(labels))]
-    if len(outside):
-        raise ValueError(
-            f"`labeled_indices` holds {outside[0]}. The training set has {len(labels)} images, so indices go from 0 to "
-            f"{len(labels) - 1}."
-        )
-    values, repeats = np.unique(indices, return_counts=True)
-    if repeats.max() > 1:
-        raise ValueError(
-            f"`labeled_indices` holds {values[repeats.argmax()]} {repeats.max()} times. Name every image once."
-        )
+def _check_labeled_indices(indices, labels, num_classes):
+    indices = check_indices("labeled_indices", indices, len(labels))
     missing = np.setdiff1d(np.arange(num_classes), labels[indices])
     if len(missing):
         raise ValueError(
             f"`labeled_indices` names no image of class {missing[0]}. Every one of the {num_classes} classes needs at "
             "least one labelled image."
         )
-    return indices.astype(np.int64)
+    return indices

@@ -1,6 +1,7 @@
 """Batches as a `tf.data.Dataset`."""
 
 import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +9,7 @@ import tensorflow as tf
 from keras_ssvae.backend import WHOLE_BATCH
 from keras_ssvae.data import batch
 from keras_ssvae.data.checks import check_image_dtype, check_label_type, check_labels, check_pixels
-from keras_ssvae.data.order import batch_slice, epoch_order, passes_of_epoch
+from keras_ssvae.data.order import Part, epoch_order
 
 
 def gather(array: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
@@ -29,72 +30,75 @@ def is_dataset(source) -> bool:
 
 
 def make_batches(
-    labeled,
-    unlabeled,
+    sources: dict,
+    parts: Sequence[Part],
     *,
     num_classes: int | tuple[int, ...] | None,
-    labeled_batch_size: int,
-    unlabeled_batch_size: int,
     steps_per_epoch: int,
     seed: int,
     start_step: int,
-    augment,
+    augment: Callable | None,
     augment_on: str,
+    shuffle: bool,
     shuffle_buffer: int | None,
 ) -> tf.data.Dataset:
-    """The batches of `semi_supervised`, whose arguments these are, checked."""
+    """The batches of `semi_supervised`, whose arguments these are, checked.
+
+    Args:
+        sources: The images, or images and labels, of each kind of `parts`.
+        parts: What a batch is made of.
+    """
     first_epoch, first_batch = divmod(start_step, steps_per_epoch)
     device = "/CPU:0"
     if augment_on == "device" and tf.config.list_logical_devices("GPU"):
         device = "/GPU:0"
-    source = functools.partial(_source, steps=steps_per_epoch, seed=seed, buffer=shuffle_buffer)
-    sources = [source(unlabeled, unlabeled_batch_size, "unlabeled")]
-    if labeled is not None:
-        sources.append(source(labeled, labeled_batch_size, "labeled"))
+    alternating = any(part.rhythm is not None for part in parts)
+    reads_datasets = any(map(is_dataset, sources.values()))
+    order = {"steps": steps_per_epoch, "seed": seed, "shuffle": shuffle, "buffer": shuffle_buffer}
+    readers = {part.kind: _reader(sources[part.kind], part, **order) for part in parts}
 
     def batches_of_epoch(epoch):
         skipped = tf.where(epoch == first_epoch, tf.constant(first_batch, tf.int64), 0)
-        batches = tf.data.Dataset.zip(tuple(order(epoch) for order, _ in sources))
+        batches = tf.data.Dataset.zip({kind: of_epoch(epoch) for kind, (of_epoch, _) in readers.items()})
         return batches.take(steps_per_epoch).skip(skipped)
 
     def assemble(step, chosen):
-        fetched = [fetch(indices) for (_, fetch), indices in zip(sources, chosen, strict=True)]
+        fetched = {kind: fetch(chosen[kind]) for kind, (_, fetch) in readers.items()}
         return batch.assemble(
-            None if labeled is None else fetched[1],
-            fetched[0],
+            fetched.get("labeled"),
+            fetched.get("unlabeled"),
             batch.first_draw(step),
             num_classes=num_classes,
             seed=seed,
-            augment=augment and functools.partial(_augmented, augment, device),
+            augment=augment and functools.partial(_augmented, augment, device, alternating),
         )
 
     batches = tf.data.Dataset.counter(first_epoch).flat_map(batches_of_epoch)
     batches = tf.data.Dataset.zip(tf.data.Dataset.counter(start_step), batches)
     # `num_parallel_calls` selects the parallel map, which can run parts of its function on another device.
-    options = _options(reads_datasets=is_dataset(labeled) or is_dataset(unlabeled))
-    batches = batches.map(assemble, num_parallel_calls=1).with_options(options)
+    batches = batches.map(assemble, num_parallel_calls=1).with_options(_options(reads_datasets))
     if device == "/CPU:0":
         return batches.prefetch(2)
     return batches.apply(tf.data.experimental.prefetch_to_device(device, 2))
 
 
-def _source(source, batch_size, kind, *, steps, seed, buffer):
+def _reader(source, part, *, steps, seed, shuffle, buffer):
     """Two functions: from an epoch to a dataset of what is in its batches, and from its elements to their content."""
-    if isinstance(source, tf.data.Dataset):
-        buffer = buffer or int(source.cardinality())
-        return functools.partial(_shuffled, source, batch_size, kind, seed=seed, buffer=buffer), lambda chosen: chosen
+    if is_dataset(source):
+        buffer = (buffer or int(source.cardinality())) if shuffle else None
+        return functools.partial(_read, source, part, steps=steps, seed=seed, buffer=buffer), lambda chosen: chosen
     with tf.device("/CPU:0"):
         tensors = tf.nest.map_structure(tf.convert_to_tensor, source)
     size = len(tf.nest.flatten(tensors)[0])
-    passes = passes_of_epoch(size, batch_size, steps, keep_short=kind == "labeled")
+    passes = part.passes(size, steps)
 
     def indices(epoch):
-        order = tf.reshape(epoch_order(seed, epoch, size, passes, f"order {kind}"), (-1,))
+        order = tf.reshape(epoch_order(seed, epoch, size, passes, f"order {part.kind}", shuffle), (-1,))
 
         def of_step(step):
-            begin, end = batch_slice(step, size, batch_size, keep_short=kind == "labeled")
+            begin, end = part.slice(step, size)
             chosen = order[begin:end]
-            return chosen if kind == "labeled" else tf.ensure_shape(chosen, (batch_size,))
+            return chosen if part.keep_short else tf.ensure_shape(chosen, (part.batch_size,))
 
         return tf.data.Dataset.range(steps).map(of_step)
 
@@ -104,24 +108,41 @@ def _source(source, batch_size, kind, *, steps, seed, buffer):
     return indices, fetch
 
 
-def _shuffled(elements, batch_size, kind, epoch, *, seed, buffer):
-    """The batches of an epoch of a dataset, without end; its images are read anew in every pass."""
+def _read(elements, part, epoch, *, steps, seed, buffer):
+    """The batches of an epoch of a dataset, or more; its images are read anew in every pass.
 
-    def shuffled(number):
+    A `buffer` of None does not shuffle them.
+    """
+
+    def of_pass(number):
+        if buffer is None:
+            return elements
         # A seed on this function's graph keeps the global seed (`keras.utils.set_random_seed`) out of the order.
         tf.compat.v1.set_random_seed(seed)
-        number = (epoch * 2**24 + number) * 2 + (kind == "unlabeled")
+        number = (epoch * 2**24 + number) * 2 + (part.kind == "unlabeled")
         return elements.shuffle(buffer, seed=number, reshuffle_each_iteration=False)
 
     passes = tf.data.Dataset.counter()
-    if kind == "labeled":
-        return passes.flat_map(lambda number: shuffled(number).batch(batch_size))
-    return passes.flat_map(shuffled).batch(batch_size, drop_remainder=True)
+    if not part.keep_short:
+        return passes.flat_map(of_pass).batch(part.batch_size, drop_remainder=True)
+    batches = passes.flat_map(lambda number: of_pass(number).batch(part.batch_size))
+    if part.rhythm is None:
+        return batches
+    nothing = tf.nest.map_structure(lambda spec: tf.zeros((0, *spec.shape), spec.dtype), elements.element_spec)
+    which = tf.data.Dataset.range(steps).map(lambda step: tf.cast(part.turn(step)[0], tf.int64))
+    return tf.data.Dataset.choose_from_datasets([tf.data.Dataset.from_tensors(nothing).repeat(), batches], which)
 
 
-def _augmented(augment, device, images, seed):
+def _augmented(augment, device, alternating, images, seed):
+    given, rows = images, tf.shape(images)[0]
+    if alternating:
+        # Not every operation takes no images (`tf.pad` does not mirror them): in their place stands one of zeros.
+        missing = tf.zeros((tf.cast(rows == 0, tf.int32), *images.shape[1:]))
+        given = tf.concat([images, missing], axis=0)
     with tf.device(device):
-        result = tf.convert_to_tensor(augment(images, seed))
+        result = tf.convert_to_tensor(augment(given, seed))
+    if alternating and result.shape.rank:
+        result = result[:rows]
     # The shape that is known when the graph is built; one that cannot fit is left to the sentence of `assemble`.
     return tf.ensure_shape(result, images.shape) if images.shape.is_compatible_with(result.shape) else result
 

@@ -1,4 +1,7 @@
-"""Figures of a trained model: pure functions of arrays, and a report that runs a model over a test set."""
+"""Metrics of a trained model: pure functions of arrays, and a report that runs a model over a test set.
+
+A metric is a number; a figure is a picture, which `keras_ssvae.plots` draws.
+"""
 
 from keras_ssvae.evaluation.disentanglement import (
     DCI,
@@ -9,7 +12,6 @@ from keras_ssvae.evaluation.disentanglement import (
     mig,
     sap,
 )
-from keras_ssvae.evaluation.figures import activated, changes, classification_error, kl_divergence, v_nat
 from keras_ssvae.evaluation.inception import (
     ClassifierUnavailableError,
     InceptionScore,
@@ -19,6 +21,7 @@ from keras_ssvae.evaluation.inception import (
     sample_classes,
 )
 from keras_ssvae.evaluation.information import KLDecomposition, kl_decomposition, kl_gaussian_bounds
+from keras_ssvae.evaluation.metrics import activated, changes, classification_error, kl_divergence, v_nat
 from keras_ssvae.evaluation.reports import report
 from keras_ssvae.evaluation.ssim import negative_ssim
 

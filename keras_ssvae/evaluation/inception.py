@@ -18,7 +18,9 @@ from numpy.typing import ArrayLike
 from scipy.special import rel_entr
 
 from keras_ssvae.backend import inference
-from keras_ssvae.evaluation.inputs import check_probabilities, decode_batches, image_batches
+from keras_ssvae.evaluation.inputs import check_probabilities, image_batches
+from keras_ssvae.models.batched import decode_batches
+from keras_ssvae.models.capabilities import require_class_prior
 
 _WEIGHTS_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
 _WEIGHTS_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{_WEIGHTS_FILE}"
@@ -28,7 +30,7 @@ _PATIENCE_SECONDS = 10.0
 
 
 class ClassifierUnavailableError(RuntimeError):
-    """The classifier of the Inception Score is neither on this machine nor downloadable, or its file is damaged."""
+    """The classifier of the Inception Score is not on this machine and cannot be downloaded, or its file is damaged."""
 
 
 class InceptionScore(NamedTuple):
@@ -94,9 +96,9 @@ def inception_score(
 ) -> InceptionScore:
     """The Inception Score of images, by the ImageNet classifier InceptionV3 or by one of your own.
 
-    The images are brought to the classifier's size by nearest neighbour; grey ones are given as many equal channels
-    as it takes. The score of another classifier than InceptionV3 is a figure of its own, not the published one: the
-    result says which classifier scored.
+    The images are resized to the classifier's size by nearest neighbour, and the channel of grey images is repeated
+    as often as the classifier needs. The score of a classifier other than InceptionV3 cannot be compared with
+    published scores: the result says which classifier scored.
 
     Args:
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1], in random order.
@@ -109,17 +111,18 @@ def inception_score(
         An `InceptionScore`.
 
     Raises:
-        ClassifierUnavailableError: If there is no `classifier` and the weights of InceptionV3 cannot be had.
+        ClassifierUnavailableError: If `classifier` is None and the weights of InceptionV3 cannot be obtained.
         ValueError: If the images are not as described, or the classifier does not take or give what it must.
 
     Example:
 
     ```python
-    print(inception_score(sample_classes(model)))  # the paper's setting
+    print(inception_score(sample_classes(model)))  # EXoN's setting
     ```
 
-    Reference: the paper's Table 2; Salimans et al.: Improved techniques for training GANs, 2016.
+    Reference: EXoN, Table 2; Salimans et al.: Improved techniques for training GANs, 2016.
     """
+    images = np.asarray(images)
     batches = image_batches(images, batch_size)
     _check_splits(splits, len(images))
     if classifier is None:
@@ -127,7 +130,7 @@ def inception_score(
     else:
         name = classifier.name if isinstance(classifier, keras.Model) else str(classifier)
     model = load_classifier(classifier)
-    shape = np.shape(images)[1:]
+    shape = images.shape[1:]
     height, width, channels = _input_size(model, name, shape)
     # Indices instead of `ops.image.resize`: the backends' nearest neighbours are not the same.
     rows, columns = _nearest(shape[0], height), _nearest(shape[1], width)
@@ -150,11 +153,11 @@ def inception_score(
 def sample_classes(
     model: keras.Model, images_per_class: int = 1000, seed: int = 0, batch_size: int = 500
 ) -> np.ndarray:
-    """Generates equally many images of each class from the prior, in random order, as the Inception Score wants them.
+    """Generates equally many images of each class from the prior, in random order, as the Inception Score needs them.
 
     Args:
-        model: A model with `prior` and `decode(z)`.
-        images_per_class: Latent points drawn from each component of the prior; 10 classes give the paper's 10,000.
+        model: A model with `decode(z)` and a prior with one component for each class (`HasClassPrior`), as `EXoN`.
+        images_per_class: Latent points drawn from each component of the prior; 10 classes give EXoN's 10,000.
         seed: The same seed gives the same latent points in the same order.
         batch_size: Images decoded at once.
 
@@ -162,7 +165,7 @@ def sample_classes(
         The images, float32 of shape (K images_per_class, H, W, C).
 
     Raises:
-        ValueError: If `images_per_class` is below 1.
+        ValueError: If `images_per_class` is below 1, or the model has no such prior.
 
     Example:
 
@@ -170,14 +173,16 @@ def sample_classes(
     images = sample_classes(model)
     ```
 
-    Reference: the paper's Table 2 and its released code.
+    Reference: EXoN, Table 2 and its released code.
     """
     if images_per_class < 1:
         raise ValueError(f"`images_per_class` is {images_per_class}; it must be at least 1.")
+    instead = "Draw images of another model with its `generate`, in random order, and score them."
+    prior = require_class_prior(model, "sample_classes", instead)
     rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.repeat(np.arange(model.prior.num_classes), images_per_class))
-    noise = rng.standard_normal((len(labels), model.prior.latent_dim), dtype=np.float32)
-    return decode_batches(model, model.prior.means[labels] + np.sqrt(model.prior.variances[labels]) * noise, batch_size)
+    labels = rng.permutation(np.repeat(np.arange(prior.num_classes), images_per_class))
+    noise = rng.standard_normal((len(labels), prior.latent_dim), dtype=np.float32)
+    return decode_batches(model, prior.means[labels] + np.sqrt(prior.variances[labels]) * noise, batch_size)
 
 
 def load_classifier(classifier: keras.Model | str | PathLike | None = None) -> keras.Model:
@@ -192,7 +197,7 @@ def load_classifier(classifier: keras.Model | str | PathLike | None = None) -> k
         The Keras model.
 
     Raises:
-        ClassifierUnavailableError: If the weights of InceptionV3 cannot be had.
+        ClassifierUnavailableError: If the weights of InceptionV3 cannot be obtained.
         ValueError: If a path leads to no Keras model.
 
     Example:
@@ -278,20 +283,22 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def _input_size(model: keras.Model, name: str, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def _input_size(model: keras.Model, name: str, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Height, width and channels that the classifier takes; where it leaves one open, the images'."""
     shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4:
         raise ValueError(
             f"`classifier` {name} takes {shape}; it must have one input, images (None, height, width, channels)."
         )
-    size = tuple(given if given is not None else own for given, own in zip(shape[1:], image_shape, strict=True))
-    if image_shape[2] not in (1, size[2]):
+    height, width, channels = (
+        own if given is None else given for given, own in zip(shape[1:], image_shape, strict=True)
+    )
+    if image_shape[2] not in (1, channels):
         raise ValueError(
-            f"`classifier` {name} takes images of {size[2]} channels, but `images` have {image_shape[2]}; they must "
+            f"`classifier` {name} takes images of {channels} channels, but `images` have {image_shape[2]}; they must "
             "have as many, or 1."
         )
-    return size
+    return height, width, channels
 
 
 def _nearest(size: int, new_size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the KL-divergence of a model is made of: the bounds of Theorem 1, and its parts in terms of information."""
+"""What the KL-divergence of EXoN is made of: the bounds of its Theorem 1, and its parts in terms of information."""
 
 from typing import NamedTuple
 
@@ -6,22 +6,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp, rel_entr
 
-from keras_ssvae.evaluation.figures import kl_divergence
 from keras_ssvae.evaluation.inputs import own_components, posterior_arrays
+from keras_ssvae.evaluation.metrics import kl_divergence
 from keras_ssvae.priors import GaussianMixture
 
 _BLOCK = 2**22  # pairs of a draw and an image whose densities are held at once: some 100 MB
 
 
 def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture) -> tuple[float, float]:
-    """The lower and the upper bound of Theorem 1 on `kl_gaussian`, the mean over x of (12)'s second part.
+    """The lower and the upper bound on `kl_gaussian`, the mean over x of the second part of (12) of EXoN.
 
     With r_kj(x) = sigma_kj^2(x) / s_kj^2 they are d/2 - sum_kj w_k/2 E[r_kj | y = k] and
     sum_kj w_k/2 E[1 / r_kj | y = k] - d/2, where w_k = 1/K and the expectations are means over the images of class k.
-    The theorem assumes that w(y | x) is the true p(y | x) and that the posteriors of each class together have their
-    prior's mean and variance. No trained model quite meets that, and where the posteriors are nearly as wide as the
-    prior, so that the bounds are close to each other, its KL-divergence can lie outside them: above the upper one if a
-    class is off its centre, below the lower one if its posteriors together are narrower than the prior.
+    EXoN's Theorem 1 assumes that w(y | x) is the true p(y | x), and that the posteriors of each class together have
+    the mean and the variance of its prior. A trained model meets this only roughly. Where the posteriors are nearly as
+    wide as the prior, the bounds are close to each other, and the KL-divergence can lie outside them: above the upper
+    bound if a class is off its centre, below the lower bound if its posteriors together are narrower than the prior.
 
     Args:
         logvar: Logarithms of the posterior variances sigma_k^2(x), shape (N, K, d).
@@ -37,11 +37,10 @@ def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixt
     Example:
 
     ```python
-    mean, logvar, probs = model.posterior(images)
-    lower, upper = kl_gaussian_bounds(logvar, labels, model.prior)
+    lower, upper = kl_gaussian_bounds(model.posterior(images)["logvar"], labels, model.class_prior)
     ```
 
-    Reference: the paper's Theorem 1.
+    Reference: EXoN, Theorem 1.
     """
     own, labels = own_components(logvar, labels, prior)
     missing = sorted({*range(prior.num_classes)} - {*labels.tolist()})
@@ -55,21 +54,21 @@ def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixt
 
 
 class KLDecomposition(NamedTuple):
-    """The four parts of the KL-divergence in (11) and (22), in nats.
+    """The four parts of the KL-divergence in (11) and (22) of EXoN, in nats.
 
-    None is negative, but for what the estimate of the last two may lack. `information_xy + kl_y` is `kl_categorical`
-    and `information_xz + kl_z` is `kl_gaussian`; all four are the KL-divergence of (23).
+    No part is negative, except for the error of estimation in the last two. `information_xy + kl_y` is
+    `kl_categorical`, `information_xz + kl_z` is `kl_gaussian`, and the sum of all four is the KL-divergence of (23).
 
     Attributes:
         information_xy: I(x, y): what the class tells of an image, at most log K.
         kl_y: KL(w(y) || p(y)): how uneven the classes are in which the images fall.
         information_xz: E[I(x, z | y)]: what the latent variable tells of an image beyond its class.
         kl_z: E[KL(q(z | y) || p(z | y))]: how far the images of a class together are from its prior.
-        information_xz_standard_error: Of `information_xz`, and of `kl_z`, which is the rest of their exact sum. It is
-            that of the draws for these images, not of the images for others.
-        information_xz_ceiling: log N - I(x, y), which I(x, z | y) of N images cannot exceed. An `information_xz` close
-            to it says that z tells the images apart, not how much it would tell of more images: what is missing there
-            is then in `kl_z`.
+        information_xz_standard_error: The standard error of `information_xz`, and of `kl_z`: their sum is exact. It
+            measures the error of the draws for these images, not the error of taking these images for all others.
+        information_xz_ceiling: log N - I(x, y): with N images, I(x, z | y) cannot exceed it. An `information_xz` close
+            to it says that z tells these images apart, but not how much z would tell about more images. What is then
+            missing in `information_xz` is in `kl_z`.
     """
 
     information_xy: float
@@ -88,11 +87,11 @@ def kl_decomposition(
     draws: int = 10_000,
     seed: int = 0,
 ) -> KLDecomposition:
-    """Splits the KL-divergence of (23) into what is information about the image and what is distance from the prior.
+    """Splits the KL-divergence, (23) of EXoN, into information about the image and distance from the prior.
 
     Expectations over x are means over the N images, so q(z | y = k) is a mixture of N Gaussians with the weights
     w(k | x). It has no closed form: I(x, z | y) is the mean of log q(z | x, y) - log q(z | y) over independent draws of
-    (x, y, z), and the last part is what it leaves of the KL-divergence, which is known exactly.
+    (x, y, z), and the last part is the rest of the KL-divergence, which is known exactly.
 
     Args:
         mean: Posterior means mu_k(x), shape (N, K, d).
@@ -111,10 +110,10 @@ def kl_decomposition(
     Example:
 
     ```python
-    parts = kl_decomposition(*model.posterior(images), model.prior)
+    parts = kl_decomposition(**model.posterior(images), prior=model.class_prior)
     ```
 
-    Reference: the paper's equations (11) and (22).
+    Reference: EXoN, equations (11) and (22).
     """
     total = kl_divergence(mean, logvar, probs, prior)
     if draws < 2:

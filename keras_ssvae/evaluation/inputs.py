@@ -1,13 +1,16 @@
-"""Checks of images and labels, and what goes through a model batch by batch."""
+"""Checks of images and labels, and images that go through a model batch by batch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae.data import scale
+from keras_ssvae.models.batched import as_float32
+from keras_ssvae.models.capabilities import Encodes, HasPosterior
+from keras_ssvae.models.labels import Labels
 from keras_ssvae.priors import GaussianMixture
 
 
@@ -36,36 +39,38 @@ def image_batches(images: ArrayLike, batch_size: int = 500) -> Iterator[np.ndarr
                 f"`images` are floats from {low:g} to {high:g}; floats must be scaled to [-1, 1]. Give uint8 images, "
                 "or scale them with `keras_ssvae.data.scale`."
             )
-    convert = scale if images.dtype == np.uint8 else np.float32
-    return (convert(images[start : start + batch_size]) for start in range(0, len(images), batch_size))
+    parts = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    return (scale(part) if part.dtype == np.uint8 else part.astype("float32") for part in parts)
 
 
-def check_labels(labels: ArrayLike, num_examples: int, num_classes: int | tuple[int, ...]) -> np.ndarray:
-    """Returns the labels as int64 of shape (N,), or (N, n) for n labels, or says what is wrong with them.
+def unlabeled_batches(data: Any, batch_size: int = 500) -> Iterator[np.ndarray]:
+    """Checks images without labels and scales them batch by batch.
+
+    Args:
+        data: Images, as `image_batches` takes them; or an iterable of batches, each of images or of
+            `(images, labels)`, whose labels are not used.
+        batch_size: Images in a batch, where `data` holds images.
+
+    Returns:
+        An iterator over batches: float32 images with pixels in [-1, 1].
 
     Raises:
-        ValueError: If they are not one integer in 0, ..., K-1 for each example, or one for each of its labels.
+        ValueError: If the images are not as described, or there are none.
     """
-    labels = np.asarray(labels)
-    several = not isinstance(num_classes, int | np.integer)
-    shape = (num_examples, len(num_classes)) if several else (num_examples,)
-    if labels.shape != shape or not np.issubdtype(labels.dtype, np.integer):
-        what = f"a row of {shape[1]} integers" if several else "one integer"
-        raise ValueError(
-            f"`labels` has shape {labels.shape} and dtype {labels.dtype}; it must be {what} for each of the "
-            f"{num_examples} examples."
-        )
-    if num_examples and not ((labels >= 0) & (labels < np.asarray(num_classes))).all():
-        highest = [k - 1 for k in num_classes] if several else num_classes - 1
-        raise ValueError(
-            f"`labels` run from {labels.min()} to {labels.max()}; with {num_classes} classes they must be "
-            f"0 to {highest}."
-        )
-    return labels.astype("int64")
+    if hasattr(data, "shape"):
+        yield from image_batches(data, batch_size)
+        return
+    empty = True
+    for batch in data:
+        images = batch[0] if isinstance(batch, tuple) and len(batch) == 2 else batch
+        yield np.concatenate(list(image_batches(ops.convert_to_numpy(images))))
+        empty = False
+    if empty:
+        raise ValueError("`data` holds no batches; it must hold images, or give batches of images.")
 
 
 def labeled_batches(
-    data: ArrayLike | Iterable, labels: ArrayLike | None, num_classes: int | tuple[int, ...], batch_size: int = 500
+    data: Any, labels: ArrayLike | None, num_classes: int | tuple[int, ...], batch_size: int = 500
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Checks labelled images and scales them batch by batch.
 
@@ -83,8 +88,8 @@ def labeled_batches(
     """
     if labels is not None:
         batches = image_batches(data, batch_size)
-        labels = check_labels(labels, len(data), num_classes)
-        return zip(batches, np.split(labels, range(batch_size, len(labels), batch_size)), strict=True)
+        checked = Labels(num_classes).check("labels", labels, len(data))
+        return zip(batches, np.split(checked, range(batch_size, len(checked), batch_size)), strict=True)
     return _checked_batches(data, num_classes)
 
 
@@ -97,7 +102,7 @@ def _checked_batches(data, num_classes):
             )
         images, labels = (ops.convert_to_numpy(part) for part in batch)
         images = np.concatenate(list(image_batches(images)))
-        yield images, check_labels(labels, len(images), num_classes)
+        yield images, Labels(num_classes).check("labels", labels, len(images))
         empty = False
     if empty:
         raise ValueError("`data` holds no batches. Give images with their `labels`, or batches (images, labels).")
@@ -109,7 +114,7 @@ def check_probabilities(whose: str, probs: np.ndarray) -> None:
     if not (low >= 0.0 and np.abs(sums - 1.0).max() <= 1e-3):  # written so that NaN fails
         raise ValueError(
             f"{whose} numbers from {low:g} to {probs.max():g} that sum to {sums.min():g} to {sums.max():g}; they must "
-            "be class probabilities, not negative and with the sum 1. Logits want a softmax first."
+            "be class probabilities, not negative and with the sum 1. Apply a softmax to logits first."
         )
 
 
@@ -148,11 +153,11 @@ def own_components(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture)
             f"`logvar` has shape {logvar.shape}; with this prior it must be (examples, {prior.num_classes}, "
             f"{prior.latent_dim})."
         )
-    labels = check_labels(labels, len(logvar), prior.num_classes)
+    labels = Labels(prior.num_classes).check("labels", labels, len(logvar))
     return logvar[np.arange(len(labels)), labels], labels
 
 
-def encode_batches(model: keras.Model, images: ArrayLike, batch_size: int = 500) -> np.ndarray:
+def encode_batches(model: Encodes, images: ArrayLike, batch_size: int = 500) -> np.ndarray:
     """Checks images and encodes them batch by batch with `model.encode`.
 
     Args:
@@ -170,21 +175,40 @@ def encode_batches(model: keras.Model, images: ArrayLike, batch_size: int = 500)
     return np.concatenate([as_float32(model.encode(ops.convert_to_tensor(batch))) for batch in batches])
 
 
-def decode_batches(model: keras.Model, z: ArrayLike, batch_size: int = 500) -> np.ndarray:
-    """Decodes many latent points batch by batch with `model.decode`.
+def sample_posterior(model: HasPosterior, images: ArrayLike, seed: int = 0, batch_size: int = 500) -> np.ndarray:
+    """Checks images and draws one z ~ q(z | x) for each, from the parameters that `model.posterior` gives.
+
+    Where `posterior` gives a part of the latent variables conditional on another, as `PartedVAE`'s u given the most
+    probable class, the draw is conditional on it too.
 
     Args:
-        model: A model with `decode(z)`.
-        z: Latent points, shape (n, d).
-        batch_size: Points in a batch.
+        model: A model with `posterior(x)` and `latents`, see `HasPosterior`.
+        images: Shape (N, H, W, C): uint8, or floats already scaled to [-1, 1].
+        seed: Seed of the draws.
+        batch_size: Images in a batch.
 
     Returns:
-        The images, float32 of shape (n, H, W, C).
+        The latent points, of shape (N, d).
+
+    Raises:
+        ValueError: If the images are not as described.
     """
-    z = np.asarray(z, dtype="float32")
-    starts = range(0, len(z), batch_size)
-    images = [model.decode(ops.convert_to_tensor(z[start : start + batch_size])) for start in starts]
-    return np.concatenate([as_float32(batch) for batch in images])
+    rng, samples = np.random.default_rng(seed), []
+    for batch in image_batches(images, batch_size):
+        posterior = model.posterior(ops.convert_to_tensor(batch))
+        arrays = {name: ops.convert_to_numpy(values) for name, values in posterior.items()}
+        samples.append(np.concatenate([_draw_part(arrays, part, rng) for part in model.latents], axis=1))
+    return np.concatenate(samples)
+
+
+def _draw_part(posterior: dict[str, np.ndarray], part: str, rng: np.random.Generator) -> np.ndarray:
+    prefix = f"{part}_" if f"{part}_mean" in posterior else ""
+    mean, logvar = posterior[f"{prefix}mean"], posterior[f"{prefix}logvar"]
+    if mean.ndim == 3:  # a mixture: the Gumbel-max trick draws the component
+        probs, rows = posterior["probs"], np.arange(len(mean))
+        component = np.argmax(np.log(np.maximum(probs, 1e-30)) + rng.gumbel(size=probs.shape), axis=1)
+        mean, logvar = mean[rows, component], logvar[rows, component]
+    return mean + np.exp(logvar / 2) * rng.standard_normal(mean.shape)
 
 
 def straight_path(start: ArrayLike, end: ArrayLike, n: int) -> np.ndarray:
@@ -199,8 +223,3 @@ def straight_path(start: ArrayLike, end: ArrayLike, n: int) -> np.ndarray:
     if n < 2:
         raise ValueError(f"`n` is {n}; a path needs at least its 2 ends.")
     return np.linspace(start, end, n)
-
-
-def as_float32(tensor) -> np.ndarray:
-    """A tensor of any precision as a NumPy array of single precision."""
-    return ops.convert_to_numpy(tensor).astype("float32")

@@ -1,6 +1,6 @@
-"""All figures of one model on one test set."""
+"""All metrics of one model on one test set."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -10,23 +10,55 @@ from numpy.typing import ArrayLike
 
 from keras_ssvae.backend import inference
 from keras_ssvae.distributions import mixture_kl
-from keras_ssvae.evaluation.figures import activated, v_nat
 from keras_ssvae.evaluation.information import KLDecomposition, kl_decomposition, kl_gaussian_bounds
-from keras_ssvae.evaluation.inputs import as_float32, decode_batches, labeled_batches, posterior_arrays
+from keras_ssvae.evaluation.inputs import labeled_batches, posterior_arrays, unlabeled_batches
+from keras_ssvae.evaluation.metrics import activated, v_nat
 from keras_ssvae.evaluation.ssim import WINDOW_SIZE, negative_ssim
 from keras_ssvae.losses import reconstruction
+from keras_ssvae.models.batched import as_float32, decode_batches
+from keras_ssvae.models.capabilities import Classifies, HasClassPrior, HasTerms
 
-# The single numbers of a report of a model with a mixture as prior; all else are lists by class.
-_NUMBERS = ("error_percent", "kl_categorical", "kl_gaussian", "reconstruction", "kl_divergence")
-_NUMBERS += ("kl_gaussian_lower_bound", "kl_gaussian_upper_bound", *KLDecomposition._fields, "negative_ssim")
+# The single numbers in the report of a model with a class prior; the other entries are lists by class.
+_NUMBERS = (
+    "error_percent",
+    "kl_categorical",
+    "kl_gaussian",
+    "reconstruction",
+    "kl_divergence",
+    "kl_gaussian_lower_bound",
+    "kl_gaussian_upper_bound",
+    *KLDecomposition._fields,
+    "negative_ssim",
+)
 GRID_31 = np.stack(np.meshgrid(np.arange(-15.0, 16.0), np.arange(-15.0, 16.0)), axis=-1).reshape(-1, 2)
+
+
+def check_can_report(model: keras.Model, function: str = "report") -> None:
+    """Raises a `ValueError`, which names the function, if there is no report of such a model."""
+    if not isinstance(model, HasClassPrior | HasTerms):
+        raise ValueError(
+            f"`{function}` needs a model of this library, which has `evaluation_terms`, or one whose prior has one "
+            f"component for each class (`class_prior`); {type(model).__name__} has neither."
+        )
 
 
 def names_of_numbers(model: keras.Model) -> tuple[str, ...]:
     """The entries of a model's report that are single numbers."""
-    if getattr(model, "prior", None) is not None:
+    if isinstance(model, HasClassPrior):
         return _NUMBERS
-    return ("error_percent", *(name for name in model.test_terms if name != "error"))
+    terms = tuple(name for name in model.test_terms if name != "error")
+    return ("error_percent", *terms) if isinstance(model, Classifies) else terms
+
+
+def batches_for(
+    model: keras.Model, data: ArrayLike | Iterable, labels: ArrayLike | None, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """The checked batches of a model's report: images with labels, or with None for a model without a classifier."""
+    if isinstance(model, HasClassPrior):
+        return labeled_batches(data, labels, model.class_prior.num_classes, batch_size)
+    if isinstance(model, Classifies):
+        return labeled_batches(data, labels, model.num_classes, batch_size)
+    return ((images, None) for images in unlabeled_batches(data, batch_size))
 
 
 def report(
@@ -34,21 +66,31 @@ def report(
 ) -> dict[str, Any]:
     """Runs a model over a test set.
 
-    Everything is deterministic: inference mode, posterior means, the most probable class, draws of one seed.
+    The report is deterministic: inference mode, posterior means, the most probable class, and a fixed seed for draws.
 
     Args:
-        model: A model of this library. What is listed below wants a Gaussian mixture as `prior`, such as `EXoN`'s; of
-            others there are the errors, and the means of the model's own terms (`PartedVAE`: `reconstruction`, `kl_z`,
-            `kl_u`, `entropy_c`).
+        model: A model of this library, or another model with the capability `HasTerms`; or with `HasClassPrior`, if
+            calling it gives `mean`, `logvar`, `probs` and `reconstruction`, as calling an `EXoN`.
         data: Images, shape (N, H, W, C): uint8, or floats scaled to [-1, 1]. Without `labels`, a `tf.data.Dataset` or
             another iterable of batches `(images, labels)`, which must end.
-        labels: True classes, integers of shape (N,); of models with n labels (N, n).
+        labels: True classes, integers of shape (N,), or (N, n) for a model with n labels for each image. A model
+            without a classifier needs none; then batches of `data` may be images alone, and labels are not used.
         batch_size: Images in a batch, where `data` holds images.
 
     Returns:
-        A dict of plain numbers, ready for JSON; nats and errors are means over the N images:
+        A dict of plain numbers, ready for JSON. Nats and errors are means over the N images.
 
-        * `error_percent`: equation (25).
+        For every model: the mean of each of its own terms, by the term's name (`PartedVAE`: `reconstruction`, `kl_z`,
+        `kl_u`, `entropy_c`).
+
+        For a model that classifies also:
+
+        * `error_percent`: equation (25) of EXoN. For a model with several labels, the share of labels that are wrong.
+        * `error_percent_per_class`: a list by true class, None for a class without images. For a model with several
+          labels instead `error_percent_per_label`, a list.
+
+        For a model whose prior has one component for each class, as `EXoN`, also (the equations are EXoN's):
+
         * `kl_divergence` = `kl_categorical` + `kl_gaussian`: equation (23), nats.
         * `kl_gaussian_lower_bound`, `kl_gaussian_upper_bound`: Theorem 1, nats; None if a class has no image.
         * `information_xy`, `kl_y`, `information_xz`, `kl_z`: the parts of the KL-divergence in equation (22), nats;
@@ -56,35 +98,40 @@ def report(
         * `reconstruction`: half the squared error summed over pixels, in nats times beta.
         * `negative_ssim`: equation (24), of the decoded grid -15, -14, ..., 15; None where the latent space is not a
           plane or the images are smaller than 11 x 11.
-        * `error_percent_per_class`, `kl_gaussian_per_class`: lists by true class, None for a class without images. Of
-          models with several labels instead `error_percent_per_label`, a list.
+        * `kl_gaussian_per_class`: a list by true class, None for a class without images.
         * `activated_at_1`: by true class, the number of coordinates whose V-nat is above 1; None as above.
-        * `v_nat`: by true class, the list of the d V-nats in nats; None as above. It is what `plots.v_nat` draws.
+        * `v_nat`: by true class, the list of the d V-nats in nats; None as above. `plots.v_nat` draws it.
 
     Raises:
-        ValueError: If the images or the labels are not as described.
+        ValueError: If the model has neither capability, or the images or the labels are not as described.
 
     Example:
 
     ```python
-    figures = report(model, data.test_images, data.test_labels)
-    print(f"test error {figures['error_percent']:.2f} %")
+    metrics = report(model, data.test_images, data.test_labels)
+    print(f"test error {metrics['error_percent']:.2f} %")
     ```
 
-    Reference: the paper's Theorem 1, equations (22) to (25), Appendix A.2, Table 3, and A.3, Figure 7.
+    Reference: EXoN, Theorem 1, equations (22) to (25), Appendix A.2, Table 3, and A.3, Figure 7.
     """
-    if getattr(model, "prior", None) is None:
-        return _report_of_terms(model, data, labels, batch_size)
-    prior = model.prior
+    check_can_report(model)
+    if isinstance(model, HasClassPrior):
+        return _report_of_class_prior(model, data, labels, batch_size)
+    return _report_of_terms(model, data, labels, batch_size)
+
+
+def _report_of_class_prior(model, data, labels, batch_size):
+    prior = model.class_prior
     infer = inference(model)
-    collected = {name: [] for name in ("mean", "logvar", "probs", "reconstruction", "labels")}
-    for x, y in labeled_batches(data, labels, prior.num_classes, batch_size):
+    collected: dict[str, list[Any]] = {n: [] for n in ("mean", "logvar", "probs", "reconstruction", "labels")}
+    for x, y in batches_for(model, data, labels, batch_size):
         # Models of mixed precision may answer in half precision, which is too coarse for sums over pixels.
         outputs = {name: as_float32(value) for name, value in infer(x).items()}
         image_shape = x.shape[1:]
-        outputs |= {"reconstruction": as_float32(reconstruction(x, outputs["reconstruction"])), "labels": y}
-        for name, values in collected.items():
-            values.append(outputs[name])
+        outputs["reconstruction"] = as_float32(reconstruction(x, outputs["reconstruction"]))
+        outputs["labels"] = np.asarray(y)
+        for name, batches in collected.items():
+            batches.append(outputs[name])
     mean, logvar, probs, squared, labels = map(np.concatenate, collected.values())
     mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)
 
@@ -94,41 +141,47 @@ def report(
         **dict(zip(("kl_categorical", "kl_gaussian"), map(ops.convert_to_numpy, terms), strict=True)),
         "reconstruction": squared,
     }
-    figures = {name: float(values.mean(dtype="float64")) for name, values in per_example.items()}
-    figures["kl_divergence"] = figures["kl_categorical"] + figures["kl_gaussian"]
+    metrics: dict[str, Any] = _means(per_example)
+    metrics["kl_divergence"] = metrics["kl_categorical"] + metrics["kl_gaussian"]
     seen = np.isin(np.arange(prior.num_classes), labels)
     bounds = kl_gaussian_bounds(logvar, labels, prior) if seen.all() else (None, None)
-    figures |= dict(zip(("kl_gaussian_lower_bound", "kl_gaussian_upper_bound"), bounds, strict=True))
-    figures |= kl_decomposition(mean, logvar, probs, prior)._asdict()
-    figures["negative_ssim"] = None
+    metrics["kl_gaussian_lower_bound"], metrics["kl_gaussian_upper_bound"] = bounds
+    metrics |= kl_decomposition(mean, logvar, probs, prior)._asdict()
+    metrics["negative_ssim"] = None
     if prior.latent_dim == 2 and min(image_shape[:2]) >= WINDOW_SIZE:
-        figures["negative_ssim"] = negative_ssim(decode_batches(model, GRID_31, batch_size))
+        metrics["negative_ssim"] = negative_ssim(decode_batches(model, GRID_31, batch_size))
     for name in ("error_percent", "kl_gaussian"):
-        figures[f"{name}_per_class"] = _per_class(per_example[name], labels, prior.num_classes)
+        metrics[f"{name}_per_class"] = _per_class(per_example[name], labels, prior.num_classes)
     values = v_nat(logvar, labels, prior)
     counts = activated(values).sum(axis=1)
-    figures["activated_at_1"] = [int(count) if there else None for count, there in zip(counts, seen, strict=True)]
-    figures["v_nat"] = [row.tolist() if there else None for row, there in zip(values, seen, strict=True)]
-    return figures
+    metrics["activated_at_1"] = [int(count) if there else None for count, there in zip(counts, seen, strict=True)]
+    metrics["v_nat"] = [row.tolist() if there else None for row, there in zip(values, seen, strict=True)]
+    return metrics
 
 
 def _report_of_terms(model, data, labels, batch_size):
-    """The errors, and the mean of each of the model's own terms."""
-    several, collected = not isinstance(model.num_classes, int), {}
-    for x, y in labeled_batches(data, labels, model.num_classes, batch_size):
-        images = ops.convert_to_tensor(x)
-        outputs = {**model.evaluation_terms(images, ops.convert_to_tensor(y)), "labels": y}
-        if several:  # of one label the error of an image says it
-            outputs["wrong"] = ops.convert_to_numpy(model.predicted_labels(model.classify(images))) != y
-        for name, values in outputs.items():
+    """The mean of each of the model's own terms, and the errors of one that classifies."""
+    collected: dict[str, list[np.ndarray]] = {}
+    for x, y in batches_for(model, data, labels, batch_size):
+        targets = None if y is None else ops.convert_to_tensor(y)
+        terms: dict[str, Any] = model.evaluation_terms(ops.convert_to_tensor(x), targets)
+        if y is not None:
+            terms = {**terms, "labels": y}
+        for name, values in terms.items():
             collected.setdefault(name, []).append(ops.convert_to_numpy(values))
-    collected = {name: np.concatenate(values) for name, values in collected.items()}
-    labels, wrong, error = collected.pop("labels"), collected.pop("wrong", None), collected.pop("error")
-    figures = {"error_percent": float(error.mean(dtype="float64"))}
-    figures |= {name: float(values.mean(dtype="float64")) for name, values in collected.items()}
-    if several:
-        return {**figures, "error_percent_per_label": (100.0 * wrong.mean(axis=0)).tolist()}
-    return {**figures, "error_percent_per_class": _per_class(error, labels, model.num_classes)}
+    per_example = {name: np.concatenate(values) for name, values in collected.items()}
+    if not isinstance(model, Classifies):
+        return _means(per_example)
+    labels, error = per_example.pop("labels"), per_example.pop("error")
+    per_label = per_example.pop("error_per_label", None)
+    metrics: dict[str, Any] = _means({"error_percent": error, **per_example})
+    if per_label is not None:
+        return {**metrics, "error_percent_per_label": per_label.mean(axis=0, dtype="float64").tolist()}
+    return {**metrics, "error_percent_per_class": _per_class(error, labels, model.num_classes)}
+
+
+def _means(per_example):
+    return {name: float(values.mean(dtype="float64")) for name, values in per_example.items()}
 
 
 def _per_class(values, labels, num_classes):

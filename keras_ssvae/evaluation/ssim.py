@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 WINDOW_SIZE = 11
 WINDOW_SIGMA = 1.5
 # (k1 L)^2 and (k2 L)^2 with k1 = 0.01, k2 = 0.03. The original code sets the dynamic range L to 1.0, although its
-# images span [-1, 1]; Table 3 was made with it.
+# images span [-1, 1]; EXoN's Table 3 was made with it.
 C1 = 0.01**2
 C2 = 0.03**2
 BAND = 256  # images; the pair matrix is worked on in blocks of BAND x BAND, which stay in the processor's cache
@@ -16,13 +16,13 @@ BAND = 256  # images; the pair matrix is worked on in blocks of BAND x BAND, whi
 def negative_ssim(images: ArrayLike) -> float:
     """Half of one minus the mean structural similarity over all ordered pairs, each image with itself included.
 
-    The settings are the original code's: a Gaussian window, 11 wide with sigma 1.5, at the positions where it lies
-    wholly inside the image; k1 0.01, k2 0.03, dynamic range 1.0. Channels are averaged. The n^2 pairs are not visited
-    one by one: at each window position all cross moments E_w[x x'] are one matrix product.
+    The settings are those of EXoN's released code: a Gaussian window, 11 pixels wide with sigma 1.5, at the positions
+    where it lies wholly inside the image; k1 0.01, k2 0.03, dynamic range 1.0. Channels are averaged. At each window
+    position one matrix product gives the cross moments E_w[x x'] of all n^2 pairs.
 
     Args:
-        images: Pixels in [-1, 1], shape (n, H, W, C), at least 11 x 11. For Table 3 they are the decoder's images on
-            the 31 x 31 grid -15, -14, ..., 15.
+        images: Pixels in [-1, 1], shape (n, H, W, C), at least 11 x 11. For EXoN's Table 3 they are the decoder's
+            images on the 31 x 31 grid -15, -14, ..., 15.
 
     Returns:
         The negative SSIM, in [0, 1]: 0 if all images are equal, larger for more diverse ones.
@@ -36,7 +36,7 @@ def negative_ssim(images: ArrayLike) -> float:
     diversity = negative_ssim(model.decode(grid))
     ```
 
-    Reference: the paper's equation (24) and Table 3; Wang et al.: Image quality assessment, 2004.
+    Reference: EXoN, equation (24) and Table 3; Wang et al.: Image quality assessment, 2004.
     """
     images = np.asarray(images, dtype="float32")
     if images.ndim != 4 or images.size == 0 or min(images.shape[1:3]) < WINDOW_SIZE:

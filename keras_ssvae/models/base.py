@@ -1,15 +1,28 @@
-"""What the systems share: the training step, its noise, and its report."""
+"""What all models share: the training step, its noise, its report, and the verbs."""
 
 import contextlib
 import numbers
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from keras_ssvae.backend import WHOLE_BATCH, gradient_step, replica, replicas, run_step, several_steps
-from keras_ssvae.distributions import Tensor, blocks
+from keras_ssvae.backend import (
+    WHOLE_BATCH,
+    batch_mean,
+    gradient_step,
+    own_rows,
+    private,
+    replica,
+    replicas,
+    run_step,
+    several_steps,
+    sync_state,
+)
+from keras_ssvae.distributions import Tensor, as_floatx, blocks
+from keras_ssvae.models.objective_weights import ObjectiveWeight, kind_of, to_config, value_at
 from keras_ssvae.noise import Stream
 
 # Random numbers are a function of (seed, step): each step owns this many counters, the first half of them for the
@@ -18,43 +31,66 @@ _COUNTERS_PER_STEP = 1024
 _COUNTERS_PER_PASS = 32
 
 
-class SemiSupervisedVAE(keras.Model):
-    """Base of the models: a training step that is a pure function of weights, batch, noise and step.
+class BaseVAE(keras.Model):
+    """Base of the models: a training step that is a pure function of weights, batch, noise and step, and the verbs.
 
-    A subclass gives `draw_noise`, `step_losses`, `evaluation_terms`, the names of the terms, the verbs and the shapes
-    that they take. `train_step` draws the noise, differentiates the total and reports each term as its mean per
-    example.
+    A subclass gives
+
+    * `draw_noise`, `step_terms` and `objective`: what a training step draws, the terms that it computes, one number
+      per example, and the scalar that it minimises, made of the reduced terms;
+    * `evaluation_terms`, and the names of all terms in `training_terms` and `test_terms`;
+    * `posterior`, `encode`, `decode` and `sample_latent`, with `image_shape` and the named parts of the `latents`;
+    * `check_batch`, `variable_groups`, and `get_config`.
+
+    The base takes the step: it gives each replica its own rows of the batch, counts the passes of dropout (`passes`),
+    brings what the networks give to the precision of the losses, reduces the terms over the batch (`reduction`),
+    differentiates the objective and reports each term as its mean per example.
 
     Args:
-        seed: Of all the noise that training draws. The noise depends on nothing else than the seed and the step
+        seed: Seed of all the noise that training draws. The noise depends on nothing but the seed and the step
             (`optimizer.iterations`), so a resumed run continues as if it had never stopped.
         name: Model name.
     """
 
-    image_shape: tuple[int, int, int]
-    latent_dim: int
-    num_classes: int | tuple[int, ...]  # of each image's label, or of each of its several labels
+    image_shape: tuple[int, ...]  # (H, W, C)
+    latents: dict[str, int]  # the parts of what the decoder takes, side by side, with their dimensions
     training_terms: tuple[str, ...] = ()
     test_terms: tuple[str, ...] = ()
-    total_is_mean = False  # over the batch; else it is a sum
+    reduction = "sum"  # of the terms over the batch, in the objective: "sum" or "mean"
+    objective_weights: tuple[str, ...] = ()  # attributes that are weights of the objective
+    positive_weights: tuple[str, ...] = ()  # those of them that must not be 0
+    forward_passes: dict[str, int] = {}  # how often a training step runs each network, for its dropout  # noqa: RUF012
 
     def __init__(self, seed: int = 0, name: str | None = None):
         # The networks follow the global dtype policy; sums and logarithms of the losses are float32 under any.
         super().__init__(name=name, dtype="float32")
         self.seed = seed
+        self._is_fitting = False
         self._means = {
             name: keras.metrics.Mean(name) for name in dict.fromkeys(("loss", *self.training_terms, *self.test_terms))
         }
+
+    # What a subclass gives
 
     def draw_noise(self, batch: dict[str, Tensor], step: Tensor) -> dict[str, Tensor]:
         """Every random number of one training step. This is the only place that draws any."""
         raise NotImplementedError
 
-    def step_losses(self, batch: dict[str, Tensor], noise: dict[str, Tensor], step: Tensor) -> dict[str, Tensor]:
-        """The named terms, one number per example (nats), and `total`, the scalar that training minimises.
+    def join_rows(
+        self, batch: dict[str, Tensor], noise: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Computes what joins different rows of a batch, of the whole of it, before each replica takes its own rows.
 
-        A term of the whole batch is a scalar.
+        After it every entry of batch and noise that is not a scalar has one row for each image of one part.
         """
+        return batch, noise
+
+    def step_terms(self, batch: dict[str, Tensor], noise: dict[str, Tensor], step: Tensor) -> dict[str, Tensor]:
+        """The named terms of a training step, one number per example (nats); a term of the whole batch is a scalar."""
+        raise NotImplementedError
+
+    def objective(self, terms: dict[str, Tensor], step: Tensor) -> Tensor:
+        """The scalar that training minimises, of the terms reduced over the batch."""
         raise NotImplementedError
 
     def check_batch(self, images: dict[str, Tensor], labels: Tensor | None) -> None:
@@ -62,11 +98,11 @@ class SemiSupervisedVAE(keras.Model):
         raise NotImplementedError
 
     def evaluation_terms(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """The named figures of validation, one number per example, without randomness."""
+        """The named terms of validation, one number per example; the same images give the same numbers."""
         raise NotImplementedError
 
-    def classify(self, images: Tensor) -> Tensor:
-        """Class probabilities `(B, K)` of images `(B, H, W, C)` in [-1, 1]; of several labels side by side."""
+    def posterior(self, images: Tensor) -> dict[str, Tensor]:
+        """The parameters of `q(z | x)` by name, in inference, of images `(B, H, W, C)` in [-1, 1]."""
         raise NotImplementedError
 
     def encode(self, images: Tensor) -> Tensor:
@@ -77,13 +113,61 @@ class SemiSupervisedVAE(keras.Model):
         """Images `(B, H, W, C)` in [-1, 1] at latent variables `(B, d)`."""
         raise NotImplementedError
 
+    def sample_latent(self, n: int, seed: int | Tensor) -> Tensor:
+        """Latent variables `(n, d)` from the prior; of models with labels, those of images of given classes."""
+        raise NotImplementedError
+
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """The trainable variables by the optimizer that they belong to, when there are several."""
         raise NotImplementedError
 
+    # Weights of the objective
+
+    def __setattr__(self, name, value):
+        if name in self.objective_weights:
+            self._set_objective_weight(name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _set_objective_weight(self, name: str, value: ObjectiveWeight) -> None:
+        """A number goes into a variable, which the step reads: set while the model trains, it takes effect."""
+        kind = kind_of(name, value, positive=name in self.positive_weights)
+        current = self.__dict__.get(name)
+        if kind == "number" and isinstance(current, keras.Variable):
+            sync_state(self)
+            current.assign(value)
+            return
+        if self.__dict__.get("_is_fitting"):
+            raise ValueError(
+                f"`{name}` is set to a {kind} while the model trains, and was a {type(current).__name__}. During "
+                "training a weight that is a number can be set to another number only; set it before `fit`."
+            )
+        with private.unlocked(self):
+            if kind == "number":
+                constant, dtype = keras.initializers.Constant(value), keras.config.floatx()
+                value = self.add_weight(name=name, shape=(), initializer=constant, dtype=dtype, trainable=False)
+            super().__setattr__(name, value)
+        # Compiled with what the weight was before.
+        self.train_function = self.test_function = None
+
+    def weights_at(self, step: Tensor) -> SimpleNamespace:
+        """The weights of the objective at a step, as attributes."""
+        return SimpleNamespace(**{name: value_at(getattr(self, name), step) for name in self.objective_weights})
+
+    # Keras
+
+    @property
+    def latent_dim(self) -> int:
+        """The dimensions of all parts of the latent variables together."""
+        return sum(self.latents.values())
+
     @property
     def metrics(self):
         return list(self._means.values())
+
+    def build(self, input_shape):
+        # The networks come built; all that is left is to say so, which lets Keras save and export the model.
+        self.built = True
 
     def compile(self, optimizer, **kwargs):
         """As `keras.Model.compile`; a `GroupedOptimizer` learns this model's groups of variables.
@@ -108,6 +192,14 @@ class SemiSupervisedVAE(keras.Model):
         # Keras skips this for models with a `compile` of their own, and the optimizer's state would be lost.
         self.compile(**keras.saving.deserialize_keras_object(config))
 
+    def fit(self, *args, **kwargs):
+        """As `keras.Model.fit`."""
+        self._is_fitting = True
+        try:
+            return super().fit(*args, **kwargs)
+        finally:
+            self._is_fitting = False
+
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # After `compile` nothing is left to build. Keras would draw a batch and average it over the workers of a
         # `MultiWorkerMirroredStrategy`, which fails for a dictionary.
@@ -124,6 +216,83 @@ class SemiSupervisedVAE(keras.Model):
     def test_step(self, *args):
         return run_step(self, self._test_on, *args)
 
+    def _own_variables(self):
+        """The model's own variables by the names that files have: weights of the objective, and those of a subclass."""
+        weights = {name: getattr(self, name) for name in self.objective_weights}
+        named = {name: weight for name, weight in weights.items() if isinstance(weight, keras.Variable)}
+        known = {id(variable) for variable in named.values()}
+        others = [variable for variable in private.own_variables(self) if id(variable) not in known]
+        return named, {str(i): variable for i, variable in enumerate(others)}
+
+    def save_own_variables(self, store):
+        # By name, so that a weight may be a number in one model and a schedule in the one that loads the file.
+        named, others = self._own_variables()
+        for name, variable in (named | others).items():
+            store[name] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store):
+        named, others = self._own_variables()
+        for name, variable in others.items():
+            variable.assign(store[name])
+        for name in set(named) & set(store.keys()):
+            named[name].assign(store[name])
+
+    def get_config(self) -> dict[str, Any]:
+        weights = {name: to_config(getattr(self, name)) for name in self.objective_weights}
+        return {**weights, "seed": self.seed, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        objects = {
+            name: keras.saving.deserialize_keras_object(value, custom_objects)
+            for name, value in config.items()
+            if isinstance(value, dict)
+        }
+        return cls(**{**config, **objects})
+
+    # The training step
+
+    def step_losses(self, batch: dict[str, Tensor], noise: dict[str, Tensor], step: Tensor) -> dict[str, Tensor]:
+        """The named terms of a step with the given noise, one number per example (nats), and `total`, their objective.
+
+        A pure function of the weights and its arguments. Under a `tf.distribute` strategy the terms are those of this
+        replica's rows.
+        """
+        return self.with_total(*self.own_part(batch, noise), step, self.step_terms, self.objective)
+
+    def replay_step(self, batch: dict[str, Tensor], noise: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One training step with the given noise: differentiates, applies the optimizer, returns `step_losses`."""
+        # As a tensor: on JAX a variable of the optimizer has no value where the losses are differentiated.
+        step = ops.convert_to_tensor(self.optimizer.iterations)
+        return gradient_step(self, lambda: self.step_losses(batch, noise, step))
+
+    def own_part(
+        self, batch: dict[str, Tensor], noise: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What this replica computes of a batch that every replica holds: its own rows of all that has rows."""
+        own_batch, own_noise = (
+            {name: own_rows(value) if len(getattr(value, "shape", ())) else value for name, value in values.items()}
+            for values in self.join_rows(batch, noise)
+        )
+        return own_batch, own_noise
+
+    def with_total(
+        self,
+        batch: dict[str, Tensor],
+        noise: dict[str, Tensor],
+        step: Tensor,
+        terms: Callable[..., dict[str, Tensor]],
+        objective: Callable[[dict[str, Tensor], Tensor], Tensor],
+    ) -> dict[str, Tensor]:
+        """The terms, and `total`, the objective of the reduced ones."""
+        given = terms(batch, noise, step)
+        return {**given, "total": objective({name: self._reduced(term) for name, term in given.items()}, step)}
+
+    def _reduced(self, term):
+        if not len(term.shape):
+            return term
+        return ops.sum(term) if self.reduction == "sum" else batch_mean(term)
+
     def _train_on(self, data):
         images, labels = _unpack(data)
         self.check_batch(images, labels)
@@ -133,12 +302,12 @@ class SemiSupervisedVAE(keras.Model):
                 "The batches are not those of `data.distribute`, and under a strategy each replica must see the whole "
                 "of a batch. Train with `model.fit(data.distribute(batches, strategy), ...)`."
             )
-        batch = {**images, "labels": labels}
+        batch = images if labels is None else {**images, "labels": labels}
         terms = self.replay_step(batch, self.draw_noise(batch, self.optimizer.iterations))
-        # A replica has its share of the batch in the terms.
-        counted = next(terms[name] for name in (*self.test_terms, *self.training_terms) if name in terms)
+        # A replica has its share of the batch in the terms. Those of the labelled images alone have fewer rows.
+        counted = next(terms[name] for name in ("reconstruction", *self.training_terms) if name in terms)
         num_images = ops.cast(ops.shape(counted)[0], "float32")
-        loss = terms["total"] if self.total_is_mean else terms["total"] / num_images
+        loss = terms["total"] if self.reduction == "mean" else terms["total"] / num_images
         self._means["loss"].update_state(loss, sample_weight=num_images)
         return {"loss": self._means["loss"].result(), **self._report(terms, self.training_terms)}
 
@@ -146,11 +315,64 @@ class SemiSupervisedVAE(keras.Model):
         images, labels = _unpack(data)
         return self._report(self.evaluation_terms(images, labels), self.test_terms)
 
-    def replay_step(self, batch: dict[str, Tensor], noise: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One training step with the given noise: differentiates, applies the optimizer, returns `step_losses`."""
-        # As a tensor: on JAX a variable of the optimizer has no value where the losses are differentiated.
-        step = ops.convert_to_tensor(self.optimizer.iterations)
-        return gradient_step(self, lambda: self.step_losses(batch, noise, step))
+    def _report(self, terms, names):
+        names = [name for name in names if name in terms]
+        for name in names:
+            self._means[name].update_state(terms[name])
+        return {name: self._means[name].result() for name in names}
+
+    # Noise
+
+    def noise_stream(self, step: Tensor) -> Stream:
+        """The step's own random numbers."""
+        return Stream(self.seed, ops.cast(step, "int32") * _COUNTERS_PER_STEP)
+
+    @staticmethod
+    def dropout_counter(step: Tensor) -> Tensor:
+        """The first of the step's counters that are for dropout."""
+        return ops.cast(step, "int32") * _COUNTERS_PER_STEP + _COUNTERS_PER_STEP // 2
+
+    def passes(self, dropout: Tensor, first: int = 0) -> Callable[[keras.Model, Tensor], Any]:
+        """A function `(network, inputs) -> outputs` that runs the networks of a training step in training mode.
+
+        Each pass drops out on its own: the passes of each network, as many as `forward_passes` says, have counters of
+        their own. The outputs have the precision of the losses.
+
+        Args:
+            dropout: The first counter, as `dropout_counter` gives it.
+            first: The number of passes that an earlier part of the same step took.
+        """
+        places = {}
+        for name, number in self.forward_passes.items():
+            places[id(getattr(self, name))] = iter(range(first, first + number))
+            first += number
+
+        def run(network, inputs):
+            place = next(places[id(network)], None)
+            if place is None:
+                raise ValueError(
+                    f"A step runs `{network.name}` more often than `forward_passes`, {self.forward_passes}."
+                )
+            self._seed_dropout(network, dropout, place)
+            outputs = network(inputs, training=True)
+            return [as_floatx(each) for each in outputs] if isinstance(outputs, list | tuple) else as_floatx(outputs)
+
+        return run
+
+    def _seed_dropout(self, network: keras.Model, first_counter: Tensor, pass_index: int) -> None:
+        """Gives each dropout layer of `network` a stream of its own for forward pass `pass_index` of this step."""
+        states = private.seed_states(network)
+        if len(states) > _COUNTERS_PER_PASS:
+            raise ValueError(
+                f"`{network.name}` has {len(states)} layers that draw random numbers; "
+                f"at most {_COUNTERS_PER_PASS} are supported."
+            )
+        # Replicas compute different images: they drop out differently.
+        stream = Stream(self.seed + replica() * 2**20, first_counter + pass_index * _COUNTERS_PER_PASS)
+        for state in states:
+            state.assign(stream.next())
+
+    # Verbs
 
     def check_images(self, name: str, images: Tensor) -> None:
         """Raises ValueError for images that are not as the networks take them."""
@@ -161,7 +383,19 @@ class SemiSupervisedVAE(keras.Model):
                 f"{(None, *self.image_shape)}. `data.scale` converts uint8."
             )
 
-    # Verbs of every system that encodes and decodes
+    def generate(self, n: int, seed: int | Tensor) -> Tensor:
+        """Images from the prior.
+
+        Args:
+            n: How many, B.
+            seed: An integer; the same seed gives the same images.
+
+        Returns:
+            `(B, H, W, C)` in [-1, 1].
+        """
+        if not isinstance(n, numbers.Integral) or n < 0:
+            raise ValueError(f"`n` is {n!r}; it must be the number of images, an integer of at least 0.")
+        return self.decode(self.sample_latent(n, seed))
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """`decode(encode(images))`."""
@@ -185,63 +419,9 @@ class SemiSupervisedVAE(keras.Model):
         images = self.decode(ops.reshape(z, (-1, self.latent_dim)))
         return ops.reshape(images, (-1, n, *self.image_shape))
 
-    def predicted_labels(self, probs: Tensor) -> Tensor:
-        """The most probable classes, integers `(B,)` or, of n labels, `(B, n)`, of what `classify` gives."""
-        if isinstance(self.num_classes, int):
-            return ops.argmax(probs, axis=-1)
-        return ops.stack([ops.argmax(each, axis=-1) for each in blocks(probs, self.num_classes)], axis=-1)
-
-    def error_percent(self, probs: Tensor, labels: Tensor) -> Tensor:
-        """Of each image the share of its labels that `probs` of `classify` miss, 0 to 100: `(B,)`.
-
-        `labels` are true classes, integers as `predicted_labels` gives them, or one-hot as `probs`.
-        """
-        if len(labels.shape) == 2 and labels.shape[-1] == probs.shape[-1]:
-            labels = self.predicted_labels(labels)
-        predicted = self.predicted_labels(probs)
-        wrong = ops.not_equal(predicted, ops.cast(ops.reshape(labels, ops.shape(predicted)), predicted.dtype))
-        return 100.0 * ops.mean(ops.reshape(ops.cast(wrong, "float32"), (ops.shape(probs)[0], -1)), axis=-1)
-
-    def check_labels(self, labels: Tensor) -> Tensor:
-        """`labels` of images to generate as a tensor of integers; raises ValueError where they cannot be such."""
-        if not ops.is_tensor(labels):
-            given, several = np.asarray(labels), not isinstance(self.num_classes, int)
-            shaped = given.ndim == 1 + several and (not several or given.shape[1] == len(self.num_classes))
-            whole = shaped and np.issubdtype(given.dtype, np.integer)
-            if not whole or not ((given >= 0) & (given < np.asarray(self.num_classes))).all():
-                what = f"a list of classes, integers from 0 to {np.asarray(self.num_classes) - 1}"
-                if several:
-                    what = f"for each image a list of {len(self.num_classes)} classes, below {self.num_classes}"
-                raise ValueError(f"`labels` is {labels!r}; it must be {what}.")
-        return ops.cast(ops.convert_to_tensor(labels), "int32")
-
-    def _report(self, terms, names):
-        names = [name for name in names if name in terms]
-        for name in names:
-            self._means[name].update_state(terms[name])
-        return {name: self._means[name].result() for name in names}
-
-    def _noise_stream(self, step: Tensor) -> Stream:
-        """The step's own random numbers."""
-        return Stream(self.seed, ops.cast(step, "int32") * _COUNTERS_PER_STEP)
-
-    @staticmethod
-    def _dropout_counter(step: Tensor) -> Tensor:
-        """The first of the step's counters that are for dropout."""
-        return ops.cast(step, "int32") * _COUNTERS_PER_STEP + _COUNTERS_PER_STEP // 2
-
-    def _seed_dropout(self, network: keras.Model, first_counter: Tensor, pass_index: int) -> None:
-        """Gives each dropout layer of `network` a stream of its own for forward pass `pass_index` of this step."""
-        states = [v for v in network.variables if v.path.endswith("seed_generator_state")]
-        if len(states) > _COUNTERS_PER_PASS:
-            raise ValueError(
-                f"`{network.name}` has {len(states)} layers that draw random numbers; "
-                f"at most {_COUNTERS_PER_PASS} are supported."
-            )
-        # Replicas compute different images: they drop out differently.
-        stream = Stream(self.seed + replica() * 2**20, first_counter + pass_index * _COUNTERS_PER_PASS)
-        for state in states:
-            state.assign(stream.next())
+    def split_latent(self, z: Tensor) -> dict[str, Tensor]:
+        """Cuts latent variables `(..., d)` into their named parts, as `latents` says."""
+        return dict(zip(self.latents, blocks(z, list(self.latents.values())), strict=True))
 
 
 def _unpack(data):
@@ -254,7 +434,7 @@ def _unpack(data):
 @contextlib.contextmanager
 def without_dropout(network: keras.Model) -> Iterator[None]:
     """While it is open, no layer of the network that draws random numbers at a `rate` drops anything."""
-    draws = [layer for layer in network._flatten_layers() if getattr(layer, "seed_generator", None) is not None]
+    draws = [layer for layer in private.flatten_layers(network) if getattr(layer, "seed_generator", None) is not None]
     rates = [(layer, layer.rate) for layer in draws if getattr(layer, "rate", 0)]
     for layer, _ in rates:
         layer.rate = 0.0

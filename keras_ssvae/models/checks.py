@@ -1,8 +1,5 @@
 """The checks that the models have in common. Every error is a sentence."""
 
-import math
-import numbers
-
 import keras
 
 from keras_ssvae.distributions import Tensor
@@ -25,13 +22,6 @@ def check_one_hot(labels: Tensor, images: Tensor, width: int) -> None:
     rows = images.shape[0]
     if None not in (rows, shape[0]) and rows != shape[0]:
         raise ValueError(f"`y` has {shape[0]} rows for {rows} labelled images; there must be one for each.")
-
-
-def check_weights(**weights: float) -> None:
-    """Raises ValueError for a weight of the objective that is not a finite number, 0 or more."""
-    for name, value in weights.items():
-        if not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
-            raise ValueError(f"`{name}` is {value!r}; it must be a finite number, 0 or more.")
 
 
 def input_shape(name: str, network: keras.Model) -> tuple[int, ...]:

@@ -7,22 +7,24 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae import losses, priors
-from keras_ssvae.backend import all_rows, own_rows
+from keras_ssvae.backend import all_rows
 from keras_ssvae.distributions import (
     Tensor,
     as_floatx,
-    mixture_kl,
+    categorical_kl_from_uniform,
     sample_beta,
     sample_gaussian,
     sample_gumbel,
     straight_through_one_hot,
 )
 from keras_ssvae.models import explanation
-from keras_ssvae.models.base import SemiSupervisedVAE, without_dropout
-from keras_ssvae.models.checks import check_has_labels, check_network, check_one_hot, check_weights, input_shape
+from keras_ssvae.models.base import BaseVAE, without_dropout
+from keras_ssvae.models.checks import check_has_labels, check_network, check_one_hot, input_shape
+from keras_ssvae.models.labels import ClassifierMixin, Labels
+from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.networks import exon
 from keras_ssvae.noise import Stream
-from keras_ssvae.priors import GaussianMixture
+from keras_ssvae.priors import GaussianMixture, Prior
 
 _PARTS = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
 _NETWORKS = ("encoder", "decoder", "classifier")
@@ -32,7 +34,7 @@ _UNLABELED_MIXING = 2.0
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
-class EXoN(SemiSupervisedVAE):
+class EXoN(ClassifierMixin, BaseVAE):
     """Semi-supervised VAE whose latent space has a layout that you design: one Gaussian per class, where you put it.
 
     **Generation**: `y ~ uniform`, `z | y = k ~ N(m_k, diag s_k^2)`, `x | z ~ N(D(z), beta I)`.
@@ -101,56 +103,43 @@ class EXoN(SemiSupervisedVAE):
         "sci_unlabeled",
     )
     test_terms = ("error", "reconstruction", "kl_categorical", "kl_gaussian")
+    objective_weights = ("beta", "lambda1", "lambda2")
+    positive_weights = ("beta",)  # it is the variance of the decoder
+    # The classifier makes pseudo-labels, then sees the images as they are, the augmented and the mixed ones.
+    forward_passes = {"classifier": 5, "encoder": 1, "decoder": 1}  # noqa: RUF012
 
     def __init__(
         self,
         encoder: keras.Model | None = None,
         decoder: keras.Model | None = None,
         classifier: keras.Model | None = None,
-        prior: GaussianMixture | None = None,
-        beta: float = 0.25,
-        lambda1: float = 6000.0,
-        lambda2: float | keras.optimizers.schedules.LearningRateSchedule = 6000.0,
+        prior: Prior | None = None,
+        beta: ObjectiveWeight = 0.25,
+        lambda1: ObjectiveWeight = 6000.0,
+        lambda2: ObjectiveWeight = 6000.0,
         pseudo_label_dropout: bool = True,
         seed: int = 0,
         name: str = "exon",
     ):
         super().__init__(seed=seed, name=name)
-        scheduled = isinstance(lambda2, keras.optimizers.schedules.LearningRateSchedule)
-        check_weights(beta=beta, lambda1=lambda1, **({} if scheduled else {"lambda2": lambda2}))
-        if beta == 0:
-            raise ValueError(
-                f"`beta` is {beta!r}; it must be a finite number above 0: it is the variance of the decoder."
-            )
         self.prior = priors.circle() if prior is None else prior
-        if not isinstance(self.prior, GaussianMixture):
-            raise ValueError(f"`prior` is {prior!r}; it must be a `GaussianMixture`, as `priors.circle()` gives.")
-        num_classes, latent_dim = self.prior.num_classes, self.prior.latent_dim
-        self.encoder = encoder or exon.mnist_encoder(num_classes, latent_dim)
-        self.decoder = decoder or exon.mnist_decoder(latent_dim)
-        self.classifier = classifier or exon.mnist_classifier(num_classes)
-        self.beta, self.lambda1, self.pseudo_label_dropout = beta, lambda1, pseudo_label_dropout
+        if not isinstance(self.prior, Prior):
+            raise ValueError(f"`prior` is {prior!r}; it must be a `priors.Prior`, as `priors.circle()` gives.")
+        self.labels = Labels(self.prior.num_components)
+        self.latents = {"z": self.prior.latent_dim}
+        self.encoder = encoder or exon.mnist_encoder(self.prior.num_components, self.latent_dim)
+        self.decoder = decoder or exon.mnist_decoder(self.latent_dim)
+        self.classifier = classifier or exon.mnist_classifier(self.prior.num_components)
+        self.beta, self.lambda1, self.lambda2 = beta, lambda1, lambda2
+        self.pseudo_label_dropout = pseudo_label_dropout
         self.image_shape = input_shape("encoder", self.encoder)
         self._check_networks()
-        if scheduled:
-            self.lambda2 = lambda2
-        else:
-            self.lambda2 = self.add_weight(
-                name="lambda2", shape=(), initializer=keras.initializers.Constant(lambda2), trainable=False
-            )
         self.build((None, *self.image_shape))
 
     @property
-    def num_classes(self) -> int:
-        return self.prior.num_classes
-
-    @property
-    def latent_dim(self) -> int:
-        return self.prior.latent_dim
-
-    def build(self, input_shape):
-        # The networks come built; all that is left is to say so, which lets Keras save and export the model.
-        self.built = True
+    def class_prior(self) -> GaussianMixture:
+        """The prior as it is now, with one component for each class."""
+        return self.prior.now()
 
     def _check_networks(self):
         components = (None, self.num_classes, self.latent_dim)
@@ -162,9 +151,10 @@ class EXoN(SemiSupervisedVAE):
         check_network("classifier", self.classifier, self.image_shape, (None, self.num_classes), reason)
 
     def variable_groups(self):
-        """`autoencoder` (encoder and decoder) and `classifier`, which the paper trains with different optimizers."""
+        """`autoencoder` (encoder, decoder, a learned prior) and `classifier`; the paper's optimizers differ."""
+        parts = self.encoder, self.decoder, self.prior
         return {
-            "autoencoder": self.encoder.trainable_variables + self.decoder.trainable_variables,
+            "autoencoder": [variable for part in parts for variable in part.trainable_variables],
             "classifier": self.classifier.trainable_variables,
         }
 
@@ -180,10 +170,10 @@ class EXoN(SemiSupervisedVAE):
             )
         for part in _PARTS:
             self.check_images(f"x[{part!r}]", images[part])
-        check_one_hot(labels, images["labeled"], self.num_classes)
+        check_one_hot(labels, images["labeled"], self.labels.width)
 
     def draw_noise(self, batch, step):
-        seed = self._noise_stream(step)
+        seed = self.noise_stream(step)
         num_labeled, num_unlabeled = ops.shape(batch["labeled"])[0], ops.shape(batch["unlabeled"])[0]
         num_images = num_labeled + num_unlabeled
         return {
@@ -193,117 +183,114 @@ class EXoN(SemiSupervisedVAE):
             "mix_weight_unlabeled": sample_beta(_UNLABELED_MIXING, _UNLABELED_MIXING, seed),
             "partners_labeled": keras.random.shuffle(ops.arange(num_labeled), seed=seed),
             "partners_unlabeled": keras.random.shuffle(ops.arange(num_unlabeled), seed=seed),
-            "dropout": self._dropout_counter(step),
+            "dropout": self.dropout_counter(step),
         }
 
-    def step_losses(self, batch, noise, step):
-        def probs(images, pass_index):
-            self._seed_dropout(self.classifier, noise["dropout"], pass_index)
-            return ops.softmax(as_floatx(self.classifier(images, training=True)))
+    def join_rows(self, batch, noise):
+        """Mixes the augmented images with their partners, (6); cuts the noise of all images into that of the parts."""
+        mixed = {
+            f"{part}_mixed": losses.mix(
+                batch[f"{part}_augmented"], noise[f"partners_{part}"], noise[f"mix_weight_{part}"]
+            )
+            for part in ("labeled", "unlabeled")
+        }
+        of_partners = ops.take(batch["labels"], noise["partners_labeled"], axis=0)
+        end = ops.shape(batch["labeled"])[0]
+        others = {name: value for name, value in noise.items() if name not in ("epsilon", "gumbel")}
+        cut = {
+            f"{name}_{part}": noise[name][rows]
+            for name in ("epsilon", "gumbel")
+            for part, rows in (("labeled", slice(None, end)), ("unlabeled", slice(end, None)))
+        }
+        return {**batch, **mixed, "labels_of_partners": of_partners}, {**others, **cut}
 
-        for pass_index, network in ((5, self.encoder), (6, self.decoder)):
-            self._seed_dropout(network, noise["dropout"], pass_index)
-        # The scope drops what the pass does to the moving statistics.
+    def step_terms(self, batch, noise, step):
+        run = self.passes(noise["dropout"])
+
+        def f(images):
+            return ops.softmax(run(self.classifier, images))
+
+        # In the order in which the original moves the statistics of the classifier.
+        with self._leaving_no_trace():
+            t = ops.stop_gradient(f(batch["unlabeled_augmented"]))
+        t_of_partners = ops.take(all_rows(t), noise["partners_unlabeled"], axis=0)
+        x, epsilon, gumbel = (
+            ops.concatenate([values[f"{prefix}labeled"], values[f"{prefix}unlabeled"]])
+            for values, prefix in ((batch, ""), (noise, "epsilon_"), (noise, "gumbel_"))
+        )
+        w = f(x)
+        mean, logvar = run(self.encoder, x)
+        y = straight_through_one_hot(ops.log(w + 1e-8) + gumbel)
+        z = ops.sum(y[:, :, None] * sample_gaussian(mean, logvar, epsilon), axis=1)
+        return {
+            "reconstruction": losses.reconstruction(x, run(self.decoder, z)),
+            "kl_categorical": categorical_kl_from_uniform(w),
+            "kl_gaussian": self.prior.kl(w, mean, logvar),
+            "cross_entropy": losses.cross_entropy(batch["labels"], f(batch["labeled_augmented"])),
+            "sci_labeled": losses.sci(
+                batch["labels"], batch["labels_of_partners"], f(batch["labeled_mixed"]), noise["mix_weight_labeled"]
+            ),
+            "sci_unlabeled": losses.sci(t, t_of_partners, f(batch["unlabeled_mixed"]), noise["mix_weight_unlabeled"]),
+        }
+
+    def objective(self, terms, step):
+        """(10) of EXoN times beta, of the terms summed over the batch."""
+        weights = self.weights_at(step)
+        return (
+            terms["reconstruction"]
+            + weights.beta * (terms["kl_categorical"] + terms["kl_gaussian"] + terms["cross_entropy"])
+            + weights.lambda1 * (terms["cross_entropy"] + terms["sci_labeled"])
+            + weights.lambda2 * terms["sci_unlabeled"]
+        )
+
+    @contextlib.contextmanager
+    def _leaving_no_trace(self):
+        """While it is open, passes of the classifier do not move its statistics, nor drop out unless they shall."""
         current = [(variable, variable.value) for variable in self.classifier.variables]
         rates = contextlib.nullcontext() if self.pseudo_label_dropout else without_dropout(self.classifier)
         with keras.StatelessScope(current), rates:
-            own_pseudo_labels = ops.stop_gradient(probs(own_rows(batch["unlabeled_augmented"]), 0))
-        targets = {"labeled": batch["labels"], "unlabeled": all_rows(own_pseudo_labels)}
-
-        # The order of the passes is that in which the original moves the statistics.
-        images = _own_rows_of_both(batch["labeled"], batch["unlabeled"])
-        num_labeled = ops.shape(batch["labeled"])[0]
-        epsilon, gumbel = (
-            _own_rows_of_both(noise[name][:num_labeled], noise[name][num_labeled:]) for name in ("epsilon", "gumbel")
-        )
-        weights = probs(images, 1)
-        mean, logvar = map(as_floatx, self.encoder(images, training=True))
-        component = straight_through_one_hot(ops.log(weights + 1e-8) + gumbel)
-        z = ops.sum(component[:, :, None] * sample_gaussian(mean, logvar, epsilon), axis=1)
-        kl_categorical, kl_gaussian = mixture_kl(weights, mean, logvar, self.prior.means, self.prior.variances)
-        terms = {
-            "reconstruction": losses.reconstruction(images, as_floatx(self.decoder(z, training=True))),
-            "kl_categorical": kl_categorical,
-            "kl_gaussian": kl_gaussian,
-            "cross_entropy": losses.cross_entropy(
-                own_rows(batch["labels"]), probs(own_rows(batch["labeled_augmented"]), 2)
-            ),
-        }
-        for pass_index, part in ((3, "labeled"), (4, "unlabeled")):
-            partners, weight = noise[f"partners_{part}"], noise[f"mix_weight_{part}"]
-            mixed = own_rows(losses.mix(batch[f"{part}_augmented"], partners, weight))
-            labels = (own_rows(values) for values in (targets[part], ops.take(targets[part], partners, axis=0)))
-            terms[f"sci_{part}"] = losses.sci(*labels, probs(mixed, pass_index), weight)
-
-        sums = {name: ops.sum(term) for name, term in terms.items()}
-        lambda2 = self.lambda2(step) if callable(self.lambda2) else self.lambda2
-        terms["total"] = (
-            sums["reconstruction"]
-            + self.beta * (sums["kl_categorical"] + sums["kl_gaussian"] + sums["cross_entropy"])
-            + self.lambda1 * (sums["cross_entropy"] + sums["sci_labeled"])
-            + lambda2 * sums["sci_unlabeled"]
-        )
-        return terms
+            yield
 
     def evaluation_terms(self, images, labels):
         self.check_images("x", images)
         check_has_labels(labels)
         outputs = self(images, training=False)
-        kl_categorical, kl_gaussian = mixture_kl(
-            outputs["probs"], outputs["mean"], outputs["logvar"], self.prior.means, self.prior.variances
-        )
         return {
             "error": self.error_percent(outputs["probs"], labels),
             "reconstruction": losses.reconstruction(images, outputs["reconstruction"]),
-            "kl_categorical": kl_categorical,
-            "kl_gaussian": kl_gaussian,
+            "kl_categorical": categorical_kl_from_uniform(outputs["probs"]),
+            "kl_gaussian": self.prior.kl(outputs["probs"], outputs["mean"], outputs["logvar"]),
         }
 
     # Use: deterministic, tensors in, tensors out
 
     def call(self, images, training=False):
         """Everything that inference gives for images: `probs`, `mean`, `logvar`, `z` and `reconstruction`."""
-        mean, logvar, probs = self.posterior(images)
-        z = self._most_probable(mean, probs)
-        return {"probs": probs, "mean": mean, "logvar": logvar, "z": z, "reconstruction": self.decode(z)}
+        outputs = self.posterior(images)
+        z = _most_probable(outputs)
+        return {**outputs, "z": z, "reconstruction": self.decode(z)}
 
     def classify(self, images: Tensor) -> Tensor:
         """Class probabilities `w(y | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, K)`."""
         return ops.softmax(as_floatx(self.classifier(images, training=False)))
 
-    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The mixture `q(z | x)`, (4): means `(B, K, d)`, log-variances `(B, K, d)` and weights `(B, K)`."""
+    def posterior(self, images: Tensor) -> dict[str, Tensor]:
+        """The mixture `q(z | x)`, (4): `mean` and `logvar` `(B, K, d)` of its components, and their weights `probs`."""
         mean, logvar = map(as_floatx, self.encoder(images, training=False))
-        return mean, logvar, self.classify(images)
-
-    @staticmethod
-    def _most_probable(mean, probs):
-        return ops.take_along_axis(mean, ops.argmax(probs, axis=-1)[:, None, None], axis=1)[:, 0]
+        return {"mean": mean, "logvar": logvar, "probs": self.classify(images)}
 
     def encode(self, images: Tensor) -> Tensor:
         """Latent variables `(B, d)`: the posterior mean of each image's most probable component."""
-        mean, _, probs = self.posterior(images)
-        return self._most_probable(mean, probs)
+        return _most_probable(self.posterior(images))
 
     def decode(self, z: Tensor) -> Tensor:
         """Images `(B, H, W, C)` in [-1, 1] at latent variables `(B, d)`."""
         return as_floatx(self.decoder(z, training=False))
 
-    def generate(self, labels: Tensor, seed: int | Tensor) -> Tensor:
-        """Images of the given classes, from the prior: `decode(z)`, `z ~ N(m_k, s_k^2)`.
-
-        Args:
-            labels: Class of each image, integers `(B,)`.
-            seed: An integer; the same seed gives the same images.
-
-        Returns:
-            `(B, H, W, C)`.
-        """
-        labels = self.check_labels(labels)
+    def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
+        """`z ~ N(m_k, s_k^2)` of given classes, `(B, d)`."""
         epsilon = keras.random.normal((ops.shape(labels)[0], self.latent_dim), seed=Stream(seed, 0))
-        mean = ops.take(self.prior.means, labels, axis=0)
-        logvar = ops.log(ops.take(self.prior.variances, labels, axis=0))
-        return self.decode(sample_gaussian(mean, logvar, epsilon))
+        return self.prior.draw(labels, epsilon)
 
     def explain(self, images: ArrayLike, delta: float = 1.0) -> list[explanation.Explanation]:
         """For each image its class, its place in the latent space and what each active coordinate draws, in NumPy.
@@ -323,30 +310,22 @@ class EXoN(SemiSupervisedVAE):
 
     # Serialisation
 
-    def get_config(self):
-        if callable(self.lambda2):
-            lambda2 = keras.saving.serialize_keras_object(self.lambda2)
+    def load_own_variables(self, store):
+        # Files of version 0.1 hold lambda2 alone, under a number.
+        if set(store.keys()) == {"0"} and isinstance(self.lambda2, keras.Variable):
+            self.lambda2.assign(store["0"])
         else:
-            lambda2 = float(ops.convert_to_numpy(self.lambda2))
+            super().load_own_variables(store)
+
+    def get_config(self):
         return {
             **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in (*_NETWORKS, "prior")},
-            "beta": self.beta,
-            "lambda1": self.lambda1,
             "pseudo_label_dropout": self.pseudo_label_dropout,
-            "lambda2": lambda2,
-            "seed": self.seed,
-            "name": self.name,
+            **super().get_config(),
         }
 
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        objects = {
-            name: keras.saving.deserialize_keras_object(value, custom_objects)
-            for name, value in config.items()
-            if isinstance(value, dict)
-        }
-        return cls(**{**config, **objects})
 
-
-def _own_rows_of_both(labeled, unlabeled):
-    return ops.concatenate([own_rows(labeled), own_rows(unlabeled)])
+def _most_probable(posterior):
+    """The mean `(B, d)` of each image's most probable component."""
+    component = ops.argmax(posterior["probs"], axis=-1)[:, None, None]
+    return ops.take_along_axis(posterior["mean"], component, axis=1)[:, 0]

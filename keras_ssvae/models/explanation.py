@@ -1,4 +1,4 @@
-"""What a model says of one image: its class, its place in the latent space, what each active coordinate draws."""
+"""What a model says about one image: its class, its place in the latent space, what each active coordinate draws."""
 
 import dataclasses
 import math
@@ -10,6 +10,9 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from keras_ssvae.models.batched import decode_batches
+from keras_ssvae.models.capabilities import require_class_prior
+
 SPAN = 2.0  # prior standard deviations from the centre, to either side, at which a coordinate is decoded
 
 # Rows that the networks see at once, which bounds the memory.
@@ -19,7 +22,7 @@ _MOST_OFFSETS_IN_A_SENTENCE = 3
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Explanation:
-    """What the model says of one image x, in a latent space of K components and d dimensions.
+    """What the model says about one image x, in a latent space of K components and d dimensions.
 
     All arrays are NumPy's, float32 but for `active`. The component k is the image's own: `component`.
 
@@ -29,15 +32,16 @@ class Explanation:
         z: The posterior mean mu_k(x), shape (d,): what `encode` gives.
         offsets: (z - m_k) / s_k, shape (d,): how far z lies from the component's centre, in prior standard deviations.
         distance: The Euclidean norm of `offsets`, the Mahalanobis distance from the centre.
-        usual_distance: What it is on average (root mean square) for images that fill the component as the prior does,
-            with posteriors as wide as this one: the root of sum_j (1 - sigma_kj^2(x) / s_kj^2).
+        usual_distance: The root mean square of `distance` over images that fill the component as the prior does and
+            have posteriors as wide as this one: the root of sum_j (1 - sigma_kj^2(x) / s_kj^2).
         v_nat: log(s_kj^2 / sigma_kj^2(x)) of each coordinate j in nats, shape (d,): how much narrower than the prior
-            the posterior is. It is the V-nat of Section 3.4, whose mean over a class's images is here over this one.
+            the posterior is. It is the V-nat of EXoN's Section 3.4, of this image alone instead of the mean over
+            its class.
         delta: The V-nat above which a coordinate counts as active.
         active: The coordinates whose `v_nat` is above `delta`, integers of shape (A,), the highest V-nat first.
-        low: Decoded with one active coordinate put at m_kj - 2 s_kj and all others as in z, shape (A, H, W, C). The
-            range is about the centre, not about z: the one that the class takes under the prior, and so the same for
-            all images of a class; `offsets` says where in it the image lies, or how far outside.
+        low: Decoded with one active coordinate set to m_kj - 2 s_kj and all others as in z, shape (A, H, W, C). The
+            range is centred on the component, not on z, so it is the same for all images of a class; `offsets` says
+            where in this range, or how far outside it, the image lies.
         high: The same at m_kj + 2 s_kj.
         reconstruction: `decode(z)`, shape (H, W, C).
 
@@ -48,7 +52,7 @@ class Explanation:
         print(result.sentence(), result.active)
     ```
 
-    Reference: the paper's Section 3.4, for V-nat and the active coordinates, its A_k(delta).
+    Reference: EXoN, Section 3.4: V-nat, and the active coordinates, A_k(delta).
     """
 
     probs: np.ndarray
@@ -67,8 +71,9 @@ class Explanation:
     def sentence(self, class_names: Sequence[str] | None = None) -> str:
         """Where the image falls, in words: with the offsets where they are few, else with the usual distance."""
         k, d = self.component, len(self.z)
-        named = class_names is not None and class_names[k] != str(k)
-        name = f"component {k} ({class_names[k]})" if named else f"component {k}"
+        name = f"component {k}"
+        if class_names is not None and class_names[k] != str(k):
+            name += f" ({class_names[k]})"
         if d <= _MOST_OFFSETS_IN_A_SENTENCE:
             detail = ", ".join(f"{offset:+.1f}" for offset in self.offsets)
         else:
@@ -77,13 +82,18 @@ class Explanation:
 
 
 def explain(model: keras.Model, images: ArrayLike, delta: float = 1.0) -> list[Explanation]:
-    """As `EXoN.explain`, of any model with `prior`, `image_shape`, `posterior(x)` and `decode(z)`."""
+    """As `EXoN.explain`, for any model that has a class prior (`HasClassPrior`), `image_shape` and `decode(z)`.
+
+    Raises:
+        ValueError: If the model has no class prior, the images are not as described, or `delta` is not finite.
+    """
+    prior = require_class_prior(model, "explain", "`encode` gives the place in the latent space of any model.")
     if not isinstance(delta, numbers.Real) or not math.isfinite(delta):
         raise ValueError(f"`delta` is {delta!r}; it must be a finite number of nats.")
     images = _checked(images, model.image_shape)
     explanations = []
     for start in range(0, len(images), _BATCH):
-        explanations += _explain_batch(model, images[start : start + _BATCH], float(delta))
+        explanations += _explain_batch(model, prior, images[start : start + _BATCH], float(delta))
     return explanations
 
 
@@ -103,17 +113,18 @@ def _checked(images, image_shape):
     return images.astype("float32")
 
 
-def _explain_batch(model, images, delta):
-    mean, logvar, probs = map(ops.convert_to_numpy, model.posterior(ops.convert_to_tensor(images)))
+def _explain_batch(model, prior, images, delta):
+    posterior = model.posterior(ops.convert_to_tensor(images))
+    mean, logvar, probs = (ops.convert_to_numpy(posterior[name]) for name in ("mean", "logvar", "probs"))
     component, rows = probs.argmax(axis=1), np.arange(len(images))
-    centre, variance = model.prior.means[component], model.prior.variances[component]
+    centre, variance = prior.means[component], prior.variances[component]
     z, scale = mean[rows, component], np.sqrt(variance)
     offsets = (z - centre) / scale
     v_nat = np.log(variance) - logvar[rows, component]
     active = [np.argsort(-of_one, kind="stable")[: np.sum(of_one > delta)] for of_one in v_nat]
     ends = centre - SPAN * scale, centre + SPAN * scale
     points = [_points(z[i], active[i], ends[0][i], ends[1][i]) for i in rows]
-    # Copies, lest one explanation that is kept keeps the images of all.
+    # Copies, so that one explanation that is kept does not keep the images of all in memory.
     splits = np.cumsum([len(each) for each in points])[:-1]
     decoded = [each.copy() for each in np.split(_decode(model, np.concatenate(points)), splits)]
     return [
@@ -144,8 +155,6 @@ def _points(z, active, low, high):
 
 
 def _decode(model, points):
-    # Batches of one size: JAX compiles for each, and images differ in the number of active coordinates.
+    # Batches of one size: JAX compiles for each size, and images differ in the number of active coordinates.
     padded = np.pad(points, ((0, -len(points) % _BATCH), (0, 0)))
-    batches = np.split(padded, len(padded) // _BATCH)
-    decoded = [ops.convert_to_numpy(model.decode(ops.convert_to_tensor(batch))) for batch in batches]
-    return np.concatenate(decoded)[: len(points)]
+    return decode_batches(model, padded, _BATCH)[: len(points)]

@@ -1,16 +1,20 @@
 """PartedVAE: class-related and class-independent factors in parts of their own (Hajimiri et al.)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_ssvae import losses
-from keras_ssvae.backend import batch_mean, gradient_step, own_rows
+from keras_ssvae.backend import batch_mean, gradient_step
 from keras_ssvae.distributions import Tensor, as_floatx, blocks, gaussian_kl, log_probs, sample_gaussian
-from keras_ssvae.models.base import SemiSupervisedVAE
-from keras_ssvae.models.checks import check_network, check_one_hot, check_weights, input_shape
+from keras_ssvae.likelihoods import from_unit, to_unit
+from keras_ssvae.models.base import BaseVAE
+from keras_ssvae.models.checks import check_network, check_one_hot, input_shape
+from keras_ssvae.models.labels import ClassifierMixin, Labels
+from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.networks import parted_vae
 from keras_ssvae.noise import Stream
 from keras_ssvae.optimizers import GroupedOptimizer
@@ -19,11 +23,10 @@ from keras_ssvae.priors import LearnedMixture
 _TEMPERATURE = 0.67  # of the Gumbel-softmax
 _FIRST_SLOPE, _LAST_SLOPE = 1.0, 8.0  # of the attention; inference has the last one
 _TINY = 1e-12  # keeps the logarithms of the Gumbel noise finite
-_WEIGHTS = ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", "tolerance", "capacity_z", "capacity_u")
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
-class PartedVAE(SemiSupervisedVAE):
+class PartedVAE(ClassifierMixin, BaseVAE):
     """VAE whose latent space has a part for each label's own factors and one for those that all labels share.
 
     **Generation**: labels `c_i ~ p(c_i)`, class-related factors `u_i | c_i = k ~ N(m_ik, diag s_ik^2)` with learned
@@ -101,7 +104,18 @@ class PartedVAE(SemiSupervisedVAE):
 
     training_terms = ("warm_up", "reconstruction", "kl_z", "kl_u", "kl_c", "entropy_c", "overlap")
     test_terms = ("error", "reconstruction", "kl_z", "kl_u", "entropy_c")
-    total_is_mean = True
+    reduction = "mean"
+    objective_weights = (
+        "gamma_z",
+        "gamma_u",
+        "gamma_c",
+        "gamma_h",
+        "gamma_bc",
+        "tolerance",
+        "capacity_z",
+        "capacity_u",
+    )
+    forward_passes = {"encoder": 1, "decoder": 1}  # of each of the two steps  # noqa: RUF012
 
     def __init__(
         self,
@@ -112,23 +126,21 @@ class PartedVAE(SemiSupervisedVAE):
         z_dim: int = 6,
         class_priors: Sequence[Sequence[float]] | None = None,
         pixel_loss: str = "cross_entropy",
-        gamma_z: float = 15.0,
-        gamma_u: float = 15.0,
-        gamma_c: float = 15.0,
-        gamma_h: float = 30.0,
-        gamma_bc: float = 30.0,
-        tolerance: float = 0.15,
-        capacity_z: float = 7.0,
-        capacity_u: float = 7.0,
+        gamma_z: ObjectiveWeight = 15.0,
+        gamma_u: ObjectiveWeight = 15.0,
+        gamma_c: ObjectiveWeight = 15.0,
+        gamma_h: ObjectiveWeight = 30.0,
+        gamma_bc: ObjectiveWeight = 30.0,
+        tolerance: ObjectiveWeight = 0.15,
+        capacity_z: ObjectiveWeight = 7.0,
+        capacity_u: ObjectiveWeight = 7.0,
         capacity_steps: int = 100_000,
         slope_steps: int = 35_000,
         seed: int = 0,
         name: str = "parted_vae",
     ):
         super().__init__(seed=seed, name=name)
-        several = isinstance(num_classes, Sequence)
-        self.num_classes = tuple(num_classes) if several else num_classes
-        self._num_values = self.num_classes if several else (num_classes,)
+        self.labels = Labels(num_classes)  # type: ignore[arg-type]  # any sequence becomes a tuple
         self._u_dims = tuple(u_dims) if isinstance(u_dims, Sequence) else (u_dims,)
         self.z_dim, self.pixel_loss = z_dim, pixel_loss
         self.capacity_steps, self.slope_steps = capacity_steps, slope_steps
@@ -136,43 +148,38 @@ class PartedVAE(SemiSupervisedVAE):
         self.gamma_z, self.gamma_u, self.gamma_c = gamma_z, gamma_u, gamma_c
         self.gamma_h, self.gamma_bc, self.tolerance = gamma_h, gamma_bc, tolerance
         self.capacity_z, self.capacity_u = capacity_z, capacity_u
-        check_weights(**{weight: getattr(self, weight) for weight in _WEIGHTS})
-        self.latent_dim = z_dim + sum(self._u_dims)
+        self.latents = {"z": z_dim, "u": sum(self._u_dims)}
         self.encoder = encoder or parted_vae.mnist_encoder()
         self.decoder = decoder or parted_vae.mnist_decoder(self.latent_dim)
         self.image_shape = input_shape("encoder", self.encoder)
         reason = f"images {self.image_shape} and {z_dim} dimensions of z and {self._u_dims} of u"
-        features = self.encoder.output_shape[-1] if isinstance(self.encoder.output_shape, tuple) else "features"
+        features: Any = self.encoder.output_shape[-1] if isinstance(self.encoder.output_shape, tuple) else "features"
         check_network("encoder", self.encoder, self.image_shape, (None, features), reason)
         check_network("decoder", self.decoder, (self.latent_dim,), (None, *self.image_shape), reason)
-        self.heads = parted_vae.Heads(features, self._num_values, self._u_dims, z_dim, name="heads")
-        self.u_priors = [LearnedMixture(*sizes) for sizes in zip(self._num_values, self._u_dims, strict=True)]
+        self.heads = parted_vae.Heads(features, self.labels.sizes, self._u_dims, z_dim, name="heads")
+        self.u_priors = [LearnedMixture(*sizes) for sizes in zip(self.labels.sizes, self._u_dims, strict=True)]
         self.build((None, *self.image_shape))
 
     def _check_sizes(self, class_priors):
-        sizes = {"num_classes": self._num_values, "u_dims": self._u_dims, "z_dim": (self.z_dim,)}
-        sizes |= {"capacity_steps": (self.capacity_steps,), "slope_steps": (self.slope_steps,)}
-        for name, values in sizes.items():
+        sizes = {"num_classes": self.labels.sizes, "u_dims": self._u_dims, "z_dim": (self.z_dim,)}
+        steps = {"capacity_steps": (self.capacity_steps,), "slope_steps": (self.slope_steps,)}
+        for name, values in {**sizes, **steps}.items():
             least = 2 if name == "num_classes" else 1
             if not values or not all(isinstance(value, int) and value >= least for value in values):
                 raise ValueError(f"`{name}` is {values}; it must be made of integers of at least {least}.")
-        if len(self._u_dims) != len(self._num_values):
-            raise ValueError(f"`u_dims` is {self._u_dims}; each of `num_classes`, {self._num_values}, has its own u.")
+        if len(self._u_dims) != len(self.labels.sizes):
+            raise ValueError(f"`u_dims` is {self._u_dims}; each of `num_classes`, {self.labels.sizes}, has its own u.")
         if self.pixel_loss not in ("cross_entropy", "absolute_error"):
             raise ValueError(f'`pixel_loss` is {self.pixel_loss!r}; it must be "cross_entropy" or "absolute_error".')
-        class_priors = [np.full(k, 1 / k) for k in self._num_values] if class_priors is None else class_priors
+        class_priors = [np.full(k, 1 / k) for k in self.labels.sizes] if class_priors is None else class_priors
         self.class_priors = [np.asarray(probs, "float64") for probs in class_priors]
-        sizes = tuple(probs.size for probs in self.class_priors)
+        given = tuple(probs.size for probs in self.class_priors)
         # Rounded to two digits, the paper's own add up to 0.99.
-        if sizes != self._num_values or not all((p > 0).all() and abs(p.sum() - 1) < 0.02 for p in self.class_priors):
+        if given != self.labels.sizes or not all((p > 0).all() and abs(p.sum() - 1) < 0.02 for p in self.class_priors):
             raise ValueError(
                 f"`class_priors` is {[probs.tolist() for probs in self.class_priors]}; it must be for each label a "
-                f"list of its positive probabilities, whose sum is 1: of {self._num_values} values."
+                f"list of its positive probabilities, whose sum is 1: of {self.labels.sizes} values."
             )
-
-    def build(self, input_shape):
-        # Everything comes built; all that is left is to say so, which lets Keras save and export the model.
-        self.built = True
 
     def compile(self, optimizer, **kwargs):
         """As `keras.Model.compile`, with a `GroupedOptimizer` of the members `supervised` and `main`.
@@ -207,84 +214,101 @@ class PartedVAE(SemiSupervisedVAE):
         for part in parts:
             self.check_images(f"x[{part!r}]", images[part])
         if labels is not None:
-            check_one_hot(labels, images["labeled"], sum(self._num_values))
+            check_one_hot(labels, images["labeled"], self.labels.width)
 
     def draw_noise(self, batch, step):
-        seed, rows = self._noise_stream(step), ops.shape(batch.get("unlabeled", batch.get("labeled")))[0]
+        seed, rows = self.noise_stream(step), ops.shape(batch.get("unlabeled", batch.get("labeled")))[0]
         return {
-            "uniform_c": keras.random.uniform((rows, sum(self._num_values)), seed=seed),
+            "uniform_c": keras.random.uniform((rows, self.labels.width), seed=seed),
             "epsilon_z": keras.random.normal((rows, self.z_dim), seed=seed),
             "epsilon_u": keras.random.normal((rows, sum(self._u_dims)), seed=seed),
-            "dropout": self._dropout_counter(step),
+            "dropout": self.dropout_counter(step),
         }
 
     def replay_step(self, batch, noise):
         step = ops.convert_to_tensor(self.optimizer.iterations)
         terms = {}
         if "labeled" in batch:
-            terms = gradient_step(self, lambda: self.supervised_losses(batch, noise), "supervised")
+            terms = gradient_step(self, lambda: self.supervised_losses(batch, noise, step), "supervised")
         if "unlabeled" in batch:
             terms |= gradient_step(self, lambda: self.step_losses(batch, noise, step), "main")
         self.optimizer.iterations.assign_add(1)
         return terms
 
-    def supervised_losses(self, batch: dict[str, Tensor], noise: dict[str, Tensor]) -> dict[str, Tensor]:
+    def supervised_losses(
+        self, batch: dict[str, Tensor], noise: dict[str, Tensor], step: Tensor = 0
+    ) -> dict[str, Tensor]:
         """`warm_up`, the labelled images' cross entropy (nats per example), and its mean over the batch, `total`."""
-        self._seed_dropout(self.encoder, noise["dropout"], 0)
-        log_c = self.heads.log_c(self.encoder(_to_unit(own_rows(batch["labeled"])), training=True))
-        labels = blocks(own_rows(batch["labels"]), self._num_values)
-        warm_up = -sum(ops.sum(y * log_c_i, axis=-1) for y, log_c_i in zip(labels, log_c, strict=True))
-        return {"warm_up": warm_up, "total": batch_mean(warm_up)}
+        own = self.own_part(batch, noise)
+        return self.with_total(*own, step, self._supervised_terms, lambda terms, step: terms["warm_up"])
 
-    def step_losses(self, batch, noise, step):
-        for pass_index, network in ((1, self.encoder), (2, self.decoder)):
-            self._seed_dropout(network, noise["dropout"], pass_index)
-        images = own_rows(batch["unlabeled"])
-        taken = as_floatx(step) + 1.0  # the slope has risen before the first step
-        rise = (_LAST_SLOPE - _FIRST_SLOPE) / self.slope_steps
-        h = self.encoder(_to_unit(images), training=True)
+    def _supervised_terms(self, batch, noise, step):
+        run = self.passes(noise["dropout"])
+        log_c = self.heads.log_c(run(self.encoder, to_unit(batch["labeled"])))
+        labels = self.labels.split(batch["labels"])
+        return {"warm_up": -sum(ops.sum(y * log_c_i, axis=-1) for y, log_c_i in zip(labels, log_c, strict=True))}
+
+    def step_terms(self, batch, noise, step):
+        run = self.passes(noise["dropout"], first=1)  # after that of the supervised step
+        x = batch["unlabeled"]
+        h = run(self.encoder, to_unit(x))
         log_c, z = self.heads.log_c(h), self.heads.z(h)
-        gumbel = -ops.log(-ops.log(own_rows(noise["uniform_c"]) + _TINY) + _TINY)
-        perturbed = zip(log_c, blocks(gumbel, self._num_values), strict=True)
+        gumbel = -ops.log(-ops.log(noise["uniform_c"] + _TINY) + _TINY)
+        perturbed = zip(log_c, self.labels.split(gumbel), strict=True)
         c = [ops.softmax((log_c_i + gumbel_i) / _TEMPERATURE) for log_c_i, gumbel_i in perturbed]
-        u = self.heads.u(h, c, ops.minimum(_FIRST_SLOPE + rise * taken, _LAST_SLOPE))
-        sampled = [sample_gaussian(*z, own_rows(noise["epsilon_z"])), sample_gaussian(*u, own_rows(noise["epsilon_u"]))]
-        logits = self.decoder(ops.concatenate(sampled, axis=-1), training=True)
-        terms = self._terms(images, log_c, z, u, logits)
-        # Of each image alike, so that replicas share its gradient too.
-        overlap = sum(prior.overlap(self.tolerance) for prior in self.u_priors)
-        terms["overlap"] = ops.broadcast_to(overlap, ops.shape(terms["kl_z"]))
-        means = {name: batch_mean(term) for name, term in terms.items()}
-        terms["kl_c"] = 0.0
+        u = self.heads.u(h, c, self._slope(step))
+        sampled = [sample_gaussian(*z, noise["epsilon_z"]), sample_gaussian(*u, noise["epsilon_u"])]
+        logits = run(self.decoder, ops.concatenate(sampled, axis=-1))
+        # The overlap is the same for each image, so that replicas share its gradient too.
+        tolerance = self.weights_at(step).tolerance
+        overlap = sum(prior.overlap(tolerance) for prior in self.u_priors)
+        return {
+            **self._terms(x, log_c, z, u, logits),
+            "overlap": ops.broadcast_to(overlap, ops.shape(x)[:1]),
+            "kl_c": self._kl_c(log_c),
+        }
+
+    def objective(self, terms, step):
+        """(6) of PartedVAE, of the means of the terms over the batch."""
+        weights, share = self.weights_at(step), ops.minimum(_taken(step) / self.capacity_steps, 1.0)
+        return (
+            terms["reconstruction"]
+            + weights.gamma_z * ops.abs(weights.capacity_z * share - terms["kl_z"])
+            + weights.gamma_u * ops.abs(weights.capacity_u * share - terms["kl_u"])
+            + weights.gamma_c * terms["kl_c"]
+            + weights.gamma_h * terms["entropy_c"]
+            + weights.gamma_bc * terms["overlap"]
+        )
+
+    def _slope(self, step):
+        """Of the attention."""
+        rise = (_LAST_SLOPE - _FIRST_SLOPE) / self.slope_steps
+        return ops.minimum(_FIRST_SLOPE + rise * _taken(step), _LAST_SLOPE)
+
+    def _kl_c(self, log_c):
+        """`KL(q(c) || p(c))`, where q(c) is the mean of the batch: one number."""
+        divergence = 0.0
         for log_c_i, prior in zip(log_c, self.class_priors, strict=True):
             aggregate = batch_mean(ops.exp(log_c_i))
-            terms["kl_c"] += ops.sum(aggregate * (log_probs(aggregate) - np.log(prior)))
-        share = ops.minimum(taken / self.capacity_steps, 1.0)
-        terms["total"] = (
-            means["reconstruction"]
-            + self.gamma_z * ops.abs(self.capacity_z * share - means["kl_z"])
-            + self.gamma_u * ops.abs(self.capacity_u * share - means["kl_u"])
-            + self.gamma_c * terms["kl_c"]
-            + self.gamma_h * means["entropy_c"]
-            + self.gamma_bc * means["overlap"]
-        )
-        return terms
+            divergence += ops.sum(aggregate * (log_probs(aggregate) - np.log(prior)))
+        return divergence
 
     def _terms(self, images, log_c, z, u, logits):
         """The terms of each image; z and u are means and log-variances."""
+        z_mean, z_logvar = z
         u_means, u_logvars = (blocks(values, self._u_dims) for values in u)
         parts = zip(self.u_priors, log_c, u_means, u_logvars, strict=True)
         return {
             "reconstruction": self._reconstruction(images, as_floatx(logits)),
-            "kl_z": gaussian_kl(*z, 0.0, ops.ones(())),
+            "kl_z": gaussian_kl(z_mean, z_logvar, 0.0, ops.ones(())),
             "kl_u": sum(prior.kl(ops.exp(log_c_i), mean, logvar) for prior, log_c_i, mean, logvar in parts),
             "entropy_c": -sum(ops.sum(ops.exp(log_c_i) * log_c_i, axis=-1) for log_c_i in log_c),
         }
 
     def _reconstruction(self, images, logits):
         if self.pixel_loss == "cross_entropy":
-            return losses.binary_cross_entropy(_to_unit(images), logits)
-        return losses.absolute_error(_to_unit(images), ops.sigmoid(logits))
+            return losses.binary_cross_entropy(to_unit(images), logits)
+        return losses.absolute_error(to_unit(images), ops.sigmoid(logits))
 
     def evaluation_terms(self, images, labels):
         self.check_images("x", images)
@@ -292,7 +316,7 @@ class PartedVAE(SemiSupervisedVAE):
         terms = self._terms(images, log_c, z, u, self.decoder(ops.concatenate([z[0], u[0]], axis=-1), training=False))
         if labels is None:
             return terms
-        return {**terms, "error": self.error_percent(ops.concatenate(log_c, axis=-1), labels)}
+        return {**terms, **self.error_terms(ops.concatenate(log_c, axis=-1), labels)}
 
     # Use: deterministic, tensors in, tensors out
 
@@ -302,7 +326,7 @@ class PartedVAE(SemiSupervisedVAE):
         `z` is what `encode` gives, (z, u) side by side.
         """
         outputs = self.posterior(images)
-        latent = ops.concatenate([outputs["z_mean"], outputs["u_mean"]], axis=-1)
+        latent = _means(outputs)
         return {**outputs, "z": latent, "reconstruction": self.decode(latent)}
 
     def posterior(self, images: Tensor) -> dict[str, Tensor]:
@@ -313,7 +337,7 @@ class PartedVAE(SemiSupervisedVAE):
 
     def _infer(self, images):
         """Each `log q(c_i | x)`, and means and log-variances of z and u."""
-        h = self.encoder(_to_unit(images), training=False)
+        h = self.encoder(to_unit(images), training=False)
         log_c = self.heads.log_c(h)
         c = [ops.one_hot(ops.argmax(log_c_i, axis=-1), log_c_i.shape[-1]) for log_c_i in log_c]
         return log_c, self.heads.z(h), self.heads.u(h, c, _LAST_SLOPE)
@@ -324,31 +348,20 @@ class PartedVAE(SemiSupervisedVAE):
 
     def encode(self, images: Tensor) -> Tensor:
         """Latent variables (z, u) `(B, d)`: the posterior means, u given the most probable class."""
-        outputs = self.posterior(images)
-        return ops.concatenate([outputs["z_mean"], outputs["u_mean"]], axis=-1)
+        return _means(self.posterior(images))
 
     def decode(self, z: Tensor) -> Tensor:
         """Images `(B, H, W, C)` in [-1, 1] at latent variables (z, u) `(B, d)`."""
-        return 2.0 * ops.sigmoid(as_floatx(self.decoder(z, training=False))) - 1.0
+        return from_unit(ops.sigmoid(as_floatx(self.decoder(z, training=False))))
 
-    def generate(self, labels: Tensor, seed: int | Tensor) -> Tensor:
-        """Images of the given classes, from the prior: `decode(z, u)`, `z ~ N(0, I)`, `u_i ~ p(u_i | c_i)`.
-
-        Args:
-            labels: Class of each image, integers `(B,)`; of several c_i `(B, n)`.
-            seed: An integer; the same seed gives the same images.
-
-        Returns:
-            `(B, H, W, C)`.
-        """
-        labels = self.check_labels(labels)
+    def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
+        """`z ~ N(0, I)` and `u_i ~ p(u_i | c_i)` of given classes, `(B, d)`."""
         rows, stream = ops.shape(labels)[0], Stream(seed, 0)
-        labels = ops.reshape(labels, (rows, len(self._num_values)))
+        labels = ops.reshape(labels, (rows, len(self.labels.sizes)))
         parts = [keras.random.normal((rows, self.z_dim), seed=stream)]
         for i, prior in enumerate(self.u_priors):
-            mean, logvar = (ops.take(values, labels[:, i], axis=0) for values in (prior.means, prior.logvars))
-            parts.append(sample_gaussian(mean, logvar, keras.random.normal((rows, prior.dim), seed=stream)))
-        return self.decode(ops.concatenate(parts, axis=-1))
+            parts.append(prior.draw(labels[:, i], keras.random.normal((rows, prior.latent_dim), seed=stream)))
+        return ops.concatenate(parts, axis=-1)
 
     def transfer(self, images: Tensor, attributes: Tensor) -> Tensor:
         """The images with the class-independent attributes of others: `decode(z(attributes), u(images))`, Figure 5.
@@ -374,20 +387,17 @@ class PartedVAE(SemiSupervisedVAE):
             "z_dim": self.z_dim,
             "class_priors": [probs.tolist() for probs in self.class_priors],
             "pixel_loss": self.pixel_loss,
-            **{name: getattr(self, name) for name in _WEIGHTS},
             "capacity_steps": self.capacity_steps,
             "slope_steps": self.slope_steps,
-            "seed": self.seed,
-            "name": self.name,
+            **super().get_config(),
         }
 
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        networks = {
-            name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in ("encoder", "decoder")
-        }
-        return cls(**{**config, **networks})
+
+def _means(posterior):
+    """(z, u) `(B, d)`: the posterior means."""
+    return ops.concatenate([posterior["z_mean"], posterior["u_mean"]], axis=-1)
 
 
-def _to_unit(images):
-    return 0.5 * (images + 1.0)
+def _taken(step):
+    """Steps taken, the present one included: slope and capacities have risen before the first step."""
+    return as_floatx(step) + 1.0

@@ -127,6 +127,60 @@ class ConvBlock(keras.layers.Layer):
         return {**super().get_config(), **{name: getattr(self, name) for name in (*names, "epsilon", "seed")}}
 
 
+def he_normal_dense(units: int, inputs: int, **kwargs) -> keras.layers.Dense:
+    """A dense layer as VampPrior's code starts it: `N(0, 2 / inputs)`, and biases `U(-r, r)`, `r = 1 / sqrt(inputs)`.
+
+    Args:
+        units: Outputs.
+        inputs: Inputs, of which the biases' initialiser cannot know by itself.
+        **kwargs: As those of `keras.layers.Dense`.
+
+    Returns:
+        The layer, not built.
+    """
+    limit = inputs**-0.5
+    return keras.layers.Dense(
+        units,
+        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal"),
+        bias_initializer=keras.initializers.RandomUniform(-limit, limit),
+        **kwargs,
+    )
+
+
+@keras.saving.register_keras_serializable("keras_ssvae")
+class Gated(keras.layers.Layer):
+    """A linear map, each output of which has a gate: `(W x + b) * sigmoid(V x + c)`.
+
+    Args:
+        units: Outputs.
+        **kwargs: As those of `keras.layers.Layer`.
+
+    Reference:
+        Dauphin, Fan, Auli, Grangier: Language modeling with gated convolutional networks, 2017; the networks of
+        VampPrior and CP-VAE are made of it.
+    """
+
+    def __init__(self, units: int, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, input_shape):
+        inputs = input_shape[-1]
+        self.linear = he_normal_dense(self.units, inputs, dtype=self.dtype_policy, name="linear")
+        self.gate = he_normal_dense(self.units, inputs, activation="sigmoid", dtype=self.dtype_policy, name="gate")
+        self.linear.build(input_shape)
+        self.gate.build(input_shape)
+
+    def call(self, inputs):
+        return self.linear(inputs) * self.gate(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return *input_shape[:-1], self.units
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
 def mixture_heads(x, num_classes: int, latent_dim: int, name: str):
     """One linear head `Dense(latent_dim)` per mixture component, as a single product.
 

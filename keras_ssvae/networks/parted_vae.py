@@ -145,6 +145,7 @@ class Heads(layers.Layer):
     def u(self, h: Tensor, c: Sequence[Tensor], slope: float | Tensor) -> tuple[Tensor, Tensor]:
         """Means and log-variances `(B, sum(u_dims))` of `q(u | c, x)`, for (soft) one-hot c_i `(B, K_i)`."""
         maps = [ops.sigmoid(slope * as_floatx(layer(c_i))) for layer, c_i in zip(self.attention, c, strict=True)]
+        h = ops.cast(h, self.compute_dtype)
         attended = [h * ops.cast(each, h.dtype) for each in maps]
         return tuple(
             as_floatx(ops.concatenate([head(x) for head, x in zip(heads, attended, strict=True)], axis=-1))

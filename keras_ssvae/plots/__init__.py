@@ -3,13 +3,13 @@
 Save a figure with `figure.savefig(path)`. No display is needed, and no global state of matplotlib is touched.
 """
 
-from keras_ssvae.plots.compared import latent_spaces, paths
+from keras_ssvae.plots.compared import errors, latent_spaces, paths
 from keras_ssvae.plots.decoded import check_is_plane, grid, image_interpolation, interpolation, path, reconstructions
 from keras_ssvae.plots.explained import explanation
-from keras_ssvae.plots.parted import learned_prior, transfer, traversals
+from keras_ssvae.plots.history import curves
+from keras_ssvae.plots.parted_vae import learned_prior, transfer, traversals
 from keras_ssvae.plots.scatters import latent, prior, scatter
 from keras_ssvae.plots.subspace import activated_noise, axis_sweep, perturbation, v_nat, v_nat_correlation
-from keras_ssvae.plots.training import curves, errors
 
 __all__ = [
     "activated_noise",

@@ -1,12 +1,17 @@
 """Pieces that the figures of `keras_ssvae.plots` share."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.patheffects import withStroke
+from numpy.typing import ArrayLike
 
+from keras_ssvae.models.batched import decode_batches
+from keras_ssvae.models.capabilities import Decodes
 from keras_ssvae.priors import GaussianMixture
 
 # Petroff's ten colours for colour-blind readers (arXiv:2107.02270), ordered so that neighbouring classes differ most.
@@ -38,15 +43,15 @@ def plane(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
     origin = z.mean(axis=0)
     _, singular_values, directions = np.linalg.svd(z - origin, full_matrices=False)
     share = 100 * singular_values**2 / max((singular_values**2).sum(), np.finfo(float).tiny)
-    names = tuple(f"principal axis {i + 1} of {z.shape[1]} ({share[i]:.0f} % of the variance)" for i in range(2))
-    return origin, directions[:2].T, names
+    first, second = (f"principal axis {i + 1} of {z.shape[1]} ({share[i]:.0f} % of the variance)" for i in range(2))
+    return origin, directions[:2].T, (first, second)
 
 
 def two_sigma_ellipse(centre: np.ndarray, covariance: np.ndarray, **style) -> Ellipse:
     variances, directions = np.linalg.eigh(covariance)
     angle = np.degrees(np.arctan2(directions[1, 0], directions[0, 0]))
     width, height = 2 * 2 * np.sqrt(variances)
-    return Ellipse(centre, width, height, angle=angle, fill=False, linewidth=0.9, **style)
+    return Ellipse((centre[0], centre[1]), width, height, angle=angle, fill=False, linewidth=0.9, **style)
 
 
 def is_inside(point: np.ndarray | None, centre: np.ndarray, covariance: np.ndarray) -> bool:
@@ -69,9 +74,10 @@ def fix_limits(ax: Axes, centres: np.ndarray, covariances: np.ndarray, points: n
         ax.text(0.99, 0.01, note, transform=ax.transAxes, ha="right", va="bottom", fontsize=8.5, color=INK)
 
 
-def label_point(ax: Axes, point: np.ndarray, name: str) -> None:
+def label_point(ax: Axes, point: Sequence[float] | np.ndarray, name: str) -> None:
+    x, y = point
     ax.text(
-        *point, name, color=INK, fontsize=15 if len(name) < 3 else 10, fontweight="bold", ha="center", va="center",
+        x, y, name, color=INK, fontsize=15 if len(name) < 3 else 10, fontweight="bold", ha="center", va="center",
         clip_on=True, path_effects=[withStroke(linewidth=3, foreground="white")],
     )  # fmt: skip
 
@@ -80,7 +86,7 @@ def draw_path(ax: Axes, z: np.ndarray, prior: GaussianMixture) -> None:
     for k in range(prior.num_classes):
         ax.add_patch(two_sigma_ellipse(prior.means[k], np.diag(prior.variances[k]), edgecolor=colour(k)))
         if (np.abs(z - prior.means[k]) > np.sqrt(prior.variances[k])).any(axis=1).all():  # away from the path
-            ax.text(*prior.means[k], str(k), color=INK, fontsize=8, ha="center", va="center")
+            ax.text(prior.means[k, 0], prior.means[k, 1], str(k), color=INK, fontsize=8, ha="center", va="center")
     ax.plot(*z.T, color=INK, linewidth=0.8, marker="o", markersize=2)
     for name, point, before in (("A", z[0], z[1]), ("B", z[-1], z[-2])):
         step = (point - before) / max(np.linalg.norm(point - before), 1e-6)
@@ -102,6 +108,12 @@ def displayable(images: np.ndarray, value_range: tuple[float, float]) -> np.ndar
     if not low < high:
         raise ValueError(f"`value_range` is {value_range}; its first number must be below its second.")
     return np.clip((images - low) / (high - low), 0.0, 1.0)
+
+
+def decoded(model: Decodes, z: np.ndarray, value_range: tuple[float, float] = (-1.0, 1.0)) -> np.ndarray:
+    """Displayable images (..., H, W, C) at latent points (..., d)."""
+    images = displayable(decode_batches(model, z.reshape(-1, z.shape[-1])), value_range)
+    return images.reshape(*z.shape[:-1], *images.shape[1:])
 
 
 def show(ax: Axes, image: np.ndarray, extent: tuple[float, float, float, float]) -> None:
@@ -149,9 +161,9 @@ def in_rows(tiles: np.ndarray, columns: int) -> np.ndarray:
     return filled.reshape(-1, columns, *tiles.shape[1:])
 
 
-def one_image(name: str, image: np.ndarray) -> np.ndarray:
+def one_image(name: str, given: ArrayLike) -> np.ndarray:
     """An image (H, W, C), or a batch of one, as a batch of one."""
-    image = np.asarray(image)
+    image = np.asarray(given)
     batch = image[None] if image.ndim == 3 else image
     if batch.ndim != 4 or len(batch) != 1:
         raise ValueError(f"`{name}` has shape {image.shape}; it must be one image, (height, width, channels).")

@@ -1,16 +1,19 @@
-"""Figures that set several models side by side."""
+"""Figures that compare several models or runs."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
+from matplotlib import ticker
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from keras_ssvae.evaluation.inputs import decode_batches, straight_path
+from keras_ssvae.evaluation.inputs import sample_posterior, straight_path
+from keras_ssvae.models.capabilities import HasClassPrior
 from keras_ssvae.plots import _drawing
 from keras_ssvae.plots.decoded import draw_grid
-from keras_ssvae.plots.scatters import draw_scatter, sample_posterior
+from keras_ssvae.plots.scatters import draw_scatter
 
 
 def latent_spaces(
@@ -22,10 +25,10 @@ def latent_spaces(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draws for each model `latent` above `grid`: the paper's Figure 2.
+    """Draws for each model `latent` above `grid`: EXoN's Figure 2.
 
     Args:
-        models: Title -> a model with a latent plane, `prior`, `posterior(x)` and `decode(z)`; one column each.
+        models: Title -> a model with a latent plane, `posterior(x)` and `decode(z)`; one column each.
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
         labels: True classes, integers of shape (N,).
         extent: The grids run from -extent to extent on both axes.
@@ -46,13 +49,14 @@ def latent_spaces(
     plots.latent_spaces(models, data.test_images, data.test_labels).savefig("figure_2.png")
     ```
 
-    Reference: the paper's Figure 2.
+    Reference: EXoN, Figure 2.
     """
     _check_models(models)
     figure = Figure(figsize=(4.8 * len(models), 9.4), layout="constrained")
     axes = figure.subplots(2, len(models), squeeze=False)
     for (title, model), (above, below) in zip(models.items(), axes.T, strict=True):
-        draw_scatter(above, sample_posterior(model, images, seed), labels, model.prior, class_names, title)
+        prior = model.class_prior if isinstance(model, HasClassPrior) else None
+        draw_scatter(above, sample_posterior(model, images, seed), labels, prior, class_names, title)
         draw_grid(below, model, extent, n, (-1.0, 1.0), "")
     return figure
 
@@ -65,7 +69,7 @@ def paths(
     value_range: tuple[float, float] = (-1.0, 1.0),
     title: str = "The same straight path, decoded by each model",
 ) -> Figure:
-    """Decodes the same equally spaced points between two latent points by each model: the paper's Figure 6.
+    """Decodes the same equally spaced points between two latent points by each model: EXoN's Figure 6.
 
     Args:
         models: Name -> a model with `decode(z)`; one row each.
@@ -88,11 +92,11 @@ def paths(
     plots.paths({"distance 8": near, "distance 32": far}, start=[-10, 0], end=[10, 0]).savefig("figure_6.png")
     ```
 
-    Reference: the paper's Figure 6.
+    Reference: EXoN, Figure 6.
     """
     _check_models(models)
     z = straight_path(start, end, n)
-    tiles = np.stack([_drawing.displayable(decode_batches(model, z), value_range) for model in models.values()])
+    tiles = np.stack([_drawing.decoded(model, z, value_range) for model in models.values()])
     figure = Figure(figsize=(max(0.85 * n + 1.2, 7.0), 0.85 * len(models) + 0.9), layout="constrained")
     ax = _drawing.plain_axes(figure.add_subplot(), title)
     columns, rows = _drawing.mosaic(ax, tiles)
@@ -102,6 +106,49 @@ def paths(
     if on_first_axis:
         ax.set_xlabel("$z_1$")
     _drawing.trim(figure)
+    return figure
+
+
+def errors(errors: Mapping[str, Mapping[float, Sequence[float]]], x: str = "labels", title: str = "") -> Figure:
+    """Draws classification errors against the number of labels, or against another number, with their spread.
+
+    Args:
+        errors: Name of a line -> number of labels -> the errors of its runs in percent.
+        x: What the numbers are; the axis is logarithmic.
+        title: The figure's title.
+
+    Returns:
+        The figure: means, and one standard deviation up and down where there are two runs or more.
+
+    Raises:
+        ValueError: If there is nothing to draw.
+
+    Example:
+
+    ```python
+    plots.errors({"EXoN": {100: [3.2, 2.7], 1000: [2.0, 2.1]}, "classifier": {100: [15.1], 1000: [4.0]}})
+    ```
+    """
+    if not errors or not all(line and all(map(len, line.values())) for line in errors.values()):
+        raise ValueError(f"`errors` is {errors!r}; every line needs a number of labels, and at least one error there.")
+    figure = Figure(figsize=(5.4, 3.8), layout="constrained")
+    ax = _drawing.plain_axes(figure.add_subplot(), title)
+    ticks = sorted({number for line in errors.values() for number in line})
+    ax.set(xlabel=x, ylabel="error, %", xscale="log", xlim=(ticks[0] / 1.2, ticks[-1] * 1.2))
+    ax.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    lowest = np.inf
+    for k, (name, line) in enumerate(errors.items()):
+        numbers = sorted(line)
+        means = np.array([np.mean(line[number]) for number in numbers])
+        spread = np.array([np.std(line[number], ddof=1) if len(line[number]) > 1 else 0.0 for number in numbers])
+        style: dict[str, Any] = {"linewidth": 1.8, "marker": "o", "markersize": 4, "capsize": 3}
+        ax.errorbar(numbers, means, spread, label=name, color=_drawing.colour(k), **style)
+        lowest = min(lowest, (means - spread).min())
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.xaxis.set_minor_locator(ticker.NullLocator())
+    if lowest > 0:
+        _drawing.log_scale(ax)
+    ax.legend(frameon=False, labelcolor="linecolor", handlelength=1.2)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Figures of what the decoder makes of latent points: a grid, the way from one to another, reconstructions."""
+"""Figures of decoded latent points: a grid, the path from one point to another, reconstructions."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from keras_ssvae.evaluation.inputs import check_labels, decode_batches, encode_batches, image_batches, straight_path
+from keras_ssvae.evaluation.inputs import encode_batches, image_batches, straight_path
+from keras_ssvae.models.capabilities import require_class_prior
+from keras_ssvae.models.labels import Labels
 from keras_ssvae.plots import _drawing
 from keras_ssvae.priors import GaussianMixture
 
@@ -20,7 +22,7 @@ def grid(
     value_range: tuple[float, float] = (-1.0, 1.0),
     title: str = "Decoded grid of the latent plane",
 ) -> Figure:
-    """Decodes a square grid of the latent plane: the bottom row of the paper's Figure 2.
+    """Decodes a square grid of the latent plane: the bottom row of EXoN's Figure 2.
 
     Each image stands at its own z, the second axis pointing up, so that the figure matches the scatter plots.
 
@@ -43,7 +45,7 @@ def grid(
     plots.grid(model).savefig("grid.png")
     ```
 
-    Reference: the paper's Figure 2, bottom.
+    Reference: EXoN, Figure 2, bottom.
     """
     figure = Figure(figsize=(6.4, 6.4), layout="constrained")
     draw_grid(figure.add_subplot(), model, extent, n, value_range, title)
@@ -59,7 +61,7 @@ def draw_grid(
         raise ValueError(f"`n` is {n} and `extent` is {extent}; `n` must be at least 2 and `extent` positive.")
     ticks = np.linspace(-extent, extent, n)
     z = np.stack(np.meshgrid(ticks, ticks[::-1]), axis=-1).reshape(-1, 2)  # top row first
-    tiles = _drawing.displayable(decode_batches(model, z), value_range)
+    tiles = _drawing.decoded(model, z, value_range)
     height, width, channels = tiles.shape[1:]
     mosaic = tiles.reshape(n, n, height, width, channels).transpose(0, 2, 1, 3, 4)
     _drawing.plain_axes(ax, title)
@@ -74,12 +76,12 @@ def draw_grid(
 def interpolation(
     model: keras.Model, labels: tuple[int, int] = (0, 1), n: int = 10, class_names: Sequence[str] | None = None
 ) -> Figure:
-    """Decodes the straight path between two classes' prior centres: the right panel of the paper's Figure 3.
+    """Decodes the straight path between two classes' prior centres: the right panel of EXoN's Figure 3.
 
     In a latent plane the path is drawn beside the images, over the prior's ellipses.
 
     Args:
-        model: A model with `prior` and `decode(z)`.
+        model: A model with `decode(z)` and a prior with one component for each class (`HasClassPrior`), as `EXoN`.
         labels: The classes at the two ends.
         n: Images, both ends included, at least 2.
         class_names: The classes' names; their numbers by default.
@@ -88,7 +90,7 @@ def interpolation(
         The figure.
 
     Raises:
-        ValueError: If there is no such class, or `n` is below 2.
+        ValueError: If the model has no such prior, there is no such class, or `n` is below 2.
 
     Example:
 
@@ -96,10 +98,11 @@ def interpolation(
     plots.interpolation(model, labels=(0, 1)).savefig("interpolation.png")
     ```
 
-    Reference: the paper's Figure 3.
+    Reference: EXoN, Figure 3.
     """
-    prior = model.prior
-    start, end = prior.means[check_labels(labels, 2, prior.num_classes)]
+    instead = "`plots.path` draws the path between two points of any model."
+    prior = require_class_prior(model, "plots.interpolation", instead)
+    start, end = prior.means[Labels(prior.num_classes).check("labels", labels, 2)]
     names = [str(label) if class_names is None else class_names[label] for label in labels]
     title = f"From A, the centre of class {names[0]}, to B, the centre of class {names[1]}"
     return path(model, start, end, n, prior=prior, title=title)
@@ -138,15 +141,15 @@ def path(
     ```
     """
     z = straight_path(start, end, n)
-    tiles = _drawing.displayable(decode_batches(model, z), value_range)
+    tiles = _drawing.decoded(model, z, value_range)
     strip = tiles.transpose(1, 0, 2, 3).reshape(tiles.shape[1], -1, tiles.shape[3])
 
-    has_map = prior is not None and prior.latent_dim == 2
-    figure = Figure(figsize=((2.4 if has_map else 0.0) + 1.0 * n, 2.6 if has_map else 1.7), layout="constrained")
-    if has_map:
+    if prior is not None and prior.latent_dim == 2:
+        figure = Figure(figsize=(2.4 + 1.0 * n, 2.6), layout="constrained")
         left, ax = figure.subplots(1, 2, width_ratios=(2.2, n))
         _drawing.draw_path(_drawing.plain_axes(left), z, prior)
     else:
+        figure = Figure(figsize=(1.0 * n, 1.7), layout="constrained")
         ax = figure.add_subplot()
     _drawing.plain_axes(ax, title)
     _drawing.show(ax, strip, extent=(0, n, 0, tiles.shape[1] / tiles.shape[2]))
@@ -164,7 +167,7 @@ def image_interpolation(
     value_range: tuple[float, float] = (-1.0, 1.0),
     title: str = "From image A to image B: the originals at the ends, between them the decoded path",
 ) -> Figure:
-    """Decodes the straight path between two encoded images, beside the images themselves: the paper's Figure 4.
+    """Decodes the straight path between two encoded images, beside the images themselves: EXoN's Figure 4.
 
     Args:
         model: A model with `encode(x)` and `decode(z)`.
@@ -186,7 +189,7 @@ def image_interpolation(
     plots.image_interpolation(model, data.test_images[:3], data.test_images[3:6]).savefig("images.png")
     ```
 
-    Reference: the paper's Figure 4.
+    Reference: EXoN, Figure 4.
     """
     a, b = (np.asarray(images)[None] if np.ndim(images) == 3 else np.asarray(images) for images in (a, b))
     if a.shape != b.shape:
@@ -194,8 +197,7 @@ def image_interpolation(
     if n < 2:
         raise ValueError(f"`n` is {n}; a path needs at least its 2 ends.")
     paths = np.linspace(encode_batches(model, a), encode_batches(model, b), n, axis=1)
-    decoded = decode_batches(model, paths.reshape(len(a) * n, -1))
-    decoded = _drawing.displayable(decoded, value_range).reshape(len(a), n, *a.shape[1:])
+    decoded = _drawing.decoded(model, paths, value_range)
     ends = [_drawing.displayable(_scaled(images), (-1.0, 1.0))[:, None] for images in (a, b)]
     tiles = np.concatenate([ends[0], decoded, ends[1]], axis=1)
     # Wide enough for the title.
@@ -216,9 +218,9 @@ def reconstructions(
     images: ArrayLike,
     columns: int = 10,
     value_range: tuple[float, float] = (-1.0, 1.0),
-    title: str = "Images, and below each what the model makes of it",
+    title: str = "Images, and below each its reconstruction",
 ) -> Figure:
-    """Draws images above their reconstructions: the paper's Figures 11 and 12.
+    """Draws images above their reconstructions: EXoN's Figures 11 and 12.
 
     Args:
         model: A model with `encode(x)` and `decode(z)`.
@@ -239,11 +241,11 @@ def reconstructions(
     plots.reconstructions(model, data.test_images[:50]).savefig("reconstructions.png")
     ```
 
-    Reference: the paper's Figures 11 and 12.
+    Reference: EXoN, Figures 11 and 12.
     """
     if columns < 1:
         raise ValueError(f"`columns` is {columns}; it must be at least 1.")
-    recovered = _drawing.displayable(decode_batches(model, encode_batches(model, images)), value_range)
+    recovered = _drawing.decoded(model, encode_batches(model, images), value_range)
     originals = _drawing.displayable(_scaled(images), (-1.0, 1.0))
     tiles = _drawing.in_rows(np.concatenate([originals, recovered], axis=1), columns)  # a tile is a pair
     rows, columns = tiles.shape[:2]

@@ -54,10 +54,10 @@ def explanation(
     plots.explanation(images[0], explained, class_names=data.class_names).savefig("explained.png")
     ```
     """
-    image = _drawing.one_image("image", image)
-    if image.shape[1:] != explanation.reconstruction.shape:
+    batch = _drawing.one_image("image", image)
+    if batch.shape[1:] != explanation.reconstruction.shape:
         raise ValueError(
-            f"`image` has shape {image.shape[1:]} and its reconstruction {explanation.reconstruction.shape}; they must "
+            f"`image` has shape {batch.shape[1:]} and its reconstruction {explanation.reconstruction.shape}; they must "
             "be equal. Give the image that was explained."
         )
     num_classes = len(explanation.probs)
@@ -70,11 +70,11 @@ def explanation(
     rows = min(len(explanation.active), max_rows)
     heights = (2.8, 1.0 * rows + 1.0) if rows else (2.8, 0.4)
     figure = Figure(figsize=(7.6, sum(heights)), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=heights)
+    top, bottom = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, text in ((top, explanation.sentence(names)), (bottom, _heading(explanation, rows))):
         part.suptitle(textwrap.fill(text, _LINE), x=0.008, ha="left", fontsize=11, color=_drawing.INK)
     left, middle, right = top.subplots(1, 3, width_ratios=(1, 1, 1.5))
-    (original,) = _drawing.displayable(next(image_batches(image)), (-1.0, 1.0))
+    (original,) = _drawing.displayable(next(image_batches(batch)), (-1.0, 1.0))
     (reconstruction,) = _drawing.displayable(explanation.reconstruction[None], value_range)
     for ax, title, shown in ((left, "the image", original), (middle, "its reconstruction", reconstruction)):
         _drawing.mosaic(_drawing.plain_axes(ax, title), shown[None, None])
@@ -118,7 +118,7 @@ def _draw_coordinates(ax: Axes, explanation, reconstruction, rows, value_range) 
     decoded = [_drawing.displayable(images[:rows], value_range) for images in (explanation.low, explanation.high)]
     own = np.broadcast_to(reconstruction, decoded[0].shape)
     columns = [np.broadcast_to(images, (*images.shape[:-1], 3)) for images in (decoded[0], own, decoded[1])]
-    colours = matplotlib.colormaps[_COLOURS](scale.norm(changes))[..., :3]
+    colours = np.asarray(matplotlib.colormaps[_COLOURS](scale.norm(changes)))[..., :3]
     tiles = np.stack([*columns, colours], axis=1)
     centres, middles = _drawing.mosaic(_drawing.plain_axes(ax), tiles)
     labels = [

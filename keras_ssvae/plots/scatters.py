@@ -4,18 +4,19 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-from keras import ops
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from keras_ssvae.evaluation.inputs import check_labels, image_batches
+from keras_ssvae.evaluation.inputs import sample_posterior
+from keras_ssvae.models.capabilities import HasClassPrior
+from keras_ssvae.models.labels import Labels
 from keras_ssvae.plots import _drawing
 from keras_ssvae.priors import GaussianMixture
 
 
 def prior(prior: GaussianMixture, n: int = 3000, seed: int = 0, class_names: Sequence[str] | None = None) -> Figure:
-    """Draws samples from p(z), coloured by class: the paper's Figure 1.
+    """Draws samples from p(z), coloured by class: EXoN's Figure 1.
 
     Args:
         prior: The prior; with more than two dimensions its samples are shown on their two principal axes.
@@ -32,7 +33,7 @@ def prior(prior: GaussianMixture, n: int = 3000, seed: int = 0, class_names: Seq
     plots.prior(priors.circle()).savefig("prior.png")
     ```
 
-    Reference: the paper's Figure 1.
+    Reference: EXoN, Figure 1.
     """
     z, labels = prior.sample(n, seed)
     return scatter(z, labels, prior=prior, class_names=class_names, title="Samples from the prior p(z)")
@@ -46,13 +47,14 @@ def latent(
     class_names: Sequence[str] | None = None,
     batch_size: int = 500,
 ) -> Figure:
-    """Draws one z ~ q(z | x) for each image, coloured by its label: the top row of the paper's Figure 2.
+    """Draws one z ~ q(z | x) for each image, coloured by its label: the top row of EXoN's Figure 2.
 
-    The thin ellipses are the prior's, at two standard deviations. The axes are those of `prior(model.prior)`; where
-    points lie outside, the figure says how many.
+    If the model's prior has one component for each class (`class_prior`, as of `EXoN`), thin ellipses show it at two
+    standard deviations. In a latent plane the axes are then those of `prior(model.class_prior)`; where points lie
+    outside, the figure says how many.
 
     Args:
-        model: A model with `prior` and `posterior(x)`, which returns mean, logvar (B, K, d) and probs (B, K).
+        model: A model with `posterior(x)` and `latents`, as all of this library; see `HasPosterior`.
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
         labels: True classes, integers of shape (N,).
         seed: Seed of the samples.
@@ -71,29 +73,15 @@ def latent(
     plots.latent(model, data.test_images, data.test_labels).savefig("latent.png")
     ```
 
-    Reference: the paper's Figure 2, top.
+    Reference: EXoN, Figure 2, top.
     """
     return scatter(
         sample_posterior(model, images, seed, batch_size),
         labels,
-        prior=model.prior,
+        prior=model.class_prior if isinstance(model, HasClassPrior) else None,
         class_names=class_names,
         title="Latent variables z ~ q(z | x), coloured by label",
     )
-
-
-def sample_posterior(model: keras.Model, images: ArrayLike, seed: int = 0, batch_size: int = 500) -> np.ndarray:
-    """One z ~ q(z | x) for each image, shape (N, d); the arguments are those of `latent`."""
-    rng = np.random.default_rng(seed)
-    samples = []
-    for x in image_batches(images, batch_size):
-        mean, logvar, probs = (ops.convert_to_numpy(output) for output in model.posterior(ops.convert_to_tensor(x)))
-        gumbel = rng.gumbel(size=probs.shape)
-        component = np.argmax(np.log(np.maximum(probs, 1e-30)) + gumbel, axis=1)
-        rows = np.arange(len(x))
-        noise = rng.standard_normal(mean[:, 0].shape)
-        samples.append(mean[rows, component] + np.exp(logvar[rows, component] / 2) * noise)
-    return np.concatenate(samples)
 
 
 def scatter(
@@ -150,7 +138,7 @@ def draw_scatter(
         num_classes = prior.num_classes
     else:
         num_classes = len(class_names) if class_names is not None else int(np.max(labels, initial=0)) + 1
-    labels = check_labels(labels, len(z), num_classes)
+    labels = Labels(num_classes).check("labels", labels, len(z))
     names = [str(k) for k in range(num_classes)] if class_names is None else list(class_names)
     if len(names) != num_classes:
         raise ValueError(f"`class_names` has {len(names)} names; there are {num_classes} classes.")
@@ -163,7 +151,8 @@ def draw_scatter(
     order = np.random.default_rng(0).permutation(len(points))
     colours = np.array([_drawing.colour(k) for k in range(num_classes)])[labels]
     size = float(np.clip(24_000 / len(points), 3.0, 14.0))
-    ax.scatter(*points[order].T, s=size, c=colours[order], alpha=0.6, linewidths=0, rasterized=True)
+    x, y = points[order].T
+    ax.scatter(x, y, s=size, c=colours[order], alpha=0.6, linewidths=0, rasterized=True)
     medians = {k: np.median(points[labels == k], axis=0) for k in np.unique(labels)}
     if prior is not None:
         centres = (prior.means - origin) @ axes
@@ -171,7 +160,8 @@ def draw_scatter(
         for k in range(num_classes):
             ax.add_patch(_drawing.two_sigma_ellipse(centres[k], covariances[k], edgecolor=_drawing.colour(k)))
             if not _drawing.is_inside(medians.get(k), centres[k], covariances[k]):
-                ax.text(*centres[k], names[k], color="#999999", fontsize=9, ha="center", va="center", clip_on=True)
+                x, y = centres[k]
+                ax.text(x, y, names[k], color="#999999", fontsize=9, ha="center", va="center", clip_on=True)
         if z.shape[1] == 2:
             _drawing.fix_limits(ax, centres, covariances, points)
     for k, median in medians.items():

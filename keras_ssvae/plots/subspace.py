@@ -1,6 +1,7 @@
 """Figures of the activated latent subspace: V-nat, and what the coordinates do to an image."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from keras_ssvae.evaluation import activated
-from keras_ssvae.evaluation.inputs import decode_batches, encode_batches
+from keras_ssvae.evaluation.inputs import encode_batches
 from keras_ssvae.plots import _drawing
 
 
@@ -18,7 +19,7 @@ def v_nat(
     class_names: Sequence[str] | None = None,
     delta: float = 1.0,
 ) -> Figure:
-    """Draws V-nat of each latent coordinate, those above delta in colour: the paper's Figures 5(a) and 7.
+    """Draws V-nat of each latent coordinate, those above delta in colour: EXoN's Figures 5(a) and 7.
 
     Args:
         values: V-nat in nats, shape (K, d), as `evaluation.v_nat` or `evaluation.report` give it.
@@ -39,22 +40,25 @@ def v_nat(
     plots.v_nat(values, classes=1, class_names=data.class_names).savefig("v_nat.png")
     ```
 
-    Reference: the paper's Figures 5(a) and 7.
+    Reference: EXoN, Figures 5(a) and 7.
     """
     names = _class_names(values, class_names)
-    drawn = range(len(names)) if classes is None else [classes] if np.ndim(classes) == 0 else list(classes)
+    if classes is None:
+        drawn = list(range(len(names)))
+    else:
+        drawn = list(classes) if isinstance(classes, Sequence | np.ndarray) else [classes]
     if not len(drawn) or not all(0 <= k < len(names) for k in drawn):
         raise ValueError(f"`classes` is {classes}; with {len(names)} classes they must be 0 to {len(names) - 1}.")
-    values = _v_nats(values, drawn)
-    columns = 1 if len(values) == 1 else 2
-    rows = -(-len(values) // columns)
+    shown = _v_nats(values, drawn)
+    columns = 1 if len(shown) == 1 else 2
+    rows = -(-len(shown) // columns)
     figure = Figure(
         figsize=(6.4 if columns == 1 else 9.6, 3.2 if rows == 1 else 1.7 * rows + 0.3), layout="constrained"
     )
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    coordinates = np.arange(values.shape[1])
+    coordinates = np.arange(shown.shape[1])
     width = float(np.clip(300 / columns / len(coordinates), 0.8, 6.0))
-    for ax, row, k in zip(axes.flat, values, drawn, strict=False):
+    for ax, row, k in zip(axes.flat, shown, drawn, strict=False):
         active = activated(row, delta)
         _drawing.plain_axes(ax, f"{names[k]}: {active.sum()} of {len(row)} coordinates activated")
         for which, colour in ((~active, _drawing.PALETTE[2]), (active, _drawing.PALETTE[0])):
@@ -65,7 +69,7 @@ def v_nat(
             rf"$\delta = {delta:g}$", (1, delta), xycoords=("axes fraction", "data"), xytext=(3, 0),
             textcoords="offset points", va="center", fontsize=9, color=_drawing.INK, annotation_clip=False,
         )  # fmt: skip
-    if len(values) < axes.size:  # an odd number: the panel above the empty place gets the tick labels
+    if len(shown) < axes.size:  # an odd number: the panel above the empty place gets the tick labels
         axes[-1, -1].set_visible(False)
         axes[-2, -1].tick_params(labelbottom=True)
     axes[0, 0].xaxis.get_major_locator().set_params(integer=True)
@@ -75,7 +79,7 @@ def v_nat(
 
 
 def v_nat_correlation(values: ArrayLike, class_names: Sequence[str] | None = None) -> Figure:
-    """Draws how the classes' V-nat correlate over the coordinates: the paper's Figure 8.
+    """Draws how the classes' V-nat correlate over the coordinates: EXoN's Figure 8.
 
     Args:
         values: V-nat, shape (K, d), d at least 2, as `evaluation.v_nat` gives it.
@@ -93,17 +97,17 @@ def v_nat_correlation(values: ArrayLike, class_names: Sequence[str] | None = Non
     plots.v_nat_correlation(values, data.class_names).savefig("correlation.png")
     ```
 
-    Reference: the paper's Figure 8.
+    Reference: EXoN, Figure 8.
     """
     names = _class_names(values, class_names)
-    values = _v_nats(values, range(len(names)))
-    constant = np.flatnonzero(np.ptp(values, axis=1) == 0)
+    rows = _v_nats(values, range(len(names)))
+    constant = np.flatnonzero(np.ptp(rows, axis=1) == 0)
     if len(constant):
         raise ValueError(
-            f"`values` of class {constant[0]} are the same in all of the {values.shape[1]} coordinates; a correlation "
+            f"`values` of class {constant[0]} are the same in all of the {rows.shape[1]} coordinates; a correlation "
             "needs at least 2 that differ."
         )
-    correlation = np.atleast_2d(np.corrcoef(values))
+    correlation = np.atleast_2d(np.corrcoef(rows))
     size = 0.48 * len(names) + 1.8
     figure = Figure(figsize=(size + 0.6, size), layout="constrained")
     ax = _drawing.plain_axes(figure.add_subplot(), "Correlation of the classes' V-nat")
@@ -131,7 +135,7 @@ def perturbation(
     value_range: tuple[float, float] = (-1.0, 1.0),
     title: str = "Noise on the latent coordinates, and what it changes",
 ) -> Figure:
-    """Adds noise to the activated coordinates, and to the others, of encoded images: the paper's Figure 5(b).
+    """Adds noise to the activated coordinates, and to the others, of encoded images: EXoN's Figure 5(b).
 
     Args:
         model: A model with `encode(x)` and `decode(z)`.
@@ -157,16 +161,14 @@ def perturbation(
     plots.perturbation(model, images, active[labels]).savefig("perturbation.png")
     ```
 
-    Reference: the paper's Figure 5(b).
+    Reference: EXoN, Figure 5(b).
     """
     _check_extent(extent)
     z = encode_batches(model, images)
     active = _activated_rows(active, z)
     noise = np.random.default_rng(seed).uniform(-extent, extent, z.shape)
     noises = np.stack([np.zeros_like(noise), noise * active, noise * ~active], axis=1)
-    tiles = decode_batches(model, (z[:, None] + noises).reshape(-1, z.shape[1]))
-    tiles = _drawing.displayable(tiles, value_range)
-    tiles = tiles.reshape(len(z), 3, *tiles.shape[1:])
+    tiles = _drawing.decoded(model, z[:, None] + noises, value_range)
 
     figure = Figure(figsize=(6.0, 2.5 * len(z) + 0.3), layout="constrained")
     axes = figure.subplots(2 * len(z), 3, height_ratios=[1, 2.6] * len(z), squeeze=False)
@@ -203,7 +205,7 @@ def axis_sweep(
     value_range: tuple[float, float] = (-1.0, 1.0),
     title: str = "One coordinate changed; framed: nearest to the image's own value",
 ) -> Figure:
-    """Changes one coordinate of an encoded image at a time, those of the highest V-nat: the paper's Figure 9.
+    """Changes one coordinate of an encoded image at a time, those of the highest V-nat: EXoN's Figure 9.
 
     The frame in a row is around the image that is nearest to the unchanged one.
 
@@ -229,7 +231,7 @@ def axis_sweep(
     plots.axis_sweep(model, image, values[label]).savefig("sweep.png")
     ```
 
-    Reference: the paper's Figure 9.
+    Reference: EXoN, Figure 9.
     """
     _check_extent(extent)
     if n_axes < 1 or points < 2:
@@ -247,8 +249,7 @@ def axis_sweep(
     swept = np.tile(z, (len(highest), points, 1))
     for row, axis in enumerate(highest):
         swept[row, :, axis] = steps
-    tiles = _drawing.displayable(decode_batches(model, swept.reshape(-1, len(z))), value_range)
-    tiles = tiles.reshape(len(highest), points, *tiles.shape[1:])
+    tiles = _drawing.decoded(model, swept, value_range)
 
     # Wide enough for the title.
     figure = Figure(figsize=(max(0.8 * points + 1.3, 7.0), 0.8 * len(highest) + 0.9), layout="constrained")
@@ -273,7 +274,7 @@ def activated_noise(
     value_range: tuple[float, float] = (-1.0, 1.0),
     title: str | None = None,
 ) -> Figure:
-    """Adds noise to all activated coordinates of an encoded image, many times: the paper's Figure 10.
+    """Adds noise to all activated coordinates of an encoded image, many times: EXoN's Figure 10.
 
     The first image, in a frame, has no noise.
 
@@ -299,7 +300,7 @@ def activated_noise(
     plots.activated_noise(model, image, evaluation.activated(values)[label]).savefig("noise.png")
     ```
 
-    Reference: the paper's Figure 10.
+    Reference: EXoN, Figure 10.
     """
     _check_extent(extent)
     if draws < 1:
@@ -307,8 +308,7 @@ def activated_noise(
     z = encode_batches(model, _drawing.one_image("image", image))
     active = _activated_rows(active, z)
     noise = np.random.default_rng(seed).uniform(-extent, extent, (draws, z.shape[1])) * active
-    tiles = decode_batches(model, np.concatenate([z, z + noise]))
-    tiles = _drawing.in_rows(_drawing.displayable(tiles, value_range), columns=11)
+    tiles = _drawing.in_rows(_drawing.decoded(model, np.concatenate([z, z + noise]), value_range), columns=11)
     rows, columns = tiles.shape[:2]
     figure = Figure(figsize=(max(0.8 * columns, 6.4), 0.8 * rows + 0.5), layout="constrained")
     if title is None:
@@ -320,14 +320,14 @@ def activated_noise(
     return figure
 
 
-def _class_names(values: ArrayLike, class_names: Sequence[str] | None) -> list[str]:
+def _class_names(values: Any, class_names: Sequence[str] | None) -> list[str]:
     names = [f"class {k}" for k in range(len(values))] if class_names is None else list(class_names)
     if len(names) != len(values):
         raise ValueError(f"`class_names` has {len(names)} names; `values` has {len(values)} classes.")
     return names
 
 
-def _v_nats(values: ArrayLike, classes: Sequence[int]) -> np.ndarray:
+def _v_nats(values: Any, classes: Sequence[int]) -> np.ndarray:
     """The rows of these classes, float64 of shape (classes, d); a missing row, None in a report, is refused."""
     rows = [np.asarray(values[k], dtype="float64") for k in classes]
     for k, row in zip(classes, rows, strict=True):

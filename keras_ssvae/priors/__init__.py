@@ -1,9 +1,12 @@
-"""Latent spaces of one Gaussian for each class, placed by hand or learned."""
+"""Priors of the latent space: mixtures of Gaussians, placed by hand, learned or encoded, and the standard normal."""
 
+from keras_ssvae.priors.base import Prior
 from keras_ssvae.priors.layout import MAX_OVERLAP, from_layout
 from keras_ssvae.priors.learned import LearnedMixture
 from keras_ssvae.priors.mixture import GaussianMixture, bhattacharyya_coefficients
+from keras_ssvae.priors.normal import StandardNormal
 from keras_ssvae.priors.paper import PAPER_DISTANCE, PAPER_VARIANCE, circle, line, one_hot
+from keras_ssvae.priors.vampprior import VampPrior
 
 __all__ = [
     "MAX_OVERLAP",
@@ -11,6 +14,9 @@ __all__ = [
     "PAPER_VARIANCE",
     "GaussianMixture",
     "LearnedMixture",
+    "Prior",
+    "StandardNormal",
+    "VampPrior",
     "bhattacharyya_coefficients",
     "circle",
     "from_layout",

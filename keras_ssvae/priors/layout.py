@@ -60,7 +60,8 @@ def from_layout(
         raise ValueError(f"`max_overlap` is {max_overlap}; it must be from 0 to 1.")
     source, entries = _read_layout(layout)
     labels = _in_order(source, list(entries), class_names)
-    means, variances = [], []
+    means: list[np.ndarray] = []
+    variances: list[np.ndarray] = []
     for label in labels:
         mean, own_variance = _parse_entry(source, label, entries[label], variance)
         if means and len(mean) != len(means[0]):

@@ -1,23 +1,27 @@
 """A prior whose components are learned with the model."""
 
-from typing import Any
+from typing import Any, Self
 
 import keras
-from keras import layers, ops
+from keras import ops
 
-from keras_ssvae.distributions import Tensor, as_floatx, bhattacharyya_coefficients, gaussian_kl
-from keras_ssvae.priors.mixture import GaussianMixture
+from keras_ssvae.distributions import Tensor, as_floatx, bhattacharyya_coefficients
+from keras_ssvae.priors.base import Prior
+
+_NAMES_BEFORE = {"num_classes": "num_components", "dim": "latent_dim"}
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
-class LearnedMixture(layers.Layer):
-    """K Gaussians with diagonal covariance in d dimensions, one for each value of a label: `p(u | c)` of PartedVAE.
-
-    Means are free; a log-variance is `2 tanh(free) - 1`, so that a standard deviation lies between 0.22 and 1.65.
+class LearnedMixture(Prior):
+    """K Gaussians with diagonal covariance in d dimensions, whose means and variances are learned.
 
     Args:
-        num_classes: K.
-        dim: d.
+        num_components: K.
+        latent_dim: d.
+        bounded: With True a log-variance is `2 tanh(free) - 1`, so that a standard deviation lies between 0.22 and
+            1.65, and means and `free` start at `N(0, 1)`: `p(u | c)` of PartedVAE, a component for each value of a
+            label. With False log-variances are free, and they and the means start at `U(0, 1)`: the mixture prior that
+            CP-VAE is compared with, and its `p(z | c)`.
 
     Example:
         >>> prior = LearnedMixture(10, 2)
@@ -27,46 +31,32 @@ class LearnedMixture(layers.Layer):
         Hajimiri, Lotfi, Soleymani Baghshah: PartedVAE, Section 4.2.
     """
 
-    def __init__(self, num_classes: int, dim: int, **kwargs):
-        super().__init__(**kwargs)
-        self.num_classes, self.dim = num_classes, dim
-        shape, normal = (num_classes, dim), keras.initializers.RandomNormal(stddev=1.0)
-        self.free_means = self.add_weight(name="free_means", shape=shape, initializer=normal)
-        self.free_logvars = self.add_weight(name="free_logvars", shape=shape, initializer=normal.clone())
-        self.built = True
+    def __init__(self, num_components: int, latent_dim: int, bounded: bool = True, **kwargs):
+        super().__init__(num_components, latent_dim, **kwargs)
+        self.bounded = bounded
+        start = keras.initializers.RandomNormal(stddev=1.0) if bounded else keras.initializers.RandomUniform(0.0, 1.0)
+        shape = (num_components, latent_dim)
+        self.free_means = self.add_weight(name="free_means", shape=shape, initializer=start)
+        self.free_logvars = self.add_weight(name="free_logvars", shape=shape, initializer=start.clone())
 
     @property
     def means(self) -> Tensor:
-        """`(K, d)`."""
         return as_floatx(self.free_means)
 
     @property
     def logvars(self) -> Tensor:
-        """`(K, d)`."""
-        return 2.0 * ops.tanh(as_floatx(self.free_logvars)) - 1.0
-
-    def kl(self, probs: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
-        """`sum_k probs_k KL(N(mean, exp(logvar)) || component k)`, nats per example.
-
-        Args:
-            probs: `q(c | x)`, `(B, K)`.
-            mean: Means of the posterior, `(B, d)`.
-            logvar: Its log-variances, `(B, d)`.
-
-        Returns:
-            `(B,)`.
-        """
-        components = gaussian_kl(mean[:, None], logvar[:, None], self.means, ops.exp(self.logvars))
-        return ops.sum(probs * components, axis=-1)
+        free = as_floatx(self.free_logvars)
+        return 2.0 * ops.tanh(free) - 1.0 if self.bounded else free
 
     def overlap(self, tolerance: float) -> Tensor:
         """`max(BC - tolerance, 0)` of the Bhattacharyya coefficients BC, summed over the pairs of components."""
-        excess = ops.maximum(bhattacharyya_coefficients(self.means, ops.exp(self.logvars)) - tolerance, 0.0)
+        excess = ops.maximum(bhattacharyya_coefficients(self.means, self.variances) - tolerance, 0.0)
         return ops.sum(ops.tril(excess, -1))
 
-    def now(self) -> GaussianMixture:
-        """The mixture as it is at the moment, for `plots` and `bhattacharyya_coefficients`."""
-        return GaussianMixture(*map(ops.convert_to_numpy, (self.means, ops.exp(self.logvars))))
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Builds the prior that `get_config` described, also under the names that its arguments had at first."""
+        return cls(**{_NAMES_BEFORE.get(name, name): value for name, value in config.items()})
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "num_classes": self.num_classes, "dim": self.dim}
+        return {**super().get_config(), "bounded": self.bounded}

@@ -1,6 +1,5 @@
 """A prior of one Gaussian for each class."""
 
-from dataclasses import dataclass
 from typing import Any, Self
 
 import keras
@@ -8,14 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_ssvae import distributions
+from keras_ssvae.priors.base import Prior
 
 
 @keras.saving.register_keras_serializable(package="keras_ssvae")
-@dataclass(frozen=True, eq=False)
-class GaussianMixture:
-    """A mixture of K Gaussians with diagonal covariance and weights 1/K, in d dimensions.
+class GaussianMixture(Prior):
+    """A mixture of K Gaussians with diagonal covariance and weights 1/K, in d dimensions, that are not trained.
 
-    It is the customised prior p(z) of Section 3.1 of the paper: class k lives around `means[k]`. `circle`, `line`
+    It is the customised prior p(z) of Section 3.1 of EXoN: class k lives around `means[k]`. `circle`, `line`
     and `one_hot` build the paper's; `from_layout` or the class itself makes one of your own.
 
     Args:
@@ -39,14 +38,11 @@ class GaussianMixture:
     Reference: An, Choi, Jeon: EXoN: EXplainable encoder Network, Section 3.1.
     """
 
-    means: np.ndarray
-    variances: np.ndarray
-
-    def __post_init__(self) -> None:
-        means = _float32("means", self.means)
+    def __init__(self, means: ArrayLike, variances: ArrayLike):
+        means = _float32("means", means)
         if means.ndim != 2 or means.size == 0:
             raise ValueError(f"`means` has shape {means.shape}; it must be (number of classes, latent dimensions).")
-        given = _float32("variances", self.variances)
+        given = _float32("variances", variances)
         if given.shape not in ((), means.shape[1:], means.shape):
             raise ValueError(
                 f"`variances` has shape {given.shape}; with means of shape {means.shape} it must be a scalar, "
@@ -54,44 +50,31 @@ class GaussianMixture:
             )
         if not (given > 0).all():
             raise ValueError(f"`variances` must all be positive, but the smallest is {given.min()}.")
-        variances = np.broadcast_to(given, means.shape).copy()
-        for name, array in (("means", means), ("variances", variances)):
+        super().__init__(*means.shape, dtype="float32")
+        self._means, self._variances = means, np.broadcast_to(given, means.shape).copy()
+        for array in (self._means, self._variances):
             array.flags.writeable = False
-            object.__setattr__(self, name, array)
+
+    @property
+    def means(self) -> np.ndarray:
+        return self._means
+
+    @property
+    def variances(self) -> np.ndarray:
+        return self._variances
 
     @property
     def num_classes(self) -> int:
         """The number of components K."""
-        return self.means.shape[0]
+        return self.num_components
 
-    @property
-    def latent_dim(self) -> int:
-        """The number of latent dimensions d."""
-        return self.means.shape[1]
-
-    def sample(self, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draws from p(z), with labels drawn uniformly.
-
-        Args:
-            n: How many.
-            seed: The same seed gives the same draws.
-
-        Returns:
-            `z`, float32 of shape (n, d), and `labels`, int64 of shape (n,).
-        """
-        rng = np.random.default_rng(seed)
-        labels = rng.integers(self.num_classes, size=n)
-        noise = rng.standard_normal((n, self.latent_dim), dtype=np.float32)
-        return self.means[labels] + np.sqrt(self.variances[labels]) * noise, labels
+    def now(self) -> Self:
+        """Itself: it does not change."""
+        return self
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments as lists, which `from_config` restores exactly."""
+        """The constructor's arguments as lists, which `from_config` restores exactly."""
         return {"means": self.means.tolist(), "variances": self.variances.tolist()}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """Builds the prior that `get_config` described."""
-        return cls(**config)
 
 
 def bhattacharyya_coefficients(prior: GaussianMixture) -> np.ndarray:

@@ -8,13 +8,13 @@ import pytest
 from keras import layers, ops
 
 from keras_ssvae.backend import several_steps
-from keras_ssvae.models.base import SemiSupervisedVAE
+from keras_ssvae.models.base import BaseVAE
 
 JAX = keras.backend.backend() == "jax"
 SIZES = [4, 4, 2, 4, 4, 2, 4, 4, 2, 4]  # labelled rows, the last of each pass few
 
 
-class Small(SemiSupervisedVAE):
+class Small(BaseVAE):
     """Its statistics, dropout and noise would show it if a step saw another's."""
 
     training_terms = ("reconstruction", "squares")
@@ -28,8 +28,8 @@ class Small(SemiSupervisedVAE):
         pass
 
     def draw_noise(self, batch, step):
-        epsilon = keras.random.normal(ops.shape(batch["unlabeled"]), seed=self._noise_stream(step))
-        return {"epsilon": epsilon, "dropout": self._dropout_counter(step)}
+        epsilon = keras.random.normal(ops.shape(batch["unlabeled"]), seed=self.noise_stream(step))
+        return {"epsilon": epsilon, "dropout": self.dropout_counter(step)}
 
     def step_losses(self, batch, noise, step):
         self._seed_dropout(self.network, noise["dropout"], 0)

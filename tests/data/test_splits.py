@@ -19,6 +19,20 @@ def test_unlabelled_are_all_training_images():
     assert {parts.labeled.dtype, parts.unlabeled.dtype, parts.validation.dtype} == {np.dtype(np.int64)}
 
 
+def test_labelled_and_validation_images_can_be_left_out_of_the_unlabelled_ones():
+    whole = data.split(LABELS, 20, 50, seed=1)
+    for unlabeled, left_out in (
+        ("all_but_validation", set(whole.validation)),
+        ("rest", {*whole.validation, *whole.labeled}),
+    ):
+        parts = data.split(LABELS, 20, 50, seed=1, unlabeled=unlabeled)
+        np.testing.assert_array_equal(parts.unlabeled, sorted(set(range(200)) - left_out))
+        np.testing.assert_array_equal(parts.labeled, whole.labeled)
+        np.testing.assert_array_equal(parts.validation, whole.validation)
+    given = data.split(LABELS, None, 0, seed=1, labeled_indices=np.arange(20), unlabeled="rest")
+    np.testing.assert_array_equal(given.unlabeled, np.arange(20, 200))
+
+
 def test_validation_comes_first_and_labelled_next_in_the_order_of_one_shuffle():
     parts = data.split(LABELS, 20, 50, seed=7)
     order = np.random.Generator(np.random.PCG64(7)).permutation(200)
@@ -77,12 +91,13 @@ def test_all_images_can_be_used_but_not_one_more():
         ({"num_validation": 51}, r"`num_validation` is 51. It must be a multiple"),
         ({"num_validation": -5}, r"`num_validation` is -5"),
         ({"seed": -1}, r"`seed` is -1"),
+        ({"unlabeled": "none"}, r"`unlabeled` is 'none'. It must be one of 'all', 'all_but_validation', 'rest'"),
         ({"labels": LABELS.astype(float)}, r"`labels` has shape \(200,\) and dtype float64"),
         ({"labels": np.eye(5, dtype=int)[LABELS]}, r"`labels` has shape \(200, 5\)"),
         ({"labels": LABELS - 1}, r"`labels` holds -1"),
         ({"labels": LABELS[LABELS != 2]}, r"no image has the class 2"),
         ({"labels": []}, r"`labels` has shape \(0,\)"),
-        ({"labeled_indices": np.arange(20) + 190}, r"`labeled_indices` holds 200. The training set has 200 images"),
+        ({"labeled_indices": np.arange(20) + 190}, r"`labeled_indices` holds 200. There are 200 images"),
         ({"labeled_indices": [-1]}, r"`labeled_indices` holds -1"),
         ({"labeled_indices": [5, 6, 5]}, r"`labeled_indices` holds 5 2 times"),
         ({"labeled_indices": np.flatnonzero(LABELS != 3)[:20]}, r"`labeled_indices` names no image of class 3"),

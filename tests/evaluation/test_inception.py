@@ -126,7 +126,7 @@ def logits_of(images):
 @pytest.mark.parametrize(
     ("classifier", "message"),
     [
-        (lambda: logits_of(keras.Input((4, 4, 3))), "Logits want a softmax first"),
+        (lambda: logits_of(keras.Input((4, 4, 3))), "Apply a softmax to logits first"),
         (lambda: brightness_classifier((4, 4, 5)), "takes images of 5 channels, but `images` have 3"),
         (lambda: brightness_classifier((48,)), "takes (None, 48); it must have one input, images"),
         (lambda: "no/such.keras", "`classifier` is 'no/such.keras', but there is no such file"),
@@ -146,14 +146,17 @@ def test_too_many_splits_are_refused_before_any_work():
 class Echo:
     """Its images are the latent points themselves."""
 
-    prior = GaussianMixture([[-50.0, 0.0], [0.0, 50.0], [50.0, 0.0]], [[1.0, 4.0], [1.0, 1.0], [0.25, 1.0]])
+    class_prior = GaussianMixture([[-50.0, 0.0], [0.0, 50.0], [50.0, 0.0]], [[1.0, 4.0], [1.0, 1.0], [0.25, 1.0]])
+
+    def posterior(self, images):
+        raise AssertionError("samples of the prior need no posterior")
 
     def decode(self, z):
         return ops.reshape(z, (-1, 1, 2, 1))
 
 
 def test_generated_images_have_equally_many_of_each_class_in_mixed_order():
-    prior = Echo.prior
+    prior = Echo.class_prior
     z = sample_classes(Echo(), images_per_class=400, seed=3)[:, 0, :, 0]
     assert z.shape == (1200, 2)
     assert z.dtype == np.float32
@@ -174,6 +177,12 @@ def test_generated_images_depend_on_the_seed_alone():
     assert not np.allclose(one, other)
     with pytest.raises(ValueError, match="`images_per_class` is 0; it must be at least 1"):
         sample_classes(Echo(), 0)
+
+
+def test_a_model_without_a_class_prior_is_refused_in_a_sentence():
+    sentence = "`sample_classes` needs a model whose prior has one component for each class, .* but Sequential has no"
+    with pytest.raises(ValueError, match=sentence):
+        sample_classes(keras.Sequential())
 
 
 @pytest.fixture

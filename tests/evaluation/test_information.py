@@ -181,7 +181,7 @@ def test_the_estimate_is_that_of_mixtures_of_gaussians(tfd):
     assert parts.kl_z == pytest.approx(probs.mean(axis=0) @ of_classes, abs=6 * parts.information_xz_standard_error)
 
 
-def test_the_same_seed_gives_the_same_figures_and_blocks_do_not_matter(monkeypatch):
+def test_the_same_seed_gives_the_same_numbers_and_blocks_do_not_matter(monkeypatch):
     rng = np.random.default_rng(1)
     mean, logvar = rng.normal(size=(30, 2, 3)), rng.normal(size=(30, 2, 3))
     probs = rng.dirichlet(np.ones(2), size=30)

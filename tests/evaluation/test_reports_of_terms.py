@@ -1,4 +1,4 @@
-"""The report of a model without a Gaussian mixture as prior, PartedVAE: its errors and the means of its terms."""
+"""The report of a model without a class prior: the means of its terms, and the errors of one that classifies."""
 
 import json
 
@@ -41,7 +41,7 @@ def images():
 
 def test_the_report_is_the_errors_and_the_means_of_the_terms(several, images):
     model, labels = small(several), LABELS[several]
-    figures = report(model, images, labels, batch_size=2)
+    metrics = report(model, images, labels, batch_size=2)
     scaled = (images.astype("float32") - 127.5) / 127.5
     terms = model.evaluation_terms(scaled, None)
     wrong = 100.0 * (ops.convert_to_numpy(model.predicted_labels(model.classify(scaled))) != labels)
@@ -49,15 +49,69 @@ def test_the_report_is_the_errors_and_the_means_of_the_terms(several, images):
     if several:
         expected["error_percent_per_label"] = wrong.mean(axis=0)
     else:
-        assert figures["error_percent_per_class"].pop(1) is None  # no image is of this class
+        assert metrics["error_percent_per_class"].pop(1) is None  # no image is of this class
         expected["error_percent_per_class"] = [wrong[labels == k].mean() for k in (0, 2)]
-    assert set(figures) == set(expected)
+    assert set(metrics) == set(expected)
     assert set(terms) == set(model.test_terms) - {"error"}
     for name, value in expected.items():
-        np.testing.assert_allclose(figures[name], value, rtol=1e-5, err_msg=name)
-    assert json.loads(json.dumps(figures)) == figures
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+    assert json.loads(json.dumps(metrics)) == metrics
     batches = [(scaled[:2], labels[:2]), (scaled[2:4], labels[2:4]), (scaled[4:], labels[4:])]
     assert report(model, batches) == report(model, scaled, labels, batch_size=2)
+
+
+def test_a_report_runs_the_encoder_once_for_each_batch(several, images, monkeypatch):
+    model, calls = small(several), []
+    encode = model.encoder.call
+
+    def counted(x, *args, **kwargs):
+        calls.append(len(x))
+        return encode(x, *args, **kwargs)
+
+    monkeypatch.setattr(model.encoder, "call", counted)
+    report(model, images, LABELS[several], batch_size=3)
+    assert calls == [3, 2]
+
+
+class Unlabelled(keras.Model):
+    """A model without a classifier; its only term is the brightness."""
+
+    test_terms = ("brightness",)
+
+    def call(self, images):
+        return images
+
+    def evaluation_terms(self, images, labels):
+        assert labels is None
+        return {"brightness": ops.mean(images, axis=(1, 2, 3))}
+
+
+def test_a_model_without_a_classifier_needs_no_labels_and_uses_none(images):
+    scaled = (images.astype("float32") - 127.5) / 127.5
+    metrics = report(Unlabelled(), images, batch_size=2)
+    assert metrics == {"brightness": pytest.approx(scaled.mean(), rel=1e-4)}
+    assert report(Unlabelled(), images, LABELS[False], batch_size=2) == metrics
+    batches = [scaled[:2], (scaled[2:4], LABELS[False][2:4]), scaled[4:]]
+    assert report(Unlabelled(), batches) == metrics
+    callback = callbacks.Report(images, batch_size=2)
+    callback.set_model(Unlabelled())
+    callback.on_train_begin()
+    logs = {}
+    callback.on_epoch_end(0, logs)
+    assert logs == {"test_brightness": metrics["brightness"]}
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "sentence"),
+    [
+        (Unlabelled, [], "`data` holds no batches; it must hold images, or give batches of images"),
+        (Unlabelled, np.zeros((2, 6, 6)), "`images` has shape .2, 6, 6."),
+        (keras.Sequential, np.zeros((2, 6, 6, 1)), "`report` needs a model of this library, .* Sequential has neither"),
+    ],
+)
+def test_what_has_no_report_is_refused_in_a_sentence(model, data, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        report(model(), data)
 
 
 def test_the_callback_logs_the_single_numbers_of_each_report(several, images):
@@ -66,22 +120,22 @@ def test_the_callback_logs_the_single_numbers_of_each_report(several, images):
     callback = callbacks.Report(images, labels, every=2)
     scaled = (images.astype("float32") - 127.5) / 127.5
     history = model.fit(scaled, epochs=2, verbose=0, callbacks=[callback]).history
-    figures = report(model, images, labels)
-    assert callback.reports == {2: figures}
-    single = {name for name, value in figures.items() if not isinstance(value, list)}
+    metrics = report(model, images, labels)
+    assert callback.reports == {2: metrics}
+    single = {name for name, value in metrics.items() if not isinstance(value, list)}
     assert single == {"error_percent", "reconstruction", "kl_z", "kl_u", "entropy_c"}
     assert {name for name in history if name.startswith("test_")} == {f"test_{name}" for name in single}
     for name in single:
         first, second = history[f"test_{name}"]
         assert np.isnan(first)
-        assert second == figures[name]
+        assert second == metrics[name]
 
 
 @pytest.mark.parametrize(
     ("labels", "sentence"),
     [
         (LABELS[False], r"`labels` has shape \(5,\) .*it must be a row of 2 integers for each of the 5 examples"),
-        (LABELS[True] + [0, 1], r"`labels` run from 0 to 2; with \(3, 2\) classes they must be 0 to \[2, 1\]"),
+        (LABELS[True] + [0, 1], r"`labels` holds 2; with \(3, 2\) classes it must be from 0 to 1"),
     ],
     ids=["shape", "range"],
 )

@@ -80,7 +80,7 @@ def test_the_text_and_the_figure_are_those_of_the_explanation(modules, explain, 
     in_mode("RGBA").save(tmp_path / "seven.png")
     result = explain("--model", runs / "grey/model.keras", "--image", "seven.png", "--invert", "--delta", "0.5")
     assert (result.code, result.err) == (0, "")
-    image = modules.script.fit(drawing().convert("RGB"), GREY, invert=True)
+    image = modules.script.resized(drawing().convert("RGB"), GREY, invert=True)
     model = keras.models.load_model(runs / "grey/model.keras", compile=False)
     (expected,) = model.explain(data.scale(image[None]), 0.5)
     lines = result.out.splitlines()
@@ -139,20 +139,20 @@ def test_a_photo_is_read_upright(modules, tmp_path):
 def test_an_image_keeps_its_proportions_and_is_filled_up_with_its_ground(modules):
     image = Image.new("RGB", (60, 30), (200, 100, 50))
     image.paste((0, 0, 255), (15, 5, 45, 25))
-    fitted = modules.script.fit(image, (12, 12, 3), invert=False)
+    fitted = modules.script.resized(image, (12, 12, 3), invert=False)
     assert fitted.dtype == np.uint8
     np.testing.assert_array_equal(fitted[[0, 1, 2, 9, 10, 11]], np.broadcast_to([200, 100, 50], (6, 12, 3)))
     np.testing.assert_array_equal(fitted[5:7, 5:7], np.broadcast_to([0, 0, 255], (2, 2, 3)))
-    inverted = modules.script.fit(image, (12, 12, 3), invert=True)
+    inverted = modules.script.resized(image, (12, 12, 3), invert=True)
     np.testing.assert_allclose(inverted.astype(int), 255 - fitted.astype(int), atol=1)
-    assert modules.script.fit(image, (12, 9, 1), invert=False).shape == (12, 9, 1)
+    assert modules.script.resized(image, (12, 9, 1), invert=False).shape == (12, 9, 1)
 
 
 def test_a_fine_pattern_becomes_its_mean_and_a_line_stays_one(modules):
     stripes = Image.fromarray(np.tile([[0], [200]], (50, 100)).astype("uint8")).convert("RGB")
-    assert abs(modules.script.fit(stripes, (10, 10, 1), invert=False).astype(int) - 100).max() <= 5
+    assert abs(modules.script.resized(stripes, (10, 10, 1), invert=False).astype(int) - 100).max() <= 5
     line = Image.fromarray(np.r_[np.zeros(200), np.full(100, 255)][None].astype("uint8")).convert("RGB")
-    assert set(modules.script.fit(line, (10, 10, 1), invert=False)[:, -1, 0]) == {0, 255}
+    assert set(modules.script.resized(line, (10, 10, 1), invert=False)[:, -1, 0]) == {0, 255}
 
 
 MISTAKES = {

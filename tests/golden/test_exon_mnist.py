@@ -112,7 +112,7 @@ def test_weights_after_the_last_step_equal_the_original(replay):
 
 def test_inference_after_the_last_step_equals_the_original(replay):
     model, file = replay.model, replay.file
-    mean, logvar, probs = model.posterior(file["eval/x"])
+    mean, logvar, probs = model.posterior(file["eval/x"]).values()
     np.testing.assert_allclose(mean, file["eval/mean"], atol=1e-2)
     np.testing.assert_allclose(logvar, file["eval/logvar"], atol=1e-2)
     np.testing.assert_allclose(probs, file["eval/prob"], atol=1e-2)

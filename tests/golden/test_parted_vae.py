@@ -75,7 +75,7 @@ def named_blocks(model):
     c = u = 0
     heads = model.heads
     for i, (prior, features) in enumerate(zip(model.u_priors, [heads.features] * len(model.u_priors), strict=True)):
-        of_c, of_u = slice(c, c + prior.num_classes), slice(u, u + prior.dim)
+        of_c, of_u = slice(c, c + prior.num_components), slice(u, u + prior.latent_dim)
         of_h = slice(features * i, features * (i + 1))
         yield heads.attention[i].kernel, "c_to_a_logit_pc.weight", (of_h, of_c), np.transpose
         yield heads.attention[i].bias, "c_to_a_logit_pc.bias", of_h, np.asarray
@@ -207,7 +207,7 @@ def test_inference_equals_the_original(replay):
 def test_overlap_of_the_components_equals_the_original(replay):
     coefficients, start = replay.file["eval/bhattacharyya"], 0
     for prior in replay.model.u_priors:
-        block = slice(start, start + prior.num_classes)
+        block = slice(start, start + prior.num_components)
         ours = bhattacharyya_coefficients(prior.now())
         np.testing.assert_allclose(np.tril(ours, -1), np.tril(coefficients[block, block], -1), rtol=0, atol=1e-3)
         start = block.stop

@@ -42,7 +42,7 @@ def test_classify_gives_the_probabilities_of_each_label_side_by_side(model, imag
 
 def test_encode_is_the_means_of_z_and_of_u_at_the_most_probable_class(model, images):
     outputs = to_numpy(model.posterior(images))
-    u_dims = sum(prior.dim for prior in model.u_priors)
+    u_dims = sum(prior.latent_dim for prior in model.u_priors)
     assert {name: value.shape for name, value in outputs.items()} == {
         "probs": (7, sum(sizes(model))),
         "z_mean": (7, 2),

@@ -15,9 +15,9 @@ from keras_ssvae.optimizers import Adam, GroupedOptimizer
     ("arguments", "sentence"),
     [
         ({"num_classes": 1}, "`num_classes` is (1,); it must be made of integers of at least 2."),
-        ({"num_classes": ()}, "`num_classes` is (); it must be made of integers of at least 2."),
-        ({"num_classes": 3.0}, "`num_classes` is (3.0,); it must be made of integers"),
-        ({"num_classes": (3, 2.5)}, "`num_classes` is (3, 2.5); it must be made of integers"),
+        ({"num_classes": ()}, "`num_classes` is (); it must be an integer of at least 1, or a sequence of such."),
+        ({"num_classes": 3.0}, "`num_classes` is 3.0; it must be an integer"),
+        ({"num_classes": (3, 2.5)}, "`num_classes` is (3, 2.5); it must be an integer of at least 1, or a sequence"),
         ({"u_dims": 0}, "`u_dims` is (0,); it must be made of integers of at least 1."),
         ({"u_dims": 1.5}, "`u_dims` is (1.5,); it must be made of integers"),
         ({"z_dim": 0}, "`z_dim` is (0,); it must be made of integers of at least 1."),
@@ -156,18 +156,18 @@ def test_images_with_labels_for_training_are_refused_before_the_first_step(make_
 # Verbs
 
 
-@pytest.mark.parametrize("labels", [3, [[0, 1, 0]], [1.7], [-1], [3]])
+@pytest.mark.parametrize("labels", [[[0, 1, 0]], [1.7], [-1], [3]])
 def test_generate_refuses_what_is_no_list_of_classes(make_parted, labels):
-    sentence = f"`labels` is {labels!r}; it must be a list of classes, integers from 0 to 2."
-    with pytest.raises(ValueError, match=re.escape(sentence)):
+    with pytest.raises(ValueError, match=r"`labels` (has .*it must be one integer|run .*they must be 0 to 2)"):
         make_parted().generate(labels, seed=1)
 
 
-@pytest.mark.parametrize("labels", [1, [0, 1], [[0, 1, 0]], [[0.5, 1.0]], [[0, -1]], [[0, 2]], [[3, 0]]])
+@pytest.mark.parametrize("labels", [[0, 1], [[0, 1, 0]], [[0.5, 1.0]], [[0, -1]], [[0, 2]], [[3, 0]]])
 def test_generate_refuses_what_is_no_list_of_two_classes_for_each_image(make_parted, labels):
-    sentence = f"`labels` is {labels!r}; it must be for each image a list of 2 classes, below (3, 2)."
     model = make_parted(several=True)
-    with pytest.raises(ValueError, match=re.escape(sentence)):
+    with pytest.raises(
+        ValueError, match=r"`labels` (has .*it must be a row of 2 integers|run .*they must be 0 to .2, 1.)"
+    ):
         model.generate(labels, seed=1)
     assert model.generate([[2, 1]], seed=1).shape == (1, 8, 8, 3)
 

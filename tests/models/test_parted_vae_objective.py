@@ -1,5 +1,7 @@
 """The objective of PartedVAE against plain numpy, and what of a batch reaches which variables."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from keras import ops
@@ -121,14 +123,15 @@ def terms_in_numpy(model, batch, noise, step):
 def total_of(model, terms, step):
     """The stated combination of the terms."""
     means = {name: np.mean(value) for name, value in terms.items()}
+    weights = SimpleNamespace(**{name: float(getattr(model, name)) for name in model.objective_weights})
     share = min((step + 1) / model.capacity_steps, 1)
     return (
         means["reconstruction"]
-        + model.gamma_z * abs(model.capacity_z * share - means["kl_z"])
-        + model.gamma_u * abs(model.capacity_u * share - means["kl_u"])
-        + model.gamma_c * means["kl_c"]
-        + model.gamma_h * means["entropy_c"]
-        + model.gamma_bc * means["overlap"]
+        + weights.gamma_z * abs(weights.capacity_z * share - means["kl_z"])
+        + weights.gamma_u * abs(weights.capacity_u * share - means["kl_u"])
+        + weights.gamma_c * means["kl_c"]
+        + weights.gamma_h * means["entropy_c"]
+        + weights.gamma_bc * means["overlap"]
     )
 
 

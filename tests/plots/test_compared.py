@@ -1,4 +1,5 @@
 import re
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -11,19 +12,21 @@ class Brightness:
     """A model whose images are as bright as z_1 times a factor, and whose posteriors are its prior's centres."""
 
     latent_dim = 2
+    latents = MappingProxyType({"z": 2})
 
     def __init__(self, factor):
-        self.factor, self.prior = factor, priors.circle(3)
+        self.factor, self.class_prior = factor, priors.circle(3)
 
     def decode(self, z):
         z = ops.convert_to_numpy(z)[:, :1] * self.factor
         return ops.convert_to_tensor(np.broadcast_to(z[:, :, None, None], (len(z), 4, 4, 1)).copy())
 
     def posterior(self, x):
-        shape = (len(x), *self.prior.means.shape)
+        shape = (len(x), *self.class_prior.means.shape)
         probs = np.eye(3, dtype="float32")[np.arange(len(x)) % 3]
-        mean = np.broadcast_to(self.prior.means, shape).copy()
-        return tuple(ops.convert_to_tensor(a) for a in (mean, np.full(shape, -20.0, "float32"), probs))
+        mean = np.broadcast_to(self.class_prior.means, shape).copy()
+        arrays = {"mean": mean, "logvar": np.full(shape, -20.0, "float32"), "probs": probs}
+        return {name: ops.convert_to_tensor(array) for name, array in arrays.items()}
 
 
 MODELS = {"dark": Brightness(0.01), "bright": Brightness(0.05)}
@@ -38,7 +41,7 @@ def test_each_model_has_its_latent_space_above_its_grid():
     for ax in (dark, bright):
         drawn = np.asarray(ax.collections[0].get_offsets())
         np.testing.assert_allclose(
-            np.unique(drawn.round(3), axis=0), np.unique(MODELS["dark"].prior.means.round(3), axis=0), atol=2e-3
+            np.unique(drawn.round(3), axis=0), np.unique(MODELS["dark"].class_prior.means.round(3), axis=0), atol=2e-3
         )
     for ax, model in zip((dark_grid, bright_grid), MODELS.values(), strict=True):
         expected = (np.linspace(-10, 10, 5) * model.factor + 1) / 2
@@ -78,7 +81,10 @@ def test_a_bar_that_reaches_zero_is_drawn(errors):
         (lambda: plots.paths([Brightness(1)], [0, 0], [1, 1]), "it must be a dict of at least one model"),
         (lambda: plots.paths(MODELS, [0, 0], [1, 1], n=1), "`n` is 1; a path needs at least its 2 ends"),
         (lambda: plots.paths(MODELS, [0, 0], [1]), "`start` and `end` have shapes (2,) and (1,)"),
-        (lambda: plots.latent_spaces(MODELS, IMAGES, LABELS + 1), "`labels` run from 1 to 3"),
+        (
+            lambda: plots.latent_spaces(MODELS, IMAGES, LABELS + 1),
+            "`labels` holds 3; with 3 classes it must be",
+        ),
         (lambda: plots.errors({"EXoN": {20: []}}), "`errors` is {'EXoN': {20: []}}; every line needs"),
         (lambda: plots.errors({}), "`errors` is {}; every line needs"),
     ],

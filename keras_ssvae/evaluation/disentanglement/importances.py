@@ -77,10 +77,10 @@ def dci(latents: ArrayLike, factors: ArrayLike, seed: int = 0) -> DCI:
         forest.fit(latents[train], factor[train])
         importances.append(forest.feature_importances_)
         accuracies.append(forest.score(latents[test], factor[test]))
-    importances = np.array(importances)
-    weights = importances.sum(axis=0)
-    disentanglement = np.average(_concentration(importances.T), weights=weights) if weights.any() else 0.0
-    completeness = _concentration(importances).mean()
+    by_factor = np.array(importances)
+    weights = by_factor.sum(axis=0)
+    disentanglement = np.average(_concentration(by_factor.T), weights=weights) if weights.any() else 0.0
+    completeness = _concentration(by_factor).mean()
     return DCI(float(disentanglement), float(completeness), float(np.mean(accuracies)))
 
 

@@ -1,4 +1,4 @@
-"""Figures of a latent space in parts: what z and u change, attributes that are transferred, learned priors."""
+"""Figures of PartedVAE's latent space: what z and u change, transferred attributes, learned priors."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,11 @@ from keras import ops
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from keras_ssvae.evaluation.inputs import check_labels, decode_batches, image_batches
+from keras_ssvae.evaluation.inputs import image_batches
+from keras_ssvae.models.capabilities import HasLabelPriors, Transfers
+from keras_ssvae.models.labels import Labels
 from keras_ssvae.plots import _drawing
 
-_RANGE = (-1.0, 1.0)  # pixel values shown as black and white
 _DEVIATIONS = tuple(np.linspace(-2.0, 2.0, 9).tolist())
 
 
@@ -23,10 +24,10 @@ def traversals(
     deviations: Sequence[float] = _DEVIATIONS,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Decodes one coordinate after the other along its prior: the paper's Figures 4 and 9.
+    """Decodes one coordinate after the other along its prior: PartedVAE's Figures 4 and 9.
 
-    Each panel is a class. In each of its rows one coordinate takes the given values, in standard deviations from its
-    prior's mean; all others stay at theirs.
+    Each panel is a class. In each of its rows one coordinate takes the given values, in standard deviations from the
+    mean of its prior; all other coordinates are at the means of theirs.
 
     Args:
         model: A `PartedVAE`.
@@ -40,7 +41,7 @@ def traversals(
         The figure. Coordinates count from 0.
 
     Raises:
-        ValueError: If there is no such class, label or part.
+        ValueError: If the model has no priors of labels, or there is no such class, label or part.
 
     Example:
 
@@ -52,20 +53,20 @@ def traversals(
     """
     if part not in ("z", "u") or len(deviations) < 2:
         raise ValueError(f'`part` is {part!r} and must be "z" or "u"; `deviations` are {deviations}, at least 2.')
-    prior, start = _u_prior(model, variable)
-    labels = check_labels(labels, len(labels), prior.num_classes)
+    prior, start = _u_prior(model, variable, "plots.traversals")
+    classes = Labels(prior.num_classes).check("labels", labels)
     coordinates = range(model.z_dim) if part == "z" else range(start, start + prior.latent_dim)
     points = []
-    for k in labels:
+    for k in classes:
         mean, deviation = _centre(model, variable, k)
         point = np.tile(mean, (len(coordinates), len(deviations), 1))
         for row, j in enumerate(coordinates):
             point[row, :, j] += deviation[j] * np.asarray(deviations)
         points.append(point)
-    panels = _decoded(model, np.stack(points))
-    width = max(0.35 * len(deviations) * len(labels), 4.0)
+    panels = _drawing.decoded(model, np.stack(points))
+    width = max(0.35 * len(deviations) * len(classes), 4.0)
     figure = Figure(figsize=(width, 0.42 * len(coordinates) + 0.8), layout="constrained")
-    for ax, k, tiles in zip(figure.subplots(1, len(labels), squeeze=False)[0], labels, panels, strict=True):
+    for ax, k, tiles in zip(figure.subplots(1, len(classes), squeeze=False)[0], classes, panels, strict=True):
         columns, rows = _drawing.mosaic(_drawing.plain_axes(ax, _name(k, class_names)), tiles)
         ax.set(xticks=columns[[0, -1]], xticklabels=[f"{value:+g}" for value in (deviations[0], deviations[-1])])
         ax.set(yticks=rows, yticklabels=[f"${part}_{{{j}}}$" for j in range(len(coordinates))])
@@ -74,7 +75,7 @@ def traversals(
 
 
 def transfer(model: keras.Model, images: ArrayLike, attributes: ArrayLike) -> Figure:
-    """Gives images the class-independent attributes of others: the paper's Figure 5.
+    """Gives images the class-independent attributes of others: PartedVAE's Figure 5.
 
     Args:
         model: A `PartedVAE`.
@@ -85,7 +86,7 @@ def transfer(model: keras.Model, images: ArrayLike, attributes: ArrayLike) -> Fi
         The figure.
 
     Raises:
-        ValueError: If the images are not as described.
+        ValueError: If the model has no `transfer`, or the images are not as described.
 
     Example:
 
@@ -95,12 +96,17 @@ def transfer(model: keras.Model, images: ArrayLike, attributes: ArrayLike) -> Fi
 
     Reference: PartedVAE, Figure 5.
     """
+    if not isinstance(model, Transfers):
+        raise ValueError(
+            f"`plots.transfer` needs a model with a method `transfer`, as `PartedVAE`, but {type(model).__name__} has "
+            "none. `plots.image_interpolation` draws what lies between two images for any model."
+        )
     left, top = (np.concatenate(list(image_batches(each))) for each in (images, attributes))
-    transferred = np.stack([ops.convert_to_numpy(model.transfer(np.repeat(x[None], len(top), 0), top)) for x in left])
-    corner = np.ones((1, 1, *top.shape[1:]), top.dtype)
-    rows = [np.concatenate([corner, top[None]], axis=1), np.concatenate([left[:, None], transferred], axis=1)]
-    tiles = np.concatenate(rows)
-    tiles = _drawing.displayable(tiles.reshape(-1, *top.shape[1:]), _RANGE).reshape(tiles.shape)
+    rows = [np.concatenate([np.ones_like(top[:1]), top])]
+    for x in left[:, None]:
+        rows.append(np.concatenate([x, ops.convert_to_numpy(model.transfer(np.repeat(x, len(top), axis=0), top))]))
+    shown = [_drawing.displayable(row, (-1.0, 1.0)) for row in rows]
+    tiles = np.stack(shown)
     figure = Figure(figsize=(max(0.7 * tiles.shape[1], 5.0), 0.7 * tiles.shape[0] + 0.4), layout="constrained")
     ax = _drawing.plain_axes(figure.add_subplot(), "Images on the left with the attributes of those on top")
     _drawing.mosaic(ax, tiles)
@@ -113,10 +119,10 @@ def transfer(model: keras.Model, images: ArrayLike, attributes: ArrayLike) -> Fi
 def learned_prior(
     model: keras.Model, variable: int = 0, coordinate: int = 0, n: int = 11, class_names: Sequence[str] | None = None
 ) -> Figure:
-    """Draws a coordinate of the learned prior `p(u_i | c_i)`, and below it images along it: the paper's Figure 7.
+    """Draws a coordinate of the learned prior `p(u_i | c_i)`, and below it images along it: PartedVAE's Figure 7.
 
-    The densities are weighted with `p(c_i)`. An image stands below the value of its coordinate of u_i; its other ones
-    and z are at the mean of the component that has the highest density there.
+    The densities are weighted with `p(c_i)`. An image stands below the value of its coordinate of u_i. Its other
+    coordinates are at the mean of the component that has the highest density at that value.
 
     Args:
         model: A `PartedVAE`.
@@ -129,7 +135,7 @@ def learned_prior(
         The figure.
 
     Raises:
-        ValueError: If there is no such label or coordinate, or `n` is below 2.
+        ValueError: If the model has no priors of labels, there is no such label or coordinate, or `n` is below 2.
 
     Example:
 
@@ -139,7 +145,7 @@ def learned_prior(
 
     Reference: PartedVAE, Figure 7.
     """
-    prior, start = _u_prior(model, variable)
+    prior, start = _u_prior(model, variable, "plots.learned_prior")
     if not 0 <= coordinate < prior.latent_dim or n < 2:
         raise ValueError(
             f"`coordinate` is {coordinate} and `n` is {n}; with {prior.latent_dim} coordinates it must be 0 to "
@@ -156,7 +162,7 @@ def learned_prior(
     values = low + (np.arange(n) + 0.5) * (high - low) / n
     points = np.stack([_centre(model, variable, k)[0] for k in densities(values).argmax(axis=1)])
     points[:, start + coordinate] = values
-    tiles = _decoded(model, points[None])
+    tiles = _drawing.decoded(model, points[None])
     figure = Figure(figsize=(0.75 * n + 0.8, 3.4), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=(2.4, 1))
     title = f"$p(c)\\,p(u_{{{coordinate}}}\\,|\\,c)$, and images along it"
@@ -173,11 +179,16 @@ def learned_prior(
     return figure
 
 
-def _u_prior(model, variable):
+def _u_prior(model, variable, function):
     """The prior of u_i as it is now, and where u_i begins among the latent variables."""
+    if not isinstance(model, HasLabelPriors):
+        raise ValueError(
+            f"`{function}` needs a model with a learned prior for each label, as `PartedVAE`'s, but "
+            f"{type(model).__name__} has no `u_priors`. `plots.axis_sweep` changes single coordinates of any model."
+        )
     if not 0 <= variable < len(model.u_priors):
         raise ValueError(f"`variable` is {variable}; the model has {len(model.u_priors)} labels, counted from 0.")
-    return model.u_priors[variable].now(), model.z_dim + sum(prior.dim for prior in model.u_priors[:variable])
+    return model.u_priors[variable].now(), model.z_dim + sum(prior.latent_dim for prior in model.u_priors[:variable])
 
 
 def _centre(model, variable, k):
@@ -187,12 +198,6 @@ def _centre(model, variable, k):
     means = [np.zeros(model.z_dim), *(prior.means[row] for prior, row in zip(priors, rows, strict=True))]
     variances = [np.ones(model.z_dim), *(prior.variances[row] for prior, row in zip(priors, rows, strict=True))]
     return np.concatenate(means), np.sqrt(np.concatenate(variances))
-
-
-def _decoded(model, points):
-    """Displayable images (..., H, W, C) at latent points (..., d)."""
-    images = _drawing.displayable(decode_batches(model, points.reshape(-1, points.shape[-1])), _RANGE)
-    return images.reshape(*points.shape[:-1], *images.shape[1:])
 
 
 def _name(k, class_names):

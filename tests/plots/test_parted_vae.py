@@ -11,7 +11,7 @@ from keras_ssvae.priors import GaussianMixture
 class Learned:
     def __init__(self, means, variances):
         self.mixture = GaussianMixture(means, variances)
-        self.num_classes, self.dim = self.mixture.means.shape
+        self.latent_dim = self.mixture.latent_dim
 
     def now(self):
         return self.mixture
@@ -97,11 +97,17 @@ def test_a_learned_prior_is_drawn_with_its_densities_and_images_of_the_densest_c
     ("draw", "sentence"),
     [
         (lambda: plots.traversals(Coded(), [0], part="c"), "`part` is 'c'"),
-        (lambda: plots.traversals(Coded(), [3]), "`labels` run from 3 to 3; with 3 classes"),
+        (lambda: plots.traversals(Coded(), [3]), "`labels` holds 3; with 3 classes"),
         (lambda: plots.traversals(Coded(), [0], variable=2), "`variable` is 2; the model has 2 labels"),
         (lambda: plots.traversals(Coded(), [0], deviations=[1.0]), "`deviations` are"),
         (lambda: plots.learned_prior(Coded(), coordinate=2), "`coordinate` is 2"),
         (lambda: plots.learned_prior(Coded(), variable=-1), "`variable` is -1"),
+        (
+            lambda: plots.traversals(object(), [0]),
+            "`plots.traversals` needs a model with a learned prior for each label",
+        ),
+        (lambda: plots.learned_prior(object()), "`plots.learned_prior` needs .* object has no `u_priors`"),
+        (lambda: plots.transfer(object(), None, None), "`plots.transfer` needs a model with a method `transfer`"),
         (lambda: plots.transfer(Coded(), np.zeros((2, 5, 4)), np.zeros((2, 5, 4, 1))), "`images` has shape"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Figures computed from the outputs of a model on a test set."""
+"""Metrics of the outputs of a model on a test set."""
 
 import numpy as np
 from keras import ops
@@ -6,7 +6,8 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
 from keras_ssvae.distributions import mixture_kl
-from keras_ssvae.evaluation.inputs import check_labels, own_components, posterior_arrays
+from keras_ssvae.evaluation.inputs import own_components, posterior_arrays
+from keras_ssvae.models.labels import Labels
 from keras_ssvae.priors import GaussianMixture
 
 
@@ -29,17 +30,17 @@ def classification_error(probs: ArrayLike, labels: ArrayLike) -> float:
     classification_error([[0.9, 0.1], [0.8, 0.2]], [0, 1])  # 50.0
     ```
 
-    Reference: the paper's equation (25).
+    Reference: equation (25) of EXoN.
     """
     probs = np.asarray(probs)
     if probs.ndim != 2 or probs.size == 0:
         raise ValueError(f"`probs` has shape {probs.shape}; it must be (examples, classes).")
-    labels = check_labels(labels, *probs.shape)
+    labels = Labels(probs.shape[1]).check("labels", labels, len(probs))
     return float(100.0 * np.mean(probs.argmax(axis=1) != labels))
 
 
 def kl_divergence(mean: ArrayLike, logvar: ArrayLike, probs: ArrayLike, prior: GaussianMixture) -> float:
-    """The upper bound on KL(q(z | x) || p(z)), averaged over the examples: Table 3's KL-divergence.
+    """The upper bound on KL(q(z | x) || p(z)), averaged over the examples: the KL-divergence of EXoN's Table 3.
 
     It is the sum of `kl_categorical`, KL(w(y | x) || uniform), and `kl_gaussian`, the components' KL weighted by
     w(y | x).
@@ -59,11 +60,11 @@ def kl_divergence(mean: ArrayLike, logvar: ArrayLike, probs: ArrayLike, prior: G
     Example:
 
     ```python
-    mean, logvar, probs = model.posterior(images)
-    kl_divergence(mean, logvar, probs, model.prior)
+    posterior = model.posterior(images)  # of an `EXoN`: mean, logvar and probs
+    kl_divergence(**posterior, prior=model.class_prior)
     ```
 
-    Reference: the paper's equation (23).
+    Reference: equation (23) of EXoN.
     """
     mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)
     categorical, gaussian = mixture_kl(probs, mean, logvar, prior.means, prior.variances)
@@ -73,9 +74,9 @@ def kl_divergence(mean: ArrayLike, logvar: ArrayLike, probs: ArrayLike, prior: G
 def v_nat(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture) -> np.ndarray:
     """V-nat of each class and coordinate: how much narrower than the prior the posterior of the class's images is.
 
-    V-nat_kj = log of the mean, over the images of class k, of s_kj^2 / sigma_kj^2(x): 0 where the posterior has the
-    prior's variance and tells nothing of the image, large where it is nearly a point. Only the class's own component
-    counts.
+    V-nat_kj is the logarithm of the mean of s_kj^2 / sigma_kj^2(x) over the images of class k. It is 0 where the
+    posterior has the prior's variance and says nothing about the image, and large where the posterior is nearly a
+    point. Only the component of the image's own class counts.
 
     Args:
         logvar: Logarithms of the posterior variances sigma_k^2(x), shape (N, K, d).
@@ -91,11 +92,10 @@ def v_nat(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture) -> np.nd
     Example:
 
     ```python
-    _, logvar, _ = model.posterior(images)
-    values = v_nat(logvar, labels, model.prior)
+    values = v_nat(model.posterior(images)["logvar"], labels, model.class_prior)
     ```
 
-    Reference: the paper's Section 3.4, after Theorem 1.
+    Reference: EXoN, Section 3.4, after Theorem 1.
     """
     own, labels = own_components(logvar, labels, prior)
     values = np.full(prior.means.shape, np.nan)
@@ -119,10 +119,10 @@ def activated(v_nat: ArrayLike, delta: float = 1.0) -> np.ndarray:
     Example:
 
     ```python
-    counts = activated(v_nat(logvar, labels, model.prior)).sum(axis=1)  # the paper's |A_k(1)|
+    counts = activated(v_nat(logvar, labels, model.class_prior)).sum(axis=1)  # EXoN's |A_k(1)|
     ```
 
-    Reference: the paper's Section 3.4, the set A_k(delta).
+    Reference: EXoN, Section 3.4, the set A_k(delta).
     """
     return np.asarray(v_nat, dtype="float64") > delta
 
@@ -130,8 +130,8 @@ def activated(v_nat: ArrayLike, delta: float = 1.0) -> np.ndarray:
 def changes(images: ArrayLike) -> np.ndarray:
     """How much each image of a series differs from the one before: the root of their mean squared difference.
 
-    It puts numbers to what a decoded path shows. Of two paths between the same images the one that changes evenly has
-    the smaller maximum and mean square of them; the one that goes astray has the larger mean.
+    The changes compare two decoded paths between the same images: a path that changes evenly has the smaller maximum
+    and mean square of changes, and a path that makes a detour has the larger mean.
 
     Args:
         images: The series, shape (n, H, W, C), n at least 2.
@@ -149,7 +149,7 @@ def changes(images: ArrayLike) -> np.ndarray:
     print(changes(model.decode(z)).mean())
     ```
 
-    Reference: the paper's Figure 6.
+    Reference: EXoN, Figure 6.
     """
     images = np.asarray(images, dtype="float64")
     if images.ndim != 4 or len(images) < 2 or images.size == 0:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ssvae.callbacks import ImageGrid, Interpolation, LatentScatter, LossWeightSchedule
+from keras_ssvae.callbacks import ImageGrid, Interpolation, LatentScatter
 from keras_ssvae.priors import circle
 
 
@@ -19,12 +19,9 @@ class AutoEncoder(keras.Model):
         super().__init__()
         self.to_z = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])
         self.to_x = keras.Sequential([keras.layers.Dense(64), keras.layers.Reshape((8, 8, 1))])
-        self.weight = keras.Variable(7.0, trainable=False)
 
     def call(self, x):
-        z = self.to_z(x)
-        self.add_loss(self.weight * ops.mean(ops.square(z)))
-        return self.to_x(z)
+        return self.to_x(self.to_z(x))
 
     def encode(self, x):
         return self.to_z(x)
@@ -88,9 +85,10 @@ def test_the_scatter_shows_the_models_own_encodes_of_all_images(data, tmp_path):
     np.testing.assert_allclose(np.sort(points, axis=0), np.sort(z, axis=0), atol=1e-5)
 
 
-def test_the_scatter_draws_the_prior_of_a_model_that_has_one(data, tmp_path):
+def test_the_scatter_draws_the_class_prior_of_a_model_that_has_one(data, tmp_path):
     model = AutoEncoder()
-    model.prior = circle(3)
+    model.class_prior = circle(3)
+    model.posterior = lambda images: {}
     callback = LatentScatter(*data, directory=tmp_path)
     fit([callback], data, model=model, epochs=1)
     assert len(callback.draw().axes[0].patches) == 3
@@ -147,37 +145,6 @@ def test_without_tensorboard_log_dir_is_refused_in_a_sentence(data, tmp_path, mo
         fit([LatentScatter(*data, log_dir=tmp_path)], data)
 
 
-def test_the_weight_follows_the_schedule_and_is_logged(data):
-    model = AutoEncoder()
-    seen = []
-    spy = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(float(model.weight.value)))
-    history = fit(
-        [LossWeightSchedule("weight", lambda epoch: epoch / 4), spy], data, epochs=4, model=model, initial_epoch=1
-    )
-    assert seen == [0.25, 0.5, 0.75]
-    assert history.history["weight"] == [0.25, 0.5, 0.75]
-
-
-def test_the_compiled_step_uses_the_new_weight(data):
-    zero, large = (
-        fit(
-            [LossWeightSchedule("weight", lambda epoch, w=w: 0.0 if epoch == 0 else w)],
-            data,
-            model=with_a_frozen_encoder(),
-        ).history["loss"]
-        for w in (0.0, 100.0)
-    )
-    assert large[0] == pytest.approx(zero[0], rel=1e-5)
-    assert large[1] > 2 * zero[1]
-
-
-def with_a_frozen_encoder():
-    keras.utils.set_random_seed(0)
-    model = AutoEncoder()
-    model.to_z.trainable = False
-    return model
-
-
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -198,10 +165,6 @@ def test_wrong_arguments_are_refused_in_a_sentence(data, build, message):
         (lambda data: LatentScatter(*data, directory="x"), "needs a model with a method `encode`, but Functional has"),
         (lambda data: ImageGrid(directory="x"), "needs a model with a method `decode`, but Functional has none"),
         (lambda data: Interpolation([0, 0], [1, 1], directory="x"), "needs a model with a method `decode`"),
-        (
-            lambda data: LossWeightSchedule("beta", float),
-            "attribute `beta` is a `keras.Variable`, but Functional has none",
-        ),
     ],
 )
 def test_a_model_without_what_a_callback_needs_is_refused_before_training(data, build, message):
@@ -226,8 +189,3 @@ def test_a_latent_space_of_another_size_is_refused_before_training(data, build, 
     model.latent_dim = 3
     with pytest.raises(ValueError, match=message):
         fit([build()], data, model=model)
-
-
-def test_a_schedule_that_gives_no_finite_number_is_refused(data):
-    with pytest.raises(ValueError, match="`schedule` gave nan at epoch 0"):
-        fit([LossWeightSchedule("weight", lambda epoch: float("nan"))], data)

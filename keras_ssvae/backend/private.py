@@ -1,0 +1,80 @@
+"""Every private name of Keras and TensorFlow that this package uses, each behind a function.
+
+A release of either may remove or change a private name. `tests/backend/test_private.py` checks that each still exists
+and still means the same, so that an upgrade fails there and not in a training.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+# The releases in which all the names below were last seen.
+LAST_SEEN = {"keras": "3.15.1", "tensorflow": "2.21.0"}
+
+# Methods of `keras.Model` that the base of the models overrides (the first is there on TensorFlow only), and an
+# attribute that it replaces. Those without an underscore are not documented either.
+OVERRIDDEN = ("_maybe_symbolic_build", "make_train_function", "train_function")
+
+_SEED_STATE = "seed_generator_state"
+
+
+def flatten_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layer or model itself, and all layers in it, at any depth."""
+    return list(_read(layer, "_flatten_layers")())
+
+
+def seed_states(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """The states of the random number generators in a layer or model, which Keras tells by their name only."""
+    return [variable for variable in layer.variables if variable.path.endswith(_SEED_STATE)]
+
+
+def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """The variables of a layer or model that are not those of layers in it."""
+    return [*_read(layer, "_trainable_variables"), *_read(layer, "_non_trainable_variables")]
+
+
+@contextlib.contextmanager
+def unlocked(layer: keras.layers.Layer) -> Iterator[None]:
+    """While it is open, a built layer or model takes new variables."""
+    tracker = _read(layer, "_tracker")
+    was_locked = tracker.locked
+    if was_locked:
+        tracker.unlock()
+    try:
+        yield
+    finally:
+        if was_locked:
+            tracker.lock()
+
+
+def adam_moments(optimizer: keras.optimizers.Adam, variable: keras.Variable) -> tuple[keras.Variable, keras.Variable]:
+    """The first and the second moment that a built Adam keeps for a variable."""
+    index = _read(optimizer, "_get_variable_index")(variable)
+    return _read(optimizer, "_momentums")[index], _read(optimizer, "_velocities")[index]
+
+
+def learning_rate(optimizer: keras.optimizers.Optimizer) -> Any:
+    """What the optimizer was given as learning rate: a schedule as such, and a number as its variable."""
+    return _read(optimizer, "_learning_rate")
+
+
+def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """The variables that a built optimizer was built for."""
+    return _read(optimizer, "_trainable_variables")
+
+
+def in_multi_worker_mode(strategy: Any) -> bool:
+    """Whether a `tf.distribute.MultiWorkerMirroredStrategy` runs on more than one worker."""
+    return bool(_read(strategy.extended, "_in_multi_worker_mode", "tensorflow")())
+
+
+def _read(owner, name, package="keras"):
+    try:
+        return getattr(owner, name)
+    except AttributeError as error:
+        raise RuntimeError(
+            f"{type(owner).__name__} has no `{name}`, a private name of {package} that keras_ssvae uses. It was last "
+            f"seen in {package} {LAST_SEEN[package]}: install that release, or a newer one of keras_ssvae."
+        ) from error

@@ -1,0 +1,45 @@
+"""Grey images made binary, once."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from keras_ssvae.data.checks import check_image_dtype, check_pixels, check_whole_number
+
+
+def binarize(images: ArrayLike, seed: int | np.random.RandomState) -> np.ndarray:
+    """Draws each pixel as black or white, with its brightness as the probability of white.
+
+    For images that stay the same during training, as those of validation and test. It is NumPy's `binomial`, in the
+    order of the array, so that sets that are drawn one after the other from one `RandomState(777)`, validation first,
+    are those of VampPrior's code.
+
+    Args:
+        images: `uint8` of any shape, or floating point with pixels in [-1, 1].
+        seed: An integer of at least 0, or a `numpy.random.RandomState`, which several sets of images share.
+
+    Returns:
+        `uint8` of the same shape, 0 or 255; `scale` makes them -1 and 1.
+
+    Raises:
+        ValueError: If an argument does not fit.
+
+    Example:
+
+    >>> random = np.random.RandomState(777)
+    >>> validation = binarize(mnist.train_images[50000:], random)
+    >>> test = binarize(mnist.test_images, random)
+
+    Reference: [Tomczak, Welling, 2018](https://arxiv.org/abs/1705.07120).
+    """
+    images = np.asarray(images)
+    check_image_dtype("images", images.dtype)
+    if images.dtype == np.uint8:
+        probs = images.astype(np.float32) / np.float32(255)  # rounded as in the original
+    else:
+        if images.size:
+            check_pixels("images", images)
+        probs = (images.astype(np.float64) + 1) / 2
+    if not isinstance(seed, np.random.RandomState):
+        check_whole_number("seed", seed, 0)
+        seed = np.random.RandomState(seed)
+    return (seed.binomial(1, probs) * 255).astype(np.uint8)

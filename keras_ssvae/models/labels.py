@@ -1,0 +1,186 @@
+"""What labels an image has, and the verbs of models that classify."""
+
+import dataclasses
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike
+
+from keras_ssvae.distributions import Tensor, blocks
+from keras_ssvae.noise import Stream
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """The labels of an image: one of K values, or several, each with values of its own.
+
+    Where a model has several labels, one-hot labels and probabilities have those of all labels side by side.
+
+    Args:
+        num_classes: The number of values K of the one label, or a sequence with that of each of several labels.
+
+    Attributes:
+        sizes: The number of values of each label.
+        several: Whether `num_classes` is a sequence; it may have a single entry.
+        width: The columns of one-hot labels and of probabilities, the sum of `sizes`.
+        shape: The shape of one image's labels as integers: `()`, or `(n,)` of n labels.
+
+    Example:
+        >>> Labels(10).shape, Labels((4, 3, 2)).width
+        ((), 9)
+    """
+
+    num_classes: int | tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        classes: Any = self.num_classes  # any sequence, till it is a tuple below
+        several = isinstance(classes, Sequence)
+        given = tuple(classes) if several else (classes,)
+        if not given or not all(_is_integer(size) and size >= 1 for size in given):
+            raise ValueError(
+                f"`num_classes` is {self.num_classes!r}; it must be an integer of at least 1, or a sequence of such."
+            )
+        sizes = tuple(int(size) for size in given)
+        object.__setattr__(self, "num_classes", sizes if several else sizes[0])
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return self.num_classes if isinstance(self.num_classes, tuple) else (self.num_classes,)
+
+    @property
+    def several(self) -> bool:
+        return isinstance(self.num_classes, tuple)
+
+    @property
+    def width(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.sizes),) if self.several else ()
+
+    def split(self, values: Tensor) -> list[Tensor]:
+        """Cuts one-hot labels or probabilities `(..., width)` into those of each label, `(..., size)`."""
+        return blocks(values, self.sizes)
+
+    def one_hot(self, labels: Tensor) -> Tensor:
+        """One-hot labels `(B, width)`, float32, of integers `(B, *shape)`."""
+        columns = ops.reshape(labels, (-1, len(self.sizes)))
+        parts = [ops.one_hot(columns[:, i], size, dtype="float32") for i, size in enumerate(self.sizes)]
+        return ops.concatenate(parts, axis=-1)
+
+    def predicted(self, probs: Tensor) -> Tensor:
+        """The most probable value of each label: integers `(B, *shape)` of probabilities `(B, width)`."""
+        if not self.several:
+            return ops.argmax(probs, axis=-1)
+        return ops.stack([ops.argmax(each, axis=-1) for each in self.split(probs)], axis=-1)
+
+    def check(self, name: str, labels: ArrayLike, num_examples: int | None = None) -> np.ndarray:
+        """Returns labels as int64 of shape `(N, *shape)`.
+
+        Args:
+            name: What the error calls them.
+            labels: Integers, one for each image, or a row of several.
+            num_examples: N, where it is known.
+
+        Raises:
+            ValueError: If they have another shape or dtype, or a label is out of range.
+        """
+        given = np.asarray(labels)
+        examples = given.shape[0] if given.ndim and num_examples is None else num_examples
+        what = f"a row of {len(self.sizes)} integers" if self.several else "one integer"
+        if given.shape != (examples, *self.shape) or not np.issubdtype(given.dtype, np.integer):
+            of = "example" if num_examples is None else f"of the {num_examples} examples"
+            hint = ""
+            if given.ndim == 2 and given.shape[1] == self.width > 1:
+                hint = " They look one-hot: `argmax(axis=-1)` gives the classes."
+            raise ValueError(
+                f"`{name}` has shape {given.shape} and dtype {given.dtype}; it must be {what} for each {of}.{hint}"
+            )
+        if given.size and not ((given >= 0) & (given < np.asarray(self.num_classes))).all():
+            highest = [size - 1 for size in self.sizes] if self.several else self.sizes[0] - 1
+            raise ValueError(
+                f"`{name}` run from {given.min()} to {given.max()}; with {self.num_classes} classes they must be 0 to "
+                f"{highest}."
+            )
+        return given.astype("int64")
+
+
+class ClassifierMixin:
+    """The verbs of a model whose images have labels.
+
+    A subclass sets `labels` and gives `classify`, and `sample_latent(labels, seed)`: latent variables of images of
+    these classes, from the prior.
+    """
+
+    labels: Labels
+    decode: Callable[[Tensor], Tensor]
+    sample_latent: Callable[[Tensor, int | Tensor], Tensor]
+
+    @property
+    def num_classes(self) -> int | tuple[int, ...]:
+        """The number of classes, or the numbers of values of several labels."""
+        return self.labels.num_classes
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Class probabilities `(B, K)` of images `(B, H, W, C)` in [-1, 1]; of several labels side by side."""
+        raise NotImplementedError
+
+    def predicted_labels(self, probs: Tensor) -> Tensor:
+        """The most probable classes, integers `(B,)` or, of n labels, `(B, n)`, of what `classify` gives."""
+        return self.labels.predicted(probs)
+
+    def error_percent(self, probs: Tensor, labels: Tensor) -> Tensor:
+        """Of each image the share of its labels that `probs` of `classify` miss, 0 to 100: `(B,)`.
+
+        `labels` are true classes, integers as `predicted_labels` gives them, or one-hot as `probs`.
+        """
+        return 100.0 * ops.mean(ops.reshape(self._wrong(probs, labels), (ops.shape(probs)[0], -1)), axis=-1)
+
+    def error_terms(self, probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """`error`, `error_percent` of each image; with several labels also `error_per_label`, 0 or 100, `(B, n)`."""
+        terms = {"error": self.error_percent(probs, labels)}
+        return {**terms, "error_per_label": 100.0 * self._wrong(probs, labels)} if self.labels.several else terms
+
+    def _wrong(self, probs, labels):
+        """0.0 or 1.0 for each label, in the shape of `predicted_labels`."""
+        if len(labels.shape) == 2 and labels.shape[-1] == probs.shape[-1]:
+            labels = self.predicted_labels(labels)
+        predicted = self.predicted_labels(probs)
+        wrong = ops.not_equal(predicted, ops.cast(ops.reshape(labels, ops.shape(predicted)), predicted.dtype))
+        return ops.cast(wrong, "float32")
+
+    def generate(self, labels: Tensor | int, seed: int | Tensor) -> Tensor:
+        """Images from the prior, of given classes or of classes drawn from `p(y)`.
+
+        Args:
+            labels: Class of each image, integers `(B,)`, or `(B, n)` of n labels; or the number of images B.
+            seed: An integer; the same seed gives the same images.
+
+        Returns:
+            `(B, H, W, C)` in [-1, 1].
+
+        Raises:
+            ValueError: If a label is out of range, or the labels have another shape.
+        """
+        if _is_integer(labels):
+            if labels < 0:
+                raise ValueError(f"`labels` is {labels}; as a number of images it must be 0 or more.")
+            labels = self.sample_labels(labels, seed)
+        elif not ops.is_tensor(labels):
+            labels = self.labels.check("labels", labels)
+        return self.decode(self.sample_latent(ops.cast(ops.convert_to_tensor(labels), "int32"), seed))
+
+    def sample_labels(self, n: int, seed: int | Tensor) -> Tensor:
+        """Labels of n images, int32 `(n,)` or, of several, `(n, labels)`, drawn uniformly."""
+        stream = Stream(seed, 0, "labels")
+        drawn = [keras.random.randint((n,), 0, size, dtype="int32", seed=stream) for size in self.labels.sizes]
+        return ops.stack(drawn, axis=-1) if self.labels.several else drawn[0]
+
+
+def _is_integer(value) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

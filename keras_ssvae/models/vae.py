@@ -1,0 +1,238 @@
+"""VAE with any prior: the standard normal, a mixture, or a VampPrior (Kingma, Welling; Tomczak, Welling)."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_ssvae.distributions import Tensor, as_floatx, gaussian_log_prob, sample_gaussian
+from keras_ssvae.likelihoods import Bernoulli, Likelihood, from_unit, to_unit
+from keras_ssvae.models.base import BaseVAE
+from keras_ssvae.models.checks import check_network, input_shape
+from keras_ssvae.models.objective_weights import ObjectiveWeight
+from keras_ssvae.networks import vae
+from keras_ssvae.noise import Stream
+from keras_ssvae.priors import Prior, StandardNormal
+
+_PARTS = ("labeled", "unlabeled")
+_FLOOR = 1e-5  # of the probabilities of pixels, as in VampPrior's code
+
+
+@keras.saving.register_keras_serializable("keras_ssvae")
+class VAE(BaseVAE):
+    """Variational autoencoder without labels, whose prior is a choice.
+
+    **Generation**: `z ~ p(z)`, the `prior`; `x | z` of the `likelihood`, whose parameters the decoder gives.
+
+    **Inference**: `q(z | x) = N(mu(x), diag sigma^2(x))`.
+
+    **Objective** (minimised; means over the batch; nats per image): `reconstruction + beta kl`. With beta 1 it is the
+    negative evidence lower bound.
+
+    | papers                                   | code                                                              |
+    |------------------------------------------|-------------------------------------------------------------------|
+    | `q(z given x)`                           | `encoder`: `mean`, `logvar`, each `(B, d)`                        |
+    | `p(x given z)`                           | `decoder` and `likelihood`                                        |
+    | `p(z)`                                   | `prior`                                                           |
+    | VampPrior, `1/K sum_k q(z given u_k)`    | `priors.VampPrior(K)`, with the model's encoder; `pseudo_inputs`  |
+    | mixture of Gaussians                     | `priors.LearnedMixture(K, d, bounded=False)`                      |
+    | `-log p(x given z)`                      | `reconstruction`, at one sample z, with all constants             |
+    | `KL(q(z given x), p(z))`                 | `kl`: `log q(z given x) - log p(z)` at the same z                 |
+    | `beta`                                   | `beta`; the warm-up is `schedules.LinearWarmUp`                   |
+
+    It follows the released code of VampPrior where the papers are silent: the KL-divergence is sampled also where it
+    has a closed form (`kl="closed_form"` takes that), probabilities of pixels are clipped to [1e-5, 1 - 1e-5] and the
+    encoder's log-variances to [-6, 2]. Networks see pixels in [0, 1].
+
+    With `binarize` each training image is drawn anew at each step, its pixels 1 with the probability that they say;
+    images that are binary stay as they are. Validation takes images as they are: draw those once beforehand.
+
+    A batch is float images in [-1, 1], or a dictionary with `unlabeled`, `labeled` or both, as `data.semi_supervised`
+    makes it: all of these are trained on, and labels are not looked at. Validation data is images, or `(images,
+    labels)`. Validation has a loss, the negative bound at beta 1, which callbacks monitor as `val_loss`. Its z is
+    sampled, with noise that is a function of the batch alone: the same batches give the same numbers.
+
+    Args:
+        encoder: Keras model, images `(B, H, W, C)` with pixels in [0, 1] -> `(mean, logvar)`, each `(B, d)`. Default:
+            two gated layers of 300.
+        decoder: Keras model, `(B, d)` -> the outputs that the likelihood takes, `(B, H, W, C)`. Default: two gated
+            layers of 300.
+        prior: A `priors.Prior`. Default: the standard normal in 40 dimensions.
+        likelihood: One of `likelihoods`. Default: `Bernoulli(1e-5)`.
+        beta: Weight of the KL-divergence.
+        binarize: Whether training images are drawn from their pixels; for a Bernoulli likelihood only.
+        kl: `"sampled"`, or `"closed_form"` for a prior of a single Gaussian.
+        seed: Of the noise of training. The initial weights follow `keras.utils.set_random_seed`.
+        name: Model name.
+
+    Raises:
+        ValueError: For an argument that does not fit the others.
+
+    Example:
+        >>> model = VAE(prior=priors.VampPrior(500), beta=LinearWarmUp(1.0, epochs=100, steps_per_epoch=500))
+        >>> model.compile(NormalizedAdam(5e-4, epsilon=1e-8))
+        >>> model.fit(batches, steps_per_epoch=500, epochs=2000, validation_data=(images, None))
+        >>> model.encode(images), model.generate(25, seed=1)
+
+    Reference:
+        [Tomczak, Welling: VAE with a VampPrior, 2018](https://arxiv.org/abs/1705.07120);
+        [Kingma, Welling: Auto-encoding variational Bayes, 2014](https://arxiv.org/abs/1312.6114).
+    """
+
+    training_terms = ("reconstruction", "kl")
+    test_terms = ("loss", "reconstruction", "kl")
+    reduction = "mean"
+    objective_weights = ("beta",)
+    forward_passes = {"encoder": 1, "decoder": 1}  # noqa: RUF012
+
+    def __init__(
+        self,
+        encoder: keras.Model | None = None,
+        decoder: keras.Model | None = None,
+        prior: Prior | None = None,
+        likelihood: Likelihood | None = None,
+        beta: ObjectiveWeight = 1.0,
+        binarize: bool = True,
+        kl: str = "sampled",
+        seed: int = 0,
+        name: str = "vae",
+    ):
+        super().__init__(seed=seed, name=name)
+        self.prior = StandardNormal(vae.LATENT_DIM) if prior is None else prior
+        self.likelihood = Bernoulli(_FLOOR) if likelihood is None else likelihood
+        self.beta, self.binarize, self.kl = beta, binarize, kl
+        self._check_choices()
+        self.latents = {"z": self.prior.latent_dim}
+        self.encoder = encoder or vae.encoder(latent_dim=self.latent_dim)
+        self.image_shape = input_shape("encoder", self.encoder)
+        *size, colours = self.image_shape
+        outputs = (*size, colours * self.likelihood.outputs_per_value)
+        self.decoder = decoder or vae.decoder(outputs, self.latent_dim)
+        reason = f"images {self.image_shape}, {self._likelihood_name} and a `prior` in {self.latent_dim} dimensions"
+        heads = [(None, self.latent_dim)] * 2
+        check_network("encoder", self.encoder, self.image_shape, heads, reason)
+        check_network("decoder", self.decoder, (self.latent_dim,), (None, *outputs), reason)
+        self.prior.bind(self.encoder)
+        self.build((None, *self.image_shape))
+
+    @property
+    def _likelihood_name(self):
+        return f"a {type(self.likelihood).__name__} likelihood"
+
+    def _check_choices(self):
+        if not isinstance(self.prior, Prior):
+            raise ValueError(f"`prior` is {self.prior!r}; it must be a `priors.Prior`, as `priors.StandardNormal(40)`.")
+        if not isinstance(self.likelihood, Likelihood):
+            raise ValueError(f"`likelihood` is {self.likelihood!r}; it must be one of `keras_ssvae.likelihoods`.")
+        if self.binarize and not isinstance(self.likelihood, Bernoulli):
+            raise ValueError(
+                f"`binarize` is {self.binarize!r} with {self._likelihood_name}; binary images are for a Bernoulli "
+                "likelihood. Set `binarize=False`."
+            )
+        if self.kl not in ("sampled", "closed_form"):
+            raise ValueError(f'`kl` is {self.kl!r}; it must be "sampled" or "closed_form".')
+        if self.kl == "closed_form" and self.prior.num_components > 1:
+            raise ValueError(
+                f'`kl` is "closed_form" with a `prior` of {self.prior.num_components} components; the divergence from '
+                'a mixture has no closed form. Set `kl="sampled"`.'
+            )
+
+    def variable_groups(self):
+        """`autoencoder` (encoder and decoder) and, where it is learned, `prior`."""
+        groups = {"autoencoder": [*self.encoder.trainable_variables, *self.decoder.trainable_variables]}
+        return groups | ({"prior": self.prior.trainable_variables} if self.prior.trainable_variables else {})
+
+    # Training
+
+    def check_batch(self, images, labels):
+        images = images if isinstance(images, dict) else {"unlabeled": images}
+        parts = _parts(images)
+        if not parts:
+            raise ValueError(
+                f"`x` of a training batch has {sorted(images)}; it must be images, or a dictionary with the key "
+                '"unlabeled", "labeled" or both. `data.semi_supervised` makes such batches.'
+            )
+        for part in parts:
+            self.check_images(f"x[{part!r}]", images[part])
+
+    def draw_noise(self, batch, step):
+        seed, rows = self.noise_stream(step), sum(ops.shape(batch[part])[0] for part in _parts(batch))
+        noise = {
+            "epsilon": keras.random.normal((rows, self.latent_dim), seed=seed),
+            "dropout": self.dropout_counter(step),
+        }
+        if self.binarize:
+            noise["uniform"] = keras.random.uniform((rows, *self.image_shape), seed=seed)
+        return noise
+
+    def join_rows(self, batch, noise):
+        return {"images": ops.concatenate([batch[part] for part in _parts(batch)])}, noise
+
+    def step_terms(self, batch, noise, step):
+        run, x = self.passes(noise["dropout"]), batch["images"]
+        if self.binarize:
+            x = from_unit(as_floatx(noise["uniform"] < to_unit(x)))
+        mean, logvar = run(self.encoder, to_unit(x))
+        z = sample_gaussian(mean, logvar, noise["epsilon"])
+        return self._terms(x, mean, logvar, z, run(self.decoder, z))
+
+    def objective(self, terms, step):
+        return terms["reconstruction"] + self.weights_at(step).beta * terms["kl"]
+
+    def _terms(self, images, mean, logvar, z, outputs):
+        if self.kl == "closed_form":
+            kl = self.prior.kl_per_component(mean, logvar)[:, 0]
+        else:
+            kl = gaussian_log_prob(z, mean, logvar) - self.prior.log_prob(z)
+        return {"reconstruction": -self.likelihood.log_prob(images, outputs), "kl": kl}
+
+    def evaluation_terms(self, images, labels):
+        self.check_images("x", images)
+        posterior = self.posterior(images)
+        # Whole numbers add up to the same sum in any order. Places count, or similar batches would have equal sums.
+        pixels = ops.cast(ops.round(127.5 * images), "int32")
+        places = ops.reshape(ops.arange(1, math.prod(self.image_shape) + 1), self.image_shape)
+        stream = Stream(ops.sum(pixels * places), 0, "evaluation")
+        epsilon = keras.random.normal(ops.shape(posterior["mean"]), seed=stream)
+        z = sample_gaussian(**posterior, epsilon=epsilon)
+        terms = self._terms(images, **posterior, z=z, outputs=self.decoder(z, training=False))
+        return {"loss": terms["reconstruction"] + terms["kl"], **terms}
+
+    # Use: deterministic, tensors in, tensors out
+
+    def call(self, images, training=False):
+        """Everything that inference gives for images: `mean`, `logvar`, `z` and `reconstruction`."""
+        outputs = self.posterior(images)
+        return {**outputs, "z": outputs["mean"], "reconstruction": self.decode(outputs["mean"])}
+
+    def posterior(self, images: Tensor) -> dict[str, Tensor]:
+        """`q(z | x)`: its `mean` and `logvar`, each `(B, d)`."""
+        mean, logvar = map(as_floatx, self.encoder(to_unit(images), training=False))
+        return {"mean": mean, "logvar": logvar}
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latent variables `(B, d)`: the posterior means."""
+        return self.posterior(images)["mean"]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images `(B, H, W, C)` in [-1, 1] at latent variables `(B, d)`: the mean of the likelihood."""
+        return self.likelihood.mean(self.decoder(z, training=False))
+
+    def sample_latent(self, n: int, seed: int | Tensor) -> Tensor:
+        """`z ~ p(z)`, `(n, d)`."""
+        return self.prior.random(n, Stream(seed, 0))
+
+    # Serialisation
+
+    def get_config(self):
+        objects = ("encoder", "decoder", "prior", "likelihood")
+        return {
+            **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in objects},
+            "binarize": self.binarize,
+            "kl": self.kl,
+            **super().get_config(),
+        }
+
+
+def _parts(images):
+    return [part for part in _PARTS if part in images]

@@ -1,0 +1,63 @@
+"""The networks of VAE and VampPrior: two gated layers each way."""
+
+import math
+
+import keras
+from keras import layers, ops
+
+from keras_ssvae.distributions import Tensor
+from keras_ssvae.networks.layers import Gated, he_normal_dense
+
+IMAGE_SHAPE = (28, 28, 1)
+LATENT_DIM = 40
+_LOGVARS = (-6.0, 2.0)  # as in VampPrior's code
+
+
+def encoder(
+    image_shape: tuple[int, int, int] = IMAGE_SHAPE, latent_dim: int = LATENT_DIM, hidden: int = 300
+) -> keras.Model:
+    """Images `(B, H, W, C)`, pixels in [0, 1] -> means and log-variances, each `(B, d)`.
+
+    Args:
+        image_shape: `(H, W, C)`.
+        latent_dim: d.
+        hidden: Outputs of each gated layer.
+
+    Returns:
+        A `keras.Model`, whose log-variances are clipped to [-6, 2].
+    """
+    images = keras.Input(image_shape, name="image")
+    x = _two_gated(layers.Flatten(name="flatten")(images), hidden)
+    heads = {"units": latent_dim, "inputs": hidden, "dtype": keras.config.floatx()}
+    mean = he_normal_dense(**heads, name="mean")(x)
+    logvar = he_normal_dense(**heads, activation=clip_logvar, name="logvar")(x)
+    return keras.Model(images, (mean, logvar), name="encoder")
+
+
+def decoder(
+    image_shape: tuple[int, int, int] = IMAGE_SHAPE, latent_dim: int = LATENT_DIM, hidden: int = 300
+) -> keras.Model:
+    """Latent variables `(B, d)` -> logits of the pixels `(B, H, W, C)`.
+
+    Args:
+        image_shape: `(H, W, C)`; C is the number of outputs for a pixel, more than that of its colours for a
+            likelihood that needs more.
+        latent_dim: d.
+        hidden: Outputs of each gated layer.
+
+    Returns:
+        A `keras.Model`. The sigmoid that makes pixels in [0, 1] of its logits is left to the likelihood.
+    """
+    z, dtype = keras.Input((latent_dim,), name="z"), keras.config.floatx()
+    x = he_normal_dense(math.prod(image_shape), hidden, dtype=dtype, name="logits")(_two_gated(z, hidden))
+    return keras.Model(z, layers.Reshape(image_shape, dtype=dtype, name="image")(x), name="decoder")
+
+
+def _two_gated(x, hidden):
+    return Gated(hidden, name="gated_1")(Gated(hidden, name="gated_0")(x))
+
+
+@keras.saving.register_keras_serializable("keras_ssvae")
+def clip_logvar(logvar: Tensor) -> Tensor:
+    """Log-variances clipped to [-6, 2]; the gradient is 0 where one was."""
+    return ops.clip(logvar, *_LOGVARS)

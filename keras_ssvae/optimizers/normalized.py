@@ -1,0 +1,27 @@
+"""Adam on gradients of one length."""
+
+import keras
+from keras import ops
+
+from keras_ssvae.optimizers.adam import Adam
+
+_TINY = 1e-7
+
+
+@keras.saving.register_keras_serializable("keras_ssvae")
+class NormalizedAdam(Adam):
+    """Adam on gradients that are divided, each variable's by itself, by their Euclidean norm plus 1e-7.
+
+    Arguments are those of `Adam`.
+
+    Example:
+        >>> optimizer = NormalizedAdam(5e-4, epsilon=1e-8)
+
+    Reference:
+        Yu, Lin, Salakhutdinov, Carbonell: Normalized gradient with adaptive stepsize method for deep neural network
+        training, 2017; the code of VampPrior trains with it.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        norm = ops.sqrt(ops.sum(ops.square(gradient)))
+        super().update_step(gradient / (norm + _TINY), variable, learning_rate)

@@ -1,0 +1,149 @@
+"""VAE with a standard normal prior and with a VampPrior against steps of VampPrior's code."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ssvae import priors
+from keras_ssvae.models import VAE
+from keras_ssvae.optimizers import NormalizedAdam
+
+FILES = "vampprior_*.npz"
+STEPS = ("step0", "step1")
+
+
+def named_variables(model):
+    """Each variable with its name in the file, and what makes the file's layout of ours."""
+
+    def dense(layer, name):
+        yield layer.kernel, f"{name}.weight", np.transpose
+        yield layer.bias, f"{name}.bias", np.asarray
+
+    for network, name in ((model.encoder, "q_z_layers"), (model.decoder, "p_x_layers")):
+        for i in range(2):
+            gated = network.get_layer(f"gated_{i}")
+            yield from dense(gated.linear, f"{name}.{i}.h")
+            yield from dense(gated.gate, f"{name}.{i}.g")
+    yield from dense(model.encoder.get_layer("mean"), "q_z_mean")
+    yield from dense(model.encoder.get_layer("logvar"), "q_z_logvar.linear")
+    yield from dense(model.decoder.get_layer("logits"), "p_x_mean.linear")
+    for variable in model.prior.trainable_variables:
+        yield variable, "means.linear.weight", lambda inputs: inputs.reshape(len(inputs), -1).T
+
+
+def initial(name, shape, seed, rank):
+    """The file's weights are a formula of the seed and of the rank of their name."""
+    u = 2.0 * np.random.Generator(np.random.PCG64([seed, rank])).random(shape) - 1.0
+    match name:
+        case "means.linear.weight":
+            value = 0.4 + 0.8 * u
+        case _ if name.endswith(".weight"):
+            value = u * np.sqrt(6.0 / shape[1])
+        case "p_x_mean.linear.bias":
+            value = 12.0 * u**7 - 1.5
+        case _ if "logvar" in name:
+            value = 4.3 * u - 2.0
+        case _:
+            value = 0.1 * u
+    return value.astype("float32")
+
+
+def some(values):
+    flat = np.ravel(values)
+    return flat[np.arange(16) * (flat.size - 1) // 15]
+
+
+class Replay:
+    """The model after its steps, their terms, the gradients of the first step and what it gave before."""
+
+    def __init__(self, file, prefix, with_gradients):
+        self.file = {name.removeprefix(f"{prefix}/"): value for name, value in file.items()}
+        prior = priors.VampPrior(int(file["number_components"])) if prefix == "vae_vamp" else None
+        self.model = VAE(prior=prior)
+        self.model.compile(NormalizedAdam(float(file["lr"]), epsilon=1e-8))
+        named = list(named_variables(self.model))
+        ranks = {name: rank for rank, name in enumerate(sorted(name for _, name, _ in named))}
+        for variable, name, to_file in named:
+            shape = to_file(np.empty(variable.shape)).shape
+            value = initial(name, shape, int(file["seed"]), ranks[name])
+            np.testing.assert_allclose(some(value), self.file[f"initial/some/{name}"], rtol=1e-6, err_msg=name)
+            variable.assign(np.reshape(value.T if value.ndim == 2 else value, variable.shape))
+        images = self.batch("step0")["unlabeled"]
+        self.posterior = {k: keras.ops.convert_to_numpy(v) for k, v in self.model.posterior(images).items()}
+        epsilon = self.file["step0/epsilon_z1"]
+        z = self.posterior["mean"] + np.exp(0.5 * self.posterior["logvar"]) * epsilon
+        self.decoded = keras.ops.convert_to_numpy(self.model.decode(z))
+        step = with_gradients(self.model, self.model.optimizer)
+        self.terms = []
+        for name, beta in zip(STEPS, file["betas"], strict=True):
+            self.model.beta = float(beta)
+            terms, gradients = step(self.batch(name), self.noise(name))
+            self.terms.append({key: keras.ops.convert_to_numpy(value) for key, value in terms.items()})
+            if name == STEPS[0]:
+                given = {id(v): g for v, g in zip(self.model.trainable_variables, gradients, strict=True)}
+                self.gradients = {n: to_file(np.asarray(given[id(v)])) for v, n, to_file in named}
+        self.weights = {n: to_file(keras.ops.convert_to_numpy(v)) for v, n, to_file in named}
+
+    def batch(self, step):
+        return {"unlabeled": self.images(f"{step}/x")}
+
+    def images(self, name):
+        return 2.0 * np.unpackbits(self.file[name], axis=1).reshape(-1, 28, 28, 1).astype("float32") - 1.0
+
+    def noise(self, step):
+        epsilon = self.file[f"{step}/epsilon_z1"]
+        # Of images that are binary already any uniform numbers make the same.
+        uniform = np.full((len(epsilon), 28, 28, 1), 0.5, "float32")
+        return {"epsilon": epsilon, "uniform": uniform, "dropout": np.int32(0)}
+
+
+@pytest.fixture(scope="module", params=["vae", "vae_vamp"])
+def replay(request, golden_file, with_gradients):
+    return Replay(golden_file, request.param, with_gradients)
+
+
+def test_the_model_has_the_originals_parameters(replay):
+    assert replay.model.count_params() - 1 == replay.file["parameters"]  # all but beta
+
+
+def test_terms_of_each_image_equal_the_original(replay):
+    for name, terms in zip(STEPS, replay.terms, strict=True):
+        for ours, theirs in ((-terms["reconstruction"], "log_likelihood"), (terms["kl"], "kl")):
+            np.testing.assert_allclose(ours, replay.file[f"{name}/{theirs}"], rtol=2e-5, err_msg=f"{name}/{theirs}")
+
+
+def test_the_objective_equals_the_original(replay):
+    for name, terms, rtol in zip(STEPS, replay.terms, (3e-6, 2e-5), strict=True):
+        np.testing.assert_allclose(terms["total"], replay.file[f"{name}/loss"], rtol=rtol, err_msg=name)
+        np.testing.assert_allclose(terms["kl"].mean(), replay.file[f"{name}/mean_kl"], rtol=rtol, err_msg=name)
+
+
+def test_posterior_and_decoded_images_equal_the_original(replay):
+    for ours, theirs in (("mean", "z1_mean"), ("logvar", "z1_logvar")):
+        expected = replay.file[f"step0/{theirs}"]
+        np.testing.assert_allclose(replay.posterior[ours][:4], expected, rtol=0, atol=2e-6, err_msg=ours)
+    pixels = 0.5 * (replay.decoded[:2].reshape(2, -1) + 1.0)
+    np.testing.assert_allclose(pixels, replay.file["step0/x_mean"], rtol=0, atol=2e-6)
+
+
+def test_gradients_of_the_first_step_equal_the_original(replay):
+    for name, gradient in replay.gradients.items():
+        norm = np.linalg.norm(gradient)
+        np.testing.assert_allclose(norm, replay.file[f"step0/grad_norm/{name}"], rtol=3e-6, err_msg=name)
+        expected = replay.file[f"step0/grad_some/{name}"]
+        np.testing.assert_allclose(some(gradient), expected, rtol=0, atol=1e-6 * norm, err_msg=name)
+
+
+def test_weights_after_the_steps_equal_the_original(replay):
+    for name, value in replay.weights.items():
+        norm = replay.file[f"final/norm/{name}"]
+        np.testing.assert_allclose(np.linalg.norm(value), norm, rtol=1e-5, err_msg=name)
+        # Another optimizer (plain Adam, or one norm over all tensors) is off by 6e-5 or more.
+        np.testing.assert_allclose(some(value), replay.file[f"final/some/{name}"], rtol=0, atol=2e-5, err_msg=name)
+
+
+def test_the_density_of_the_prior_equals_the_original(replay):
+    given = keras.ops.convert_to_numpy(replay.model.prior.log_prob(replay.file["prior/z"]))
+    # The narrow components of the mixture amplify rounding.
+    tolerance = {"rtol": 2e-4} if replay.model.prior.num_components > 1 else {"rtol": 0, "atol": 4e-6}
+    np.testing.assert_allclose(given, replay.file["prior/log_density"], **tolerance)
