@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_ssvae.models.labels import Labels
+
 
 def check_whole_number(name, value, minimum) -> None:
     """Raises a `ValueError` unless the argument `name` is an integer of at least `minimum`."""
@@ -49,11 +51,9 @@ def check_arrays(name, source, num_classes) -> tuple[int, ...]:
         )
     images, labels = (np.asarray(each) for each in source)
     shape = _check_images(name, images)
-    check_labels(name, labels, num_classes)
-    if len(labels) != len(images):
-        raise ValueError(f"`{name}` holds {len(images)} images and {len(labels)} labels. Every image needs one label.")
-    columns = [labels] if isinstance(num_classes, int) else labels.T
-    for i, (column, count) in enumerate(zip(columns, np.atleast_1d(num_classes), strict=True)):
+    kinds = Labels(num_classes)
+    columns = kinds.check(f"{name}[1]", labels, len(images)).reshape(len(images), -1).T
+    for i, (column, count) in enumerate(zip(columns, kinds.sizes, strict=True)):
         missing = np.setdiff1d(np.arange(count), column)
         if len(missing):
             which = "" if len(columns) == 1 else f" by its label {i}"
@@ -89,37 +89,6 @@ def check_pixels(name, images) -> None:
         raise ValueError(
             f"The images of `{name}` have pixels from {low:g} to {high:g}. Floating-point pixels must be in [-1, 1]; "
             "pixels from 0 to 255 must be uint8."
-        )
-
-
-def check_label_type(name, dtype, rank, num_classes, batched) -> None:
-    several = isinstance(num_classes, tuple)
-    wanted = batched + several
-    if not several and rank == wanted + 1:
-        raise ValueError(
-            f"The labels of `{name}` look one-hot. They must be integers, one for each image: use `argmax(axis=-1)`. "
-            "(Where each image has several labels, `num_classes` must be a tuple.)"
-        )
-    if rank != wanted or not np.issubdtype(dtype, np.integer):
-        each = f"{len(num_classes)} for each image, as `num_classes` has" if several else "one for each image"
-        raise ValueError(f"The labels of `{name}` have rank {rank} and dtype {dtype}. They must be integers, {each}.")
-
-
-def check_labels(name, labels, num_classes) -> None:
-    """Checks integer labels, or rows of them where `num_classes` is a tuple."""
-    several = not isinstance(num_classes, int)
-    check_label_type(name, labels.dtype, labels.ndim, num_classes, batched=True)
-    if several and labels.shape[1] != len(num_classes):
-        raise ValueError(
-            f"The labels of `{name}` have shape {labels.shape}. With `num_classes` = {num_classes} each image has "
-            f"{len(num_classes)} labels."
-        )
-    highest = np.broadcast_to(np.asarray(num_classes) - 1, labels.shape)
-    outside = (labels < 0) | (labels > highest)
-    if outside.any():
-        raise ValueError(
-            f"`{name}` holds the label {labels[outside][0]}. With `num_classes` = {num_classes}, labels go from 0 to "
-            f"{highest[outside][0]}."
         )
 
 

@@ -40,6 +40,7 @@ class BaseVAE(keras.Model):
       per example, and the scalar that it minimises, made of the reduced terms;
     * `evaluation_terms`, and the names of all terms in `training_terms` and `test_terms`;
     * `posterior`, `encode`, `decode` and `sample_latent`, with `image_shape` and the named parts of the `latents`;
+    * `posterior_noise` and `log_weights`, of which `evaluation.nll` estimates the likelihood;
     * `check_batch`, `variable_groups`, and `get_config`.
 
     The base takes the step: it gives each replica its own rows of the batch, counts the passes of dropout (`passes`),
@@ -115,6 +116,28 @@ class BaseVAE(keras.Model):
 
     def sample_latent(self, n: int, seed: int | Tensor) -> Tensor:
         """Latent variables `(n, d)` from the prior; of models with labels, those of images of given classes."""
+        raise NotImplementedError
+
+    def posterior_noise(
+        self, num_images: int, num_samples: int, stream: keras.random.SeedGenerator
+    ) -> dict[str, Tensor]:
+        """The noise of `log_weights`: what S samples of each of B images draw, each entry `(B, S, ...)`."""
+        raise NotImplementedError
+
+    def log_weights(self, images: Tensor, noise: dict[str, Tensor]) -> Tensor:
+        """`log p(x, z) - log q(z | x)` at S samples `z ~ q(z | x)` of each image, in inference, with all constants.
+
+        The exponentials of these importance weights estimate `p(x)` without bias, so the logarithm of their mean is a
+        lower bound of `log p(x)`, the tighter the more samples there are; the mean of the weights themselves is the
+        evidence lower bound. Each image is encoded once.
+
+        Args:
+            images: `(B, H, W, C)` in [-1, 1].
+            noise: As `posterior_noise` gives it.
+
+        Returns:
+            `(B, S)`, in nats.
+        """
         raise NotImplementedError
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:

@@ -13,15 +13,19 @@ from keras_ssvae.distributions import (
     Tensor,
     as_floatx,
     categorical_kl_from_uniform,
+    log_probs,
+    mixture_log_prob,
     sample_beta,
     sample_gaussian,
     sample_gumbel,
+    sample_mixture,
     straight_through_one_hot,
 )
 from keras_ssvae.likelihoods import Gaussian
 from keras_ssvae.models import explanation
 from keras_ssvae.models.base import BaseVAE, without_dropout
 from keras_ssvae.models.checks import check_has_labels, check_network, check_one_hot, input_shape
+from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.labels import ClassifierMixin, Labels
 from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.networks import exon
@@ -299,6 +303,21 @@ class EXoN(ClassifierMixin, BaseVAE):
         """`z ~ N(m_k, s_k^2)` of given classes, `(B, d)`."""
         epsilon = keras.random.normal((ops.shape(labels)[0], self.latent_dim), seed=Stream(seed, 0))
         return self.prior.draw(labels, epsilon)
+
+    def posterior_noise(self, num_images, num_samples, stream):
+        samples = (num_images, num_samples)
+        return {
+            "gumbel": sample_gumbel((*samples, self.num_classes), seed=stream),
+            "epsilon": keras.random.normal((*samples, self.latent_dim), seed=stream),
+        }
+
+    def log_weights(self, images, noise):
+        # Of the mixtures q(z | x) and p(z), without the class: `z` alone decides x.
+        posterior = self.posterior(images)
+        q = log_probs(posterior["probs"]), posterior["mean"], posterior["logvar"]
+        z = sample_mixture(*q, noise["gumbel"], noise["epsilon"])
+        log_ratio = self.prior.log_prob(z) - mixture_log_prob(z, *q)
+        return log_likelihood(self.decoder, self.likelihood, images, z) + log_ratio
 
     def explain(self, images: ArrayLike, delta: float = 1.0) -> list[explanation.Explanation]:
         """For each image its class, its place in the latent space and what each active coordinate draws, in NumPy.

@@ -8,16 +8,28 @@ import numpy as np
 from keras import ops
 
 from keras_ssvae.backend import batch_mean, gradient_step
-from keras_ssvae.distributions import Tensor, as_floatx, blocks, gaussian_kl, log_probs, sample_gaussian
+from keras_ssvae.distributions import (
+    Tensor,
+    as_floatx,
+    blocks,
+    gaussian_kl,
+    gaussian_log_prob,
+    log_probs,
+    mixture_log_prob,
+    sample_gaussian,
+    sample_gumbel,
+    sample_mixture,
+)
 from keras_ssvae.likelihoods import Bernoulli, Laplace, to_unit
 from keras_ssvae.models.base import BaseVAE
 from keras_ssvae.models.checks import check_network, check_one_hot, input_shape
+from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.labels import ClassifierMixin, Labels
 from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.networks import parted_vae
 from keras_ssvae.noise import Stream
 from keras_ssvae.optimizers import GroupedOptimizer
-from keras_ssvae.priors import LearnedMixture
+from keras_ssvae.priors import LearnedMixture, StandardNormal
 
 _TEMPERATURE = 0.67  # of the Gumbel-softmax
 _FIRST_SLOPE, _LAST_SLOPE = 1.0, 8.0  # of the attention; inference has the last one
@@ -358,6 +370,48 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         for i, prior in enumerate(self.u_priors):
             parts.append(prior.draw(labels[:, i], keras.random.normal((rows, prior.latent_dim), seed=stream)))
         return ops.concatenate(parts, axis=-1)
+
+    def posterior_noise(self, num_images, num_samples, stream):
+        samples = (num_images, num_samples)
+        return {
+            "gumbel": sample_gumbel((*samples, self.labels.width), seed=stream),
+            "epsilon_z": keras.random.normal((*samples, self.z_dim), seed=stream),
+            "epsilon_u": keras.random.normal((*samples, sum(self._u_dims)), seed=stream),
+        }
+
+    def log_weights(self, images, noise):
+        # Each u_i is of the mixtures q(u_i | x) and p(u_i), without c_i: (z, u) alone decides x.
+        h = self.encoder(to_unit(images), training=False)
+        mean, logvar = (values[:, None] for values in self.heads.z(h))
+        z = sample_gaussian(mean, logvar, noise["epsilon_z"])
+        parts = [z]
+        log_ratio = StandardNormal(self.z_dim).log_prob(z) - gaussian_log_prob(z, mean, logvar)
+        of_labels = zip(
+            self._u_posteriors(h),
+            self.labels.split(noise["gumbel"]),
+            blocks(noise["epsilon_u"], self._u_dims),
+            self.u_priors,
+            self.class_priors,
+            strict=True,
+        )
+        for q, gumbel, epsilon, prior, probs in of_labels:
+            u = sample_mixture(*q, gumbel, epsilon)
+            log_joint = prior.component_log_probs(u) + as_floatx(np.log(probs / probs.sum()))
+            log_ratio += ops.logsumexp(log_joint, axis=-1) - mixture_log_prob(u, *q)
+            parts.append(u)
+        return log_likelihood(self.decoder, self.likelihood, images, ops.concatenate(parts, axis=-1)) + log_ratio
+
+    def _u_posteriors(self, h):
+        """Each mixture `q(u_i | x)`: log-weights `(B, K_i)`, means and log-variances `(B, K_i, d_i)` of its components.
+
+        All labels take their k-th values together; one that has fewer values leaves the last ones out.
+        """
+        rows, most = ops.shape(h)[0], max(self.labels.sizes)
+        c = [ops.tile(ops.eye(most, size), (rows, 1)) for size in self.labels.sizes]
+        u = self.heads.u(ops.repeat(h, most, axis=0), c, _LAST_SLOPE)
+        means, logvars = (blocks(ops.reshape(values, (-1, most, sum(self._u_dims))), self._u_dims) for values in u)
+        of_values = zip(self.heads.log_c(h), means, logvars, self.labels.sizes, strict=True)
+        return [(log_c, mean[:, :size], logvar[:, :size]) for log_c, mean, logvar, size in of_values]
 
     def transfer(self, images: Tensor, attributes: Tensor) -> Tensor:
         """The images with the class-independent attributes of others: `decode(z(attributes), u(images))`, Figure 5.

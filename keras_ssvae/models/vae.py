@@ -10,6 +10,7 @@ from keras_ssvae.distributions import Tensor, as_floatx, gaussian_log_prob, samp
 from keras_ssvae.likelihoods import Bernoulli, Likelihood, from_unit, to_unit
 from keras_ssvae.models.base import BaseVAE
 from keras_ssvae.models.checks import check_network, input_shape
+from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.networks import vae
 from keras_ssvae.noise import Stream
@@ -222,6 +223,15 @@ class VAE(BaseVAE):
     def sample_latent(self, n: int, seed: int | Tensor) -> Tensor:
         """`z ~ p(z)`, `(n, d)`."""
         return self.prior.random(n, Stream(seed, 0))
+
+    def posterior_noise(self, num_images, num_samples, stream):
+        return {"epsilon": keras.random.normal((num_images, num_samples, self.latent_dim), seed=stream)}
+
+    def log_weights(self, images, noise):
+        mean, logvar = (values[:, None] for values in self.posterior(images).values())
+        z = sample_gaussian(mean, logvar, noise["epsilon"])
+        log_ratio = self.prior.log_prob(z) - gaussian_log_prob(z, mean, logvar)
+        return log_likelihood(self.decoder, self.likelihood, images, z) + log_ratio
 
     # Serialisation
 

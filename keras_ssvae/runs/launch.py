@@ -101,10 +101,10 @@ class Pool:
                 process_group=0,
             )
         self._processes[job] = process
-        threading.Thread(target=self._await_end, args=(job, process), daemon=True).start()
+        threading.Thread(target=self._watch, args=(job, process), daemon=True).start()
         return "starts"
 
-    def _await_end(self, job: Job, process: subprocess.Popen) -> None:
+    def _watch(self, job: Job, process: subprocess.Popen) -> None:
         process.wait()
         self._ended.put(job)
 
@@ -112,8 +112,7 @@ class Pool:
         """Waits for the next run that ends; returns it and its exit status."""
         job = self._ended.get()
         process = self._processes.pop(job)
-        if process.stdin is not None:
-            process.stdin.close()
+        process.communicate()  # closes its input
         return job, process.returncode
 
 

@@ -43,20 +43,18 @@ class Cell:
     values: Sequence[float | None]
     digits: int
 
-    def _complete(self):
-        """The numbers; none of them where one is missing."""
-        values = [value for value in self.values if value is not None]
-        return values if len(values) == len(self.values) else []
-
     @property
     def mean(self) -> str:
-        values = self._complete()
-        return f"{np.mean(values):.{self.digits}f}" if values else ""
+        return "" if None in self.values else f"{np.mean(self._numbers):.{self.digits}f}"
 
     @property
     def deviation(self) -> str:
-        values = self._complete()
-        return f"{np.std(values, ddof=1):.{self.digits}f}" if len(values) > 1 else ""
+        few = None in self.values or len(self.values) < 2
+        return "" if few else f"{np.std(self._numbers, ddof=1):.{self.digits}f}"
+
+    @property
+    def _numbers(self) -> list[float]:
+        return [value for value in self.values if value is not None]
 
     def __str__(self) -> str:
         return f"{self.mean} ({self.deviation})" if self.deviation else self.mean
@@ -68,13 +66,9 @@ def write_tables(
     """Writes `table.csv`, with deviations in columns of their own, and `table.md`; returns the latter."""
     settings, title = results[0].plan.settings, results[0].plan.data_title
     names: list[str] = []
-    lines: list[list[str]] = [[] for _ in rows]
-    for i, name in enumerate(header):
-        names += [name, f"{name}, deviation"] if isinstance(rows[0][i], Cell) else [name]
-        for line, row in zip(lines, rows, strict=True):
-            cell = row[i]
-            line += [cell.mean, cell.deviation] if isinstance(cell, Cell) else [cell]
-    write_table(output_dir / "table.csv", names, lines)
+    for name, cell in zip(header, rows[0], strict=True):
+        names += [name, f"{name}, deviation"] if isinstance(cell, Cell) else [name]
+    write_table(output_dir / "table.csv", names, [_texts(row) for row in rows])
     shown = [header, ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
     planned = f" of {settings['schedule_epochs']}" if "schedule_epochs" in settings else ""
     layout = f", layout {settings['layout']}" if settings.get("layout") else ""
@@ -85,3 +79,8 @@ def write_tables(
     ]
     write_text(output_dir / "table.md", "\n".join(markdown) + "\n")
     return "\n".join(markdown)
+
+
+def _texts(row):
+    """A row of `table.csv`."""
+    return [text for cell in row for text in ((cell.mean, cell.deviation) if isinstance(cell, Cell) else (cell,))]
