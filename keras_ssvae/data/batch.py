@@ -59,7 +59,9 @@ def assemble(
     for kind in list(x):
         stream = Stream(seed, counter, purpose=f"augment {kind}")
         x[f"{kind}_augmented"] = _augmented(augment, x[kind], stream)
-    return (x,) if labeled is None else (x, Labels(num_classes).one_hot(ops.cast(labeled[1], "int32")))
+    if labeled is None or num_classes is None:
+        return (x,)
+    return x, Labels(num_classes).one_hot(ops.cast(labeled[1], "int32"))
 
 
 def _to_float(images):
