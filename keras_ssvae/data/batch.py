@@ -59,8 +59,9 @@ def assemble(
     for kind in list(x):
         stream = Stream(seed, counter, purpose=f"augment {kind}")
         x[f"{kind}_augmented"] = _augmented(augment, x[kind], stream)
-    if labeled is None or num_classes is None:
+    if labeled is None:
         return (x,)
+    assert num_classes is not None  # `semi_supervised` has checked that there is one where there are labels
     return x, Labels(num_classes).one_hot(ops.cast(labeled[1], "int32"))
 
 

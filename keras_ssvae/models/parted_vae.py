@@ -394,10 +394,10 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             self.class_priors,
             strict=True,
         )
-        for q, gumbel, epsilon, prior, probs in of_labels:
-            u = sample_mixture(*q, gumbel=gumbel, epsilon=epsilon)
+        for (log_c, u_mean, u_logvar), gumbel, epsilon, prior, probs in of_labels:
+            u = sample_mixture(log_c, u_mean, u_logvar, gumbel, epsilon)
             log_joint = prior.component_log_probs(u) + as_floatx(np.log(probs / probs.sum()))
-            log_ratio += ops.logsumexp(log_joint, axis=-1) - mixture_log_prob(u, *q)
+            log_ratio += ops.logsumexp(log_joint, axis=-1) - mixture_log_prob(u, log_c, u_mean, u_logvar)
             parts.append(u)
         return log_likelihood(self.decoder, self.likelihood, images, ops.concatenate(parts, axis=-1)) + log_ratio
 
