@@ -44,6 +44,18 @@ def inference(model: keras.Model) -> Callable[[np.ndarray | jax.Array], Any]:
     return model.predict_on_batch
 
 
+def compiled(model: keras.Model, function: Callable) -> Callable:
+    """As `backend.tensorflow.compiled`."""
+    variables = model.variables
+
+    @jax.jit
+    def program(values, *arguments):
+        with keras.StatelessScope(state_mapping=_pairs((variables,), (values,))):
+            return function(*arguments)
+
+    return lambda *arguments: program([variable.value for variable in variables], *arguments)
+
+
 def gradient_step(
     model: keras.Model, losses: Callable[[], dict[str, jax.Array]], group: str | None = None
 ) -> dict[str, jax.Array]:

@@ -70,6 +70,11 @@ def inference(model: keras.Model) -> Callable[[np.ndarray | tf.Tensor], Any]:
     return _inference[model][1]
 
 
+def compiled(model: keras.Model, function: Callable) -> Callable:
+    """A function of tensors as one program, which at each call reads the model's variables as they then are."""
+    return tf.function(function, autograph=False)
+
+
 def gradient_step(
     model: keras.Model, losses: Callable[[], dict[str, tf.Tensor]], group: str | None = None
 ) -> dict[str, tf.Tensor]:
