@@ -204,7 +204,7 @@ def _signatures(model: BaseVAE) -> dict[str, tuple[Callable, list]]:
             points = tf.identity(n[0])
         return {"images": model.interpolate(a, b, points)}
 
-    signatures = {
+    signatures: dict[str, tuple[Callable, list]] = {
         "encode": (encode, [image()]),
         "decode": (decode, [tf.TensorSpec((None, model.latent_dim), tf.float32, name="z")]),
         "reconstruct": (reconstruct, [image()]),
@@ -223,7 +223,7 @@ def _signatures(model: BaseVAE) -> dict[str, tuple[Callable, list]]:
 def _warmup_inputs(model: BaseVAE) -> dict[str, dict[str, np.ndarray]]:
     """One request of one blank image, latent point or label for each signature."""
     image, seed = np.zeros((1, *model.image_shape), "float32"), np.zeros(1, "int64")
-    inputs = {
+    inputs: dict[str, dict[str, np.ndarray]] = {
         "serving_default": {"image": image},
         "encode": {"image": image},
         "decode": {"z": np.zeros((1, model.latent_dim), "float32")},

@@ -92,14 +92,14 @@ class Gaussian(Likelihood):
     """Pixels in [-1, 1] are normal around the outputs, with one variance; `reconstruction` is EXoN's, `|x - D|^2 / 2`.
 
     Args:
-        variance: Of each pixel, positive.
+        variance: Of each pixel: a positive number, or a scalar tensor.
     """
 
-    def __init__(self, variance: float = 1.0):
-        self.variance = _positive("variance", variance)
+    def __init__(self, variance: float | Tensor = 1.0):
+        self.variance = variance if ops.is_tensor(variance) else _positive("variance", variance)
 
     def log_prob(self, images: Tensor, outputs: Tensor) -> Tensor:
-        constant = 0.5 * math.log(2.0 * math.pi * self.variance) * math.prod(images.shape[1:])
+        constant = 0.5 * ops.log(2.0 * math.pi * as_floatx(self.variance)) * math.prod(images.shape[1:])
         return -self.reconstruction(images, outputs) / self.variance - constant
 
     def mean(self, outputs: Tensor) -> Tensor:

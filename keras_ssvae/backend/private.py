@@ -49,6 +49,15 @@ def unlocked(layer: keras.layers.Layer) -> Iterator[None]:
             tracker.lock()
 
 
+def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:
+    """Makes `fit` begin at an epoch: set by a callback in `on_train_begin`, as Keras' `BackupAndRestore` does.
+
+    None takes it back.
+    """
+    _read(model, "_initial_epoch")  # that it exists
+    model._initial_epoch = epoch
+
+
 def adam_moments(optimizer: keras.optimizers.Adam, variable: keras.Variable) -> tuple[keras.Variable, keras.Variable]:
     """The first and the second moment that a built Adam keeps for a variable."""
     index = _read(optimizer, "_get_variable_index")(variable)

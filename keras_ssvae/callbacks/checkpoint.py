@@ -129,7 +129,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _pop_states(self, arrays):
         """Takes the states of the callbacks out of the file's arrays: a dictionary for each."""
-        states = {}
+        states: dict[str, dict[str, np.ndarray]] = {}
         for name in [name for name in arrays if name.startswith("callbacks/")]:
             _, i, key = name.split("/", 2)
             states.setdefault(i, {})[key] = arrays.pop(name)

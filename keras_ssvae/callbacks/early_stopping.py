@@ -7,6 +7,7 @@ import numbers
 import keras
 import numpy as np
 
+from keras_ssvae.backend import private
 from keras_ssvae.data.checks import check_whole_number
 
 
@@ -59,7 +60,8 @@ class EarlyStopping(keras.callbacks.Callback):
         start_from_epoch: int = 0,
     ):
         super().__init__()
-        if not isinstance(min_delta, numbers.Real) or not 0 <= min_delta < math.inf:
+        is_number = isinstance(min_delta, numbers.Real)
+        if not is_number or not 0 <= min_delta < math.inf:
             raise ValueError(f"`min_delta` is {min_delta!r}; it must be a finite number, 0 or more.")
         check_whole_number("patience", patience, 0)
         check_whole_number("start_from_epoch", start_from_epoch, 0)
@@ -71,9 +73,11 @@ class EarlyStopping(keras.callbacks.Callback):
         self._restored = False
         self._begin()
 
-    def _begin(self):
+    def _begin(self) -> None:
         self.epoch: int | None = None
-        self.best, self.best_epoch, self.best_weights = self._sign * math.inf, None, None
+        self.best: float = self._sign * math.inf
+        self.best_epoch: int | None = None
+        self.best_weights: list[np.ndarray] | None = None
         self.wait = 0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -82,8 +86,7 @@ class EarlyStopping(keras.callbacks.Callback):
         self._restored = False
         self._trains_nothing = self._is_over()
         if self._trains_nothing:
-            # Where Keras' `BackupAndRestore` too writes the first epoch: `fit` reads it after this method.
-            self.model._initial_epoch = self.params["epochs"]
+            private.set_initial_epoch(self.model, self.params["epochs"])
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.epoch = epoch
@@ -109,7 +112,7 @@ class EarlyStopping(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         if self._trains_nothing:
-            self.model._initial_epoch = None
+            private.set_initial_epoch(self.model, None)
         if self.best_weights is not None:
             self.model.set_weights(self.best_weights)
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,7 +40,7 @@ class _FigureCallback(keras.callbacks.Callback):
         self.directory = None if directory is None else Path(directory)
         self.log_dir = None if log_dir is None else str(log_dir)
         self.every = every
-        self._writer = None
+        self._writer: Any = None  # of TensorBoard's files
 
     def set_model(self, model: keras.Model) -> None:
         if not isinstance(model, self.capability):

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def is_dataset(source) -> bool:
     return hasattr(source, "element_spec")
 
 
-def check_dataset(name: str, dataset, num_classes: int | None):
+def check_dataset(name: str, dataset, num_classes: int | None) -> tuple[int, ...]:
     """Refuses a `tf.data.Dataset`."""
     raise ValueError(
         f"`{name}` is a {type(dataset).__name__}. On the JAX backend of Keras it must be arrays: tf.data belongs to "
@@ -40,7 +40,7 @@ def check_dataset(name: str, dataset, num_classes: int | None):
     )
 
 
-def distribute(batches, strategy):
+def distribute(batches, strategy) -> NoReturn:
     """Refuses: JAX lays the rows of a batch over the devices by itself."""
     raise ValueError(
         f"`strategy` is {strategy!r}. On the JAX backend call `keras.distribution.set_distribution(keras.distribution."
@@ -107,7 +107,7 @@ class _Batches(keras.utils.PyDataset):
         self._settings, self._shuffle = settings, shuffle
         self._on_device = _fits_on_device(sources)
         self._sources = jax.device_put(sources) if self._on_device else sources
-        self._orders = (None, None)  # the epoch, and its orders
+        self._orders: tuple[int | None, dict] = (None, {})  # the epoch, and its orders
         # A mistake in `augment` is found here, without computing anything.
         first = {kind: _take(sources[kind], slice(part.batch_size)) for kind, part in self._parts.items()}
         jax.eval_shape(functools.partial(_assemble, settings=settings), first, np.uint32(0))

@@ -1,6 +1,7 @@
 """Batches for semi-supervised training, as a pure function of the seed and the step."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -9,6 +10,9 @@ from keras_ssvae.data import backend
 from keras_ssvae.data.backend import check_dataset, is_dataset, make_batches
 from keras_ssvae.data.checks import check_arrays, check_num_classes, check_whole_number
 from keras_ssvae.data.order import Part
+
+if TYPE_CHECKING:  # TensorFlow may not be there
+    import tensorflow as tf
 
 
 def semi_supervised(
@@ -26,7 +30,7 @@ def semi_supervised(
     augment_on: str = "host",
     shuffle: bool = True,
     shuffle_buffer: int | None = None,
-) -> "keras.utils.PyDataset | tf.data.Dataset":  # noqa: F821 (TensorFlow may not be there)
+) -> "keras.utils.PyDataset | tf.data.Dataset":
     """Makes the batches of semi-supervised training, without end: labelled and unlabelled ones, paired or in turn.
 
     The batch of a step depends on the seed and the step alone, so a run that is resumed at `start_step` sees exactly
@@ -75,11 +79,11 @@ def semi_supervised(
         "unlabeled" and "unlabeled_augmented", or `(x, y)`, of "labeled" and "labeled_augmented".
 
         Where batches alternate, all four and `y` are always there, and the part whose turn it is not has **no rows**:
-        shape `(0, H, W, C)`, and `y` of shape `(0, K)` at unlabelled steps. So one graph serves every step on
-        TensorFlow, where the number of rows is unknown until it runs, and on JAX each kind of step has a program of its
-        own. Operations on no rows cost nothing, so a step needs no condition. But the mean over no rows is NaN, and so
-        are the statistics of a batch normalisation: sums over rows, divided by the number of rows of both parts, are
-        right at every step. A part without rows is not augmented.
+        shape `(0, H, W, C)`, and `y` of shape `(0, K)` at unlabelled steps; it is not augmented. The models of this
+        library are shown the other part alone, by a program of its own: in their steps, and in their noise, a batch is
+        as if the missing part were `None`. (On TensorFlow `steps_per_execution` then launches its steps one by one.)
+        A `train_step` of your own sees the part without rows. On JAX that costs nothing; on TensorFlow dense layers
+        take it, but on a CPU convolutions and pooling do not. The mean over no rows is NaN.
 
     Raises:
         ValueError: If an argument does not fit. Arrays are checked completely, datasets by their first element.
@@ -113,26 +117,25 @@ def semi_supervised(
     sources = {kind: source for kind, source in sources.items() if source is not None}
     if not sources:
         raise ValueError("`labeled` and `unlabeled` are both None. At least one of them must hold images.")
-    if labeled is not None:
-        num_classes = check_num_classes(num_classes)
-    shapes = {kind: _check_source(kind, sources[kind], num_classes if kind == "labeled" else None) for kind in sources}
+    classes = None if labeled is None else check_num_classes(num_classes)
+    shapes = {kind: _check_source(kind, sources[kind], classes if kind == "labeled" else None) for kind in sources}
     if len(set(shapes.values())) > 1:
         raise ValueError(
             f"`labeled` holds images of shape {shapes['labeled']} and `unlabeled` images of shape "
             f"{shapes['unlabeled']}. They must be the same."
         )
-    rhythm = _check_rhythm(rhythm, list(sources))
+    turns = _check_rhythm(rhythm, list(sources))
     # NumPy's integers, which the checks allow, do not count on without end.
-    parts = [Part(kind, int(sizes[f"{kind}_batch_size"]), rhythm) for kind in sources]
+    parts = [Part(kind, int(sizes[f"{kind}_batch_size"]), turns) for kind in sources]
     if not all(part.turns(int(steps_per_epoch)) for part in parts):
         raise ValueError(
-            f"`steps_per_epoch` is {steps_per_epoch}, and with `rhythm` = {rhythm} none of these steps is unlabelled. "
+            f"`steps_per_epoch` is {steps_per_epoch}, and with `rhythm` = {turns} none of these steps is unlabelled. "
             "Make it larger, or leave `unlabeled` out."
         )
     return make_batches(
         sources,
         parts,
-        num_classes=num_classes,
+        num_classes=classes,
         steps_per_epoch=int(steps_per_epoch),
         seed=int(seed),
         start_step=int(start_step),
@@ -161,7 +164,7 @@ def _check_source(name, source, num_classes):
     return (check_dataset if is_dataset(source) else check_arrays)(name, source, num_classes)
 
 
-def distribute(batches, strategy):
+def distribute(batches, strategy) -> "tf.distribute.DistributedDataset":
     """Hands every replica of a `tf.distribute.Strategy` the whole batch of a step (TensorFlow backend).
 
     The models of this library compute on each replica its own rows of it. So the noise, the mixing partners and the

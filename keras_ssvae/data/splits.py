@@ -77,6 +77,7 @@ def split(
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
     if labeled_indices is None:
         check_whole_number("num_labeled", num_labeled, num_classes if num_labeled else 0)
+        assert num_labeled is not None  # since it passed the check
         labeled_each = math.ceil(num_labeled / num_classes)
         given = np.empty(0, np.int64)
     else:

@@ -88,12 +88,13 @@ def explain(model: keras.Model, images: ArrayLike, delta: float = 1.0) -> list[E
         ValueError: If the model has no class prior, the images are not as described, or `delta` is not finite.
     """
     prior = require_class_prior(model, "explain", "`encode` gives the place in the latent space of any model.")
-    if not isinstance(delta, numbers.Real) or not math.isfinite(delta):
+    is_number = isinstance(delta, numbers.Real)
+    if not is_number or not math.isfinite(delta):
         raise ValueError(f"`delta` is {delta!r}; it must be a finite number of nats.")
-    images = _checked(images, model.image_shape)
-    explanations = []
-    for start in range(0, len(images), _BATCH):
-        explanations += _explain_batch(model, prior, images[start : start + _BATCH], float(delta))
+    checked = _checked(images, model.image_shape)
+    explanations: list[Explanation] = []
+    for start in range(0, len(checked), _BATCH):
+        explanations += _explain_batch(model, prior, checked[start : start + _BATCH], float(delta))
     return explanations
 
 

@@ -7,21 +7,33 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ssvae import losses
 from keras_ssvae.backend import batch_mean, gradient_step
-from keras_ssvae.distributions import Tensor, as_floatx, blocks, gaussian_kl, log_probs, sample_gaussian
-from keras_ssvae.likelihoods import from_unit, to_unit
+from keras_ssvae.distributions import (
+    Tensor,
+    as_floatx,
+    blocks,
+    gaussian_kl,
+    gaussian_log_prob,
+    log_probs,
+    mixture_log_prob,
+    sample_gaussian,
+    sample_gumbel,
+    sample_mixture,
+)
+from keras_ssvae.likelihoods import Bernoulli, Laplace, to_unit
 from keras_ssvae.models.base import BaseVAE
 from keras_ssvae.models.checks import check_network, check_one_hot, input_shape
+from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.labels import ClassifierMixin, Labels
 from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.networks import parted_vae
 from keras_ssvae.noise import Stream
 from keras_ssvae.optimizers import GroupedOptimizer
-from keras_ssvae.priors import LearnedMixture
+from keras_ssvae.priors import LearnedMixture, StandardNormal
 
 _TEMPERATURE = 0.67  # of the Gumbel-softmax
 _FIRST_SLOPE, _LAST_SLOPE = 1.0, 8.0  # of the attention; inference has the last one
+_LIKELIHOODS = {"cross_entropy": Bernoulli, "absolute_error": Laplace}  # by `pixel_loss`
 _TINY = 1e-12  # keeps the logarithms of the Gumbel noise finite
 
 
@@ -156,6 +168,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         features: Any = self.encoder.output_shape[-1] if isinstance(self.encoder.output_shape, tuple) else "features"
         check_network("encoder", self.encoder, self.image_shape, (None, features), reason)
         check_network("decoder", self.decoder, (self.latent_dim,), (None, *self.image_shape), reason)
+        self.likelihood = _LIKELIHOODS[pixel_loss]()
         self.heads = parted_vae.Heads(features, self.labels.sizes, self._u_dims, z_dim, name="heads")
         self.u_priors = [LearnedMixture(*sizes) for sizes in zip(self.labels.sizes, self._u_dims, strict=True)]
         self.build((None, *self.image_shape))
@@ -169,7 +182,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
                 raise ValueError(f"`{name}` is {values}; it must be made of integers of at least {least}.")
         if len(self._u_dims) != len(self.labels.sizes):
             raise ValueError(f"`u_dims` is {self._u_dims}; each of `num_classes`, {self.labels.sizes}, has its own u.")
-        if self.pixel_loss not in ("cross_entropy", "absolute_error"):
+        if self.pixel_loss not in _LIKELIHOODS:
             raise ValueError(f'`pixel_loss` is {self.pixel_loss!r}; it must be "cross_entropy" or "absolute_error".')
         class_priors = [np.full(k, 1 / k) for k in self.labels.sizes] if class_priors is None else class_priors
         self.class_priors = [np.asarray(probs, "float64") for probs in class_priors]
@@ -181,7 +194,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
                 f"list of its positive probabilities, whose sum is 1: of {self.labels.sizes} values."
             )
 
-    def compile(self, optimizer, **kwargs):
+    def compile(self, optimizer, **kwargs) -> None:
         """As `keras.Model.compile`, with a `GroupedOptimizer` of the members `supervised` and `main`.
 
         Raises:
@@ -195,14 +208,14 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             )
         super().compile(optimizer, **kwargs)
 
-    def variable_groups(self):
+    def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`supervised` (encoder and logits of c) and `main` (everything)."""
         supervised = [*self.encoder.trainable_variables, *self.heads.c_logits.trainable_variables]
         return {"supervised": supervised, "main": self.trainable_variables}
 
     # Training
 
-    def check_batch(self, images, labels):
+    def check_batch(self, images, labels) -> None:
         images = images if isinstance(images, dict) else {"unlabeled": images}
         parts = [part for part in ("labeled", "unlabeled") if part in images]
         if not parts or ("labeled" in parts) != (labels is not None):
@@ -216,7 +229,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         if labels is not None:
             check_one_hot(labels, images["labeled"], self.labels.width)
 
-    def draw_noise(self, batch, step):
+    def draw_noise(self, batch, step) -> dict[str, Tensor]:
         seed, rows = self.noise_stream(step), ops.shape(batch.get("unlabeled", batch.get("labeled")))[0]
         return {
             "uniform_c": keras.random.uniform((rows, self.labels.width), seed=seed),
@@ -225,7 +238,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             "dropout": self.dropout_counter(step),
         }
 
-    def replay_step(self, batch, noise):
+    def replay_step(self, batch, noise) -> dict[str, Tensor]:
         step = ops.convert_to_tensor(self.optimizer.iterations)
         terms = {}
         if "labeled" in batch:
@@ -248,7 +261,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         labels = self.labels.split(batch["labels"])
         return {"warm_up": -sum(ops.sum(y * log_c_i, axis=-1) for y, log_c_i in zip(labels, log_c, strict=True))}
 
-    def step_terms(self, batch, noise, step):
+    def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
         run = self.passes(noise["dropout"], first=1)  # after that of the supervised step
         x = batch["unlabeled"]
         h = run(self.encoder, to_unit(x))
@@ -268,7 +281,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             "kl_c": self._kl_c(log_c),
         }
 
-    def objective(self, terms, step):
+    def objective(self, terms, step) -> Tensor:
         """(6) of PartedVAE, of the means of the terms over the batch."""
         weights, share = self.weights_at(step), ops.minimum(_taken(step) / self.capacity_steps, 1.0)
         return (
@@ -299,18 +312,13 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         u_means, u_logvars = (blocks(values, self._u_dims) for values in u)
         parts = zip(self.u_priors, log_c, u_means, u_logvars, strict=True)
         return {
-            "reconstruction": self._reconstruction(images, as_floatx(logits)),
+            "reconstruction": self.likelihood.reconstruction(images, logits),
             "kl_z": gaussian_kl(z_mean, z_logvar, 0.0, ops.ones(())),
             "kl_u": sum(prior.kl(ops.exp(log_c_i), mean, logvar) for prior, log_c_i, mean, logvar in parts),
             "entropy_c": -sum(ops.sum(ops.exp(log_c_i) * log_c_i, axis=-1) for log_c_i in log_c),
         }
 
-    def _reconstruction(self, images, logits):
-        if self.pixel_loss == "cross_entropy":
-            return losses.binary_cross_entropy(to_unit(images), logits)
-        return losses.absolute_error(to_unit(images), ops.sigmoid(logits))
-
-    def evaluation_terms(self, images, labels):
+    def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
         self.check_images("x", images)
         log_c, z, u = self._infer(images)
         terms = self._terms(images, log_c, z, u, self.decoder(ops.concatenate([z[0], u[0]], axis=-1), training=False))
@@ -320,7 +328,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     # Use: deterministic, tensors in, tensors out
 
-    def call(self, images, training=False):
+    def call(self, images, training=False) -> dict[str, Tensor]:
         """Everything that inference gives: `probs`, `z_mean`, `z_logvar`, `u_mean`, `u_logvar`, `z`, `reconstruction`.
 
         `z` is what `encode` gives, (z, u) side by side.
@@ -352,7 +360,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     def decode(self, z: Tensor) -> Tensor:
         """Images `(B, H, W, C)` in [-1, 1] at latent variables (z, u) `(B, d)`."""
-        return from_unit(ops.sigmoid(as_floatx(self.decoder(z, training=False))))
+        return self.likelihood.mean(self.decoder(z, training=False))
 
     def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
         """`z ~ N(0, I)` and `u_i ~ p(u_i | c_i)` of given classes, `(B, d)`."""
@@ -362,6 +370,48 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         for i, prior in enumerate(self.u_priors):
             parts.append(prior.draw(labels[:, i], keras.random.normal((rows, prior.latent_dim), seed=stream)))
         return ops.concatenate(parts, axis=-1)
+
+    def posterior_noise(self, num_images, num_samples, stream):
+        samples = (num_images, num_samples)
+        return {
+            "gumbel": sample_gumbel((*samples, self.labels.width), seed=stream),
+            "epsilon_z": keras.random.normal((*samples, self.z_dim), seed=stream),
+            "epsilon_u": keras.random.normal((*samples, sum(self._u_dims)), seed=stream),
+        }
+
+    def log_weights(self, images, noise):
+        # Each u_i is of the mixtures q(u_i | x) and p(u_i), without c_i: (z, u) alone decides x.
+        h = self.encoder(to_unit(images), training=False)
+        mean, logvar = (values[:, None] for values in self.heads.z(h))
+        z = sample_gaussian(mean, logvar, noise["epsilon_z"])
+        parts = [z]
+        log_ratio = StandardNormal(self.z_dim).log_prob(z) - gaussian_log_prob(z, mean, logvar)
+        of_labels = zip(
+            self._u_posteriors(h),
+            self.labels.split(noise["gumbel"]),
+            blocks(noise["epsilon_u"], self._u_dims),
+            self.u_priors,
+            self.class_priors,
+            strict=True,
+        )
+        for q, gumbel, epsilon, prior, probs in of_labels:
+            u = sample_mixture(*q, gumbel, epsilon)
+            log_joint = prior.component_log_probs(u) + as_floatx(np.log(probs / probs.sum()))
+            log_ratio += ops.logsumexp(log_joint, axis=-1) - mixture_log_prob(u, *q)
+            parts.append(u)
+        return log_likelihood(self.decoder, self.likelihood, images, ops.concatenate(parts, axis=-1)) + log_ratio
+
+    def _u_posteriors(self, h):
+        """Each mixture `q(u_i | x)`: log-weights `(B, K_i)`, means and log-variances `(B, K_i, d_i)` of its components.
+
+        All labels take their k-th values together; one that has fewer values leaves the last ones out.
+        """
+        rows, most = ops.shape(h)[0], max(self.labels.sizes)
+        c = [ops.tile(ops.eye(most, size), (rows, 1)) for size in self.labels.sizes]
+        u = self.heads.u(ops.repeat(h, most, axis=0), c, _LAST_SLOPE)
+        means, logvars = (blocks(ops.reshape(values, (-1, most, sum(self._u_dims))), self._u_dims) for values in u)
+        of_values = zip(self.heads.log_c(h), means, logvars, self.labels.sizes, strict=True)
+        return [(log_c, mean[:, :size], logvar[:, :size]) for log_c, mean, logvar, size in of_values]
 
     def transfer(self, images: Tensor, attributes: Tensor) -> Tensor:
         """The images with the class-independent attributes of others: `decode(z(attributes), u(images))`, Figure 5.
@@ -378,7 +428,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     # Serialisation
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "decoder": keras.saving.serialize_keras_object(self.decoder),

@@ -1,5 +1,6 @@
 """A prior that is a mixture of posteriors: VampPrior (Tomczak and Welling)."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import keras
@@ -57,7 +58,7 @@ class VampPrior(Prior):
             shape=(num_components, *self.image_shape),
             initializer=keras.initializers.RandomNormal(initial_mean, initial_stddev),
         )
-        self._encoder_of = None
+        self._encoder_of: Callable[[], keras.Model] | None = None
 
     @classmethod
     def from_images(cls, images: Tensor, latent_dim: int = 40, stddev: float = 0.01) -> Self:

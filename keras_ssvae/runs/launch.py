@@ -104,7 +104,7 @@ class Pool:
         threading.Thread(target=self._watch, args=(job, process), daemon=True).start()
         return "starts"
 
-    def _watch(self, job, process):
+    def _watch(self, job: Job, process: subprocess.Popen) -> None:
         process.wait()
         self._ended.put(job)
 

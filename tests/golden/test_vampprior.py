@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from scipy import special
 
 from keras_ssvae import priors
 from keras_ssvae.models import VAE
@@ -147,3 +148,11 @@ def test_the_density_of_the_prior_equals_the_original(replay):
     # The narrow components of the mixture amplify rounding.
     tolerance = {"rtol": 2e-4} if replay.model.prior.num_components > 1 else {"rtol": 0, "atol": 4e-6}
     np.testing.assert_allclose(given, replay.file["prior/log_density"], **tolerance)
+
+
+def test_the_importance_weighted_likelihood_equals_the_original(replay):
+    noise = {"epsilon": replay.file["importance/epsilon_z1"]}
+    log_weights = keras.ops.convert_to_numpy(replay.model.log_weights(replay.images("importance/x"), noise))
+    given = special.logsumexp(log_weights.astype("float64"), axis=1) - np.log(log_weights.shape[1])
+    np.testing.assert_allclose(given, replay.file["importance/log_likelihood"], rtol=2e-5)
+    np.testing.assert_allclose(-given.mean(), replay.file["importance/nll"], rtol=2e-5)

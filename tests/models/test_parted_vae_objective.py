@@ -324,6 +324,9 @@ def test_evaluation_terms_equal_their_definitions(make_parted, images, several):
     labels[:2, 0] = (labels[:2, 0] + 1) % 3  # the first two images: one label is wrong
     expected["error"] = np.array([1, 1, 0, 0, 0, 0, 0]) * (50.0 if several else 100.0)
     terms = to_numpy(model.evaluation_terms(images, labels if several else labels[:, 0]))
+    per_label = terms.pop("error_per_label", None)
     assert set(terms) == set(expected) == set(model.test_terms)
     for name, value in expected.items():
         np.testing.assert_allclose(terms[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    if several:
+        np.testing.assert_array_equal(per_label, [[100, 0]] * 2 + [[0, 0]] * 5)
