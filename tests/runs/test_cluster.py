@@ -69,8 +69,9 @@ def test_a_task_says_that_its_node_does_not_see_the_files(tmp_path):
 
 
 @pytest.fixture
-def two_nodes():
+def two_nodes(monkeypatch):
     pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else its workers give way to all else on a busy machine
     from ray.cluster_utils import Cluster
 
     memory = {"object_store_memory": 100 * 2**20}
