@@ -112,10 +112,10 @@ def test_predict_gives_what_calling_gives_batch_by_batch(entry, images, answers)
 def test_evaluate_gives_the_means_of_the_evaluation_terms(entry, model, images):
     labels = asking.true_labels(entry)
     terms = asking.to_numpy(model.evaluation_terms(images, labels))
-    assert set(terms) == set(model.test_terms)
-    assert {value.shape for value in terms.values()} == {(7,)}
+    assert set(terms) >= set(model.test_terms)
+    assert {len(value) for value in terms.values()} == {7}
     logs = entry.compiled(dropout=0.5).evaluate(images, labels, batch_size=4, verbose=0, return_dict=True)
-    assert logs == pytest.approx({name: value.mean() for name, value in terms.items()}, rel=1e-5)
+    assert logs == pytest.approx(asking.evaluation_means(entry, model, images, 4), rel=1e-5)
 
 
 @pytest.mark.parametrize("form", ["int32", "uint8", "column", "one-hot"])
@@ -201,7 +201,7 @@ def test_each_trainable_variable_is_in_a_group(entry, model):
 
 def test_latent_variables_and_images_have_the_stated_shapes(model):
     assert model.image_shape == small.IMAGE_SHAPE
-    assert isinstance(model.latent_dim, int)
+    assert sum(model.latents.values()) == model.latent_dim
     assert len({*model.training_terms}) == len(model.training_terms) > 0
 
 
