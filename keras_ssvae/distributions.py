@@ -58,6 +58,22 @@ def gaussian_log_prob(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     return -0.5 * ops.sum(math.log(2.0 * math.pi) + logvar + squared, axis=-1)
 
 
+def mixture_log_prob(z: Tensor, log_weights: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
+    """`log sum_k w_k N(z; mean_k, exp(logvar_k))` of a mixture for each example, with all constants.
+
+    Args:
+        z: S points for each example, `(B, S, d)`.
+        log_weights: Logarithms of the weights, `(B, K)`.
+        mean: Means of the components, `(B, K, d)`.
+        logvar: Log-variances of the components, `(B, K, d)`.
+
+    Returns:
+        `(B, S)`, in nats.
+    """
+    components = gaussian_log_prob(z[:, :, None], mean[:, None], logvar[:, None])
+    return ops.logsumexp(components + log_weights[:, None], axis=-1)
+
+
 def gaussian_kl(mean: Tensor, logvar: Tensor, prior_mean: Tensor, prior_variance: Tensor) -> Tensor:
     """`KL(N(mean, exp(logvar)) || N(prior_mean, prior_variance))` of diagonal Gaussians.
 
@@ -137,6 +153,24 @@ def bhattacharyya_coefficients(means: Tensor, variances: Tensor) -> Tensor:
 def sample_gaussian(mean: Tensor, logvar: Tensor, epsilon: Tensor) -> Tensor:
     """Reparameterised sample `mean + exp(logvar / 2) * epsilon`; all of one shape."""
     return mean + ops.exp(0.5 * logvar) * epsilon
+
+
+def sample_mixture(log_weights: Tensor, mean: Tensor, logvar: Tensor, gumbel: Tensor, epsilon: Tensor) -> Tensor:
+    """S samples for each example of its own mixture, whose component the Gumbel-max trick draws.
+
+    Args:
+        log_weights: Logarithms of the weights, `(B, K)`.
+        mean: Means of the components, `(B, K, d)`.
+        logvar: Log-variances of the components, `(B, K, d)`.
+        gumbel: Standard Gumbel noise, `(B, S, K)`.
+        epsilon: Standard normal noise, `(B, S, d)`.
+
+    Returns:
+        `(B, S, d)`, without a gradient to the weights.
+    """
+    component = ops.argmax(log_weights[:, None] + gumbel, axis=-1)[:, :, None]
+    mean, logvar = (ops.take_along_axis(values, component, axis=1) for values in (mean, logvar))
+    return sample_gaussian(mean, logvar, epsilon)
 
 
 def straight_through_one_hot(logits: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ all_rows = _backend.all_rows
 apply_adam = _backend.apply_adam
 batch_mean = _backend.batch_mean
 batch_normalize = _backend.batch_normalize
+compiled = _backend.compiled
 gradient_step = _backend.gradient_step
 inference = _backend.inference
 normalize_pool_activate = _backend.normalize_pool_activate
@@ -37,6 +38,7 @@ __all__ = [
     "apply_adam",
     "batch_mean",
     "batch_normalize",
+    "compiled",
     "gradient_step",
     "inference",
     "normalize_pool_activate",

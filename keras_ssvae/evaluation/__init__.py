@@ -21,12 +21,14 @@ from keras_ssvae.evaluation.inception import (
     sample_classes,
 )
 from keras_ssvae.evaluation.information import KLDecomposition, kl_decomposition, kl_gaussian_bounds
+from keras_ssvae.evaluation.likelihood import NLL, nll
 from keras_ssvae.evaluation.metrics import activated, changes, classification_error, kl_divergence, v_nat
 from keras_ssvae.evaluation.reports import report
 from keras_ssvae.evaluation.ssim import negative_ssim
 
 __all__ = [
     "DCI",
+    "NLL",
     "ClassifierUnavailableError",
     "InceptionScore",
     "KLDecomposition",
@@ -45,6 +47,7 @@ __all__ = [
     "load_classifier",
     "mig",
     "negative_ssim",
+    "nll",
     "report",
     "sample_classes",
     "sap",

@@ -7,6 +7,7 @@ something else in another system. So it also works with a Keras model from elsew
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import keras
 import numpy as np
 
 from keras_ssvae.distributions import Tensor
@@ -88,6 +89,20 @@ class HasTerms(Protocol):
     test_terms: tuple[str, ...]
 
     def evaluation_terms(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
+class HasImportanceWeights(Protocol):
+    """Has `log_weights`, `log p(x, z) - log q(z | x)` at samples of q, and `posterior_noise`, what these samples draw.
+
+    `BaseVAE` says more.
+    """
+
+    def posterior_noise(
+        self, num_images: int, num_samples: int, stream: keras.random.SeedGenerator
+    ) -> dict[str, Tensor]: ...
+
+    def log_weights(self, images: Tensor, noise: dict[str, Tensor]) -> Tensor: ...
 
 
 @runtime_checkable

@@ -8,16 +8,28 @@ import numpy as np
 from keras import ops
 
 from keras_ssvae.backend import batch_mean, gradient_step
-from keras_ssvae.distributions import Tensor, as_floatx, blocks, gaussian_kl, log_probs, sample_gaussian
+from keras_ssvae.distributions import (
+    Tensor,
+    as_floatx,
+    blocks,
+    gaussian_kl,
+    gaussian_log_prob,
+    log_probs,
+    mixture_log_prob,
+    sample_gaussian,
+    sample_gumbel,
+    sample_mixture,
+)
 from keras_ssvae.likelihoods import Bernoulli, Laplace, to_unit
 from keras_ssvae.models.base import BaseVAE
 from keras_ssvae.models.checks import check_network, check_one_hot, input_shape
+from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.labels import ClassifierMixin, Labels
 from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.networks import parted_vae
 from keras_ssvae.noise import Stream
 from keras_ssvae.optimizers import GroupedOptimizer
-from keras_ssvae.priors import LearnedMixture
+from keras_ssvae.priors import LearnedMixture, StandardNormal
 
 _TEMPERATURE = 0.67  # of the Gumbel-softmax
 _FIRST_SLOPE, _LAST_SLOPE = 1.0, 8.0  # of the attention; inference has the last one
@@ -182,7 +194,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
                 f"list of its positive probabilities, whose sum is 1: of {self.labels.sizes} values."
             )
 
-    def compile(self, optimizer, **kwargs):
+    def compile(self, optimizer, **kwargs) -> None:
         """As `keras.Model.compile`, with a `GroupedOptimizer` of the members `supervised` and `main`.
 
         Raises:
@@ -196,14 +208,14 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             )
         super().compile(optimizer, **kwargs)
 
-    def variable_groups(self):
+    def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`supervised` (encoder and logits of c) and `main` (everything)."""
         supervised = [*self.encoder.trainable_variables, *self.heads.c_logits.trainable_variables]
         return {"supervised": supervised, "main": self.trainable_variables}
 
     # Training
 
-    def check_batch(self, images, labels):
+    def check_batch(self, images, labels) -> None:
         images = images if isinstance(images, dict) else {"unlabeled": images}
         parts = [part for part in ("labeled", "unlabeled") if part in images]
         if not parts or ("labeled" in parts) != (labels is not None):
@@ -217,7 +229,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         if labels is not None:
             check_one_hot(labels, images["labeled"], self.labels.width)
 
-    def draw_noise(self, batch, step):
+    def draw_noise(self, batch, step) -> dict[str, Tensor]:
         seed, rows = self.noise_stream(step), ops.shape(batch.get("unlabeled", batch.get("labeled")))[0]
         return {
             "uniform_c": keras.random.uniform((rows, self.labels.width), seed=seed),
@@ -226,7 +238,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             "dropout": self.dropout_counter(step),
         }
 
-    def replay_step(self, batch, noise):
+    def replay_step(self, batch, noise) -> dict[str, Tensor]:
         step = ops.convert_to_tensor(self.optimizer.iterations)
         terms = {}
         if "labeled" in batch:
@@ -249,7 +261,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         labels = self.labels.split(batch["labels"])
         return {"warm_up": -sum(ops.sum(y * log_c_i, axis=-1) for y, log_c_i in zip(labels, log_c, strict=True))}
 
-    def step_terms(self, batch, noise, step):
+    def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
         run = self.passes(noise["dropout"], first=1)  # after that of the supervised step
         x = batch["unlabeled"]
         h = run(self.encoder, to_unit(x))
@@ -269,7 +281,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             "kl_c": self._kl_c(log_c),
         }
 
-    def objective(self, terms, step):
+    def objective(self, terms, step) -> Tensor:
         """(6) of PartedVAE, of the means of the terms over the batch."""
         weights, share = self.weights_at(step), ops.minimum(_taken(step) / self.capacity_steps, 1.0)
         return (
@@ -306,7 +318,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             "entropy_c": -sum(ops.sum(ops.exp(log_c_i) * log_c_i, axis=-1) for log_c_i in log_c),
         }
 
-    def evaluation_terms(self, images, labels):
+    def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
         self.check_images("x", images)
         log_c, z, u = self._infer(images)
         terms = self._terms(images, log_c, z, u, self.decoder(ops.concatenate([z[0], u[0]], axis=-1), training=False))
@@ -316,7 +328,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     # Use: deterministic, tensors in, tensors out
 
-    def call(self, images, training=False):
+    def call(self, images, training=False) -> dict[str, Tensor]:
         """Everything that inference gives: `probs`, `z_mean`, `z_logvar`, `u_mean`, `u_logvar`, `z`, `reconstruction`.
 
         `z` is what `encode` gives, (z, u) side by side.
@@ -359,6 +371,48 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             parts.append(prior.draw(labels[:, i], keras.random.normal((rows, prior.latent_dim), seed=stream)))
         return ops.concatenate(parts, axis=-1)
 
+    def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:
+        samples = (num_images, num_samples)
+        return {
+            "gumbel": sample_gumbel((*samples, self.labels.width), seed=stream),
+            "epsilon_z": keras.random.normal((*samples, self.z_dim), seed=stream),
+            "epsilon_u": keras.random.normal((*samples, sum(self._u_dims)), seed=stream),
+        }
+
+    def log_weights(self, images, noise) -> Tensor:
+        # Each u_i is of the mixtures q(u_i | x) and p(u_i), without c_i: (z, u) alone decides x.
+        h = self.encoder(to_unit(images), training=False)
+        mean, logvar = (values[:, None] for values in self.heads.z(h))
+        z = sample_gaussian(mean, logvar, noise["epsilon_z"])
+        parts = [z]
+        log_ratio = StandardNormal(self.z_dim).log_prob(z) - gaussian_log_prob(z, mean, logvar)
+        of_labels = zip(
+            self._u_posteriors(h),
+            self.labels.split(noise["gumbel"]),
+            blocks(noise["epsilon_u"], self._u_dims),
+            self.u_priors,
+            self.class_priors,
+            strict=True,
+        )
+        for (log_c, u_mean, u_logvar), gumbel, epsilon, prior, probs in of_labels:
+            u = sample_mixture(log_c, u_mean, u_logvar, gumbel, epsilon)
+            log_joint = prior.component_log_probs(u) + as_floatx(np.log(probs / probs.sum()))
+            log_ratio += ops.logsumexp(log_joint, axis=-1) - mixture_log_prob(u, log_c, u_mean, u_logvar)
+            parts.append(u)
+        return log_likelihood(self.decoder, self.likelihood, images, ops.concatenate(parts, axis=-1)) + log_ratio
+
+    def _u_posteriors(self, h):
+        """Each mixture `q(u_i | x)`: log-weights `(B, K_i)`, means and log-variances `(B, K_i, d_i)` of its components.
+
+        All labels take their k-th values together; one that has fewer values leaves the last ones out.
+        """
+        rows, most = ops.shape(h)[0], max(self.labels.sizes)
+        c = [ops.tile(ops.eye(most, size), (rows, 1)) for size in self.labels.sizes]
+        u = self.heads.u(ops.repeat(h, most, axis=0), c, _LAST_SLOPE)
+        means, logvars = (blocks(ops.reshape(values, (-1, most, sum(self._u_dims))), self._u_dims) for values in u)
+        of_values = zip(self.heads.log_c(h), means, logvars, self.labels.sizes, strict=True)
+        return [(log_c, mean[:, :size], logvar[:, :size]) for log_c, mean, logvar, size in of_values]
+
     def transfer(self, images: Tensor, attributes: Tensor) -> Tensor:
         """The images with the class-independent attributes of others: `decode(z(attributes), u(images))`, Figure 5.
 
@@ -374,7 +428,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     # Serialisation
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "decoder": keras.saving.serialize_keras_object(self.decoder),

@@ -1,6 +1,7 @@
 """VAE with any prior: the standard normal, a mixture, or a VampPrior (Kingma, Welling; Tomczak, Welling)."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -9,6 +10,7 @@ from keras_ssvae.distributions import Tensor, as_floatx, gaussian_log_prob, samp
 from keras_ssvae.likelihoods import Bernoulli, Likelihood, from_unit, to_unit
 from keras_ssvae.models.base import BaseVAE
 from keras_ssvae.models.checks import check_network, input_shape
+from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.networks import vae
 from keras_ssvae.noise import Stream
@@ -137,14 +139,14 @@ class VAE(BaseVAE):
                 'a mixture has no closed form. Set `kl="sampled"`.'
             )
 
-    def variable_groups(self):
+    def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`autoencoder` (encoder and decoder) and, where it is learned, `prior`."""
         groups = {"autoencoder": [*self.encoder.trainable_variables, *self.decoder.trainable_variables]}
         return groups | ({"prior": self.prior.trainable_variables} if self.prior.trainable_variables else {})
 
     # Training
 
-    def check_batch(self, images, labels):
+    def check_batch(self, images, labels) -> None:
         images = images if isinstance(images, dict) else {"unlabeled": images}
         parts = _parts(images)
         if not parts:
@@ -155,7 +157,7 @@ class VAE(BaseVAE):
         for part in parts:
             self.check_images(f"x[{part!r}]", images[part])
 
-    def draw_noise(self, batch, step):
+    def draw_noise(self, batch, step) -> dict[str, Tensor]:
         seed, rows = self.noise_stream(step), sum(ops.shape(batch[part])[0] for part in _parts(batch))
         noise = {
             "epsilon": keras.random.normal((rows, self.latent_dim), seed=seed),
@@ -165,10 +167,10 @@ class VAE(BaseVAE):
             noise["uniform"] = keras.random.uniform((rows, *self.image_shape), seed=seed)
         return noise
 
-    def join_rows(self, batch, noise):
+    def join_rows(self, batch, noise) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return {"images": ops.concatenate([batch[part] for part in _parts(batch)])}, noise
 
-    def step_terms(self, batch, noise, step):
+    def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
         run, x = self.passes(noise["dropout"]), batch["images"]
         if self.binarize:
             x = from_unit(as_floatx(noise["uniform"] < to_unit(x)))
@@ -176,7 +178,7 @@ class VAE(BaseVAE):
         z = sample_gaussian(mean, logvar, noise["epsilon"])
         return self._terms(x, mean, logvar, z, run(self.decoder, z))
 
-    def objective(self, terms, step):
+    def objective(self, terms, step) -> Tensor:
         return terms["reconstruction"] + self.weights_at(step).beta * terms["kl"]
 
     def _terms(self, images, mean, logvar, z, outputs):
@@ -186,7 +188,7 @@ class VAE(BaseVAE):
             kl = gaussian_log_prob(z, mean, logvar) - self.prior.log_prob(z)
         return {"reconstruction": -self.likelihood.log_prob(images, outputs), "kl": kl}
 
-    def evaluation_terms(self, images, labels):
+    def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
         self.check_images("x", images)
         posterior = self.posterior(images)
         # Whole numbers add up to the same sum in any order. Places count, or similar batches would have equal sums.
@@ -200,7 +202,7 @@ class VAE(BaseVAE):
 
     # Use: deterministic, tensors in, tensors out
 
-    def call(self, images, training=False):
+    def call(self, images, training=False) -> dict[str, Tensor]:
         """Everything that inference gives for images: `mean`, `logvar`, `z` and `reconstruction`."""
         outputs = self.posterior(images)
         return {**outputs, "z": outputs["mean"], "reconstruction": self.decode(outputs["mean"])}
@@ -222,9 +224,18 @@ class VAE(BaseVAE):
         """`z ~ p(z)`, `(n, d)`."""
         return self.prior.random(n, Stream(seed, 0))
 
+    def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:
+        return {"epsilon": keras.random.normal((num_images, num_samples, self.latent_dim), seed=stream)}
+
+    def log_weights(self, images, noise) -> Tensor:
+        mean, logvar = (values[:, None] for values in self.posterior(images).values())
+        z = sample_gaussian(mean, logvar, noise["epsilon"])
+        log_ratio = self.prior.log_prob(z) - gaussian_log_prob(z, mean, logvar)
+        return log_likelihood(self.decoder, self.likelihood, images, z) + log_ratio
+
     # Serialisation
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         objects = ("encoder", "decoder", "prior", "likelihood")
         return {
             **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in objects},

@@ -12,6 +12,8 @@ from contract import asking, small
 from contract.programs import program_of
 from keras import ops
 
+from keras_ssvae.noise import Stream
+
 
 @pytest.fixture(scope="module")
 def answers(entry, model, images):
@@ -99,6 +101,19 @@ def test_classify_gives_probabilities_of_each_label_side_by_side(entry, model, i
     assert predicted.shape == ((7,) if len(entry.sizes) == 1 else (7, len(entry.sizes)))
     np.testing.assert_array_equal(predicted.reshape(7, -1)[:, 0], answers["classify"][:, : ends[0]].argmax(axis=-1))
     assert len(np.unique(predicted.reshape(7, -1)[:, 0])) > 1
+
+
+def test_log_weights_are_a_function_of_images_and_noise(model, images):
+    noise = model.posterior_noise(7, 4, Stream(1, 0))
+    assert {value.shape[:2] for value in noise.values()} == {(7, 4)}
+    program = program_of(model, lambda images, noise: model.log_weights(images, noise))
+    first = ops.convert_to_numpy(program(images, noise))
+    assert first.shape == (7, 4)
+    assert np.isfinite(first).all()
+    assert first.dtype == "float32"
+    assert first.std(axis=1).min() > 1e-3  # each sample is another
+    reverse = program(images[::-1], {name: value[::-1] for name, value in asking.to_numpy(noise).items()})
+    np.testing.assert_allclose(ops.convert_to_numpy(reverse)[::-1], first, rtol=1e-5)
 
 
 def test_predict_gives_what_calling_gives_batch_by_batch(entry, images, answers):

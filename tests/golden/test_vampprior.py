@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from golden.replay import Replay, Stored, formula_numbers
+from scipy import special
 
 from keras_ssvae import priors
 from keras_ssvae.models import VAE
@@ -59,6 +60,10 @@ def some(values):
     return flat[np.arange(16) * (flat.size - 1) // 15]
 
 
+def images(file, name):
+    return 2.0 * np.unpackbits(file[name], axis=1).reshape(-1, 28, 28, 1).astype("float32") - 1.0
+
+
 def replay_of(golden_file, prefix):
     file = golden_file | {n.removeprefix(f"{prefix}/"): v for n, v in golden_file.items() if n.startswith(f"{prefix}/")}
     betas = dict(zip(STEPS, file["betas"], strict=True))
@@ -66,8 +71,7 @@ def replay_of(golden_file, prefix):
     model.compile(NormalizedAdam(float(file["lr"]), epsilon=1e-8))
 
     def batch(step):
-        images = np.unpackbits(file[f"{step}/x"], axis=1).reshape(-1, 28, 28, 1)
-        return {"unlabeled": 2.0 * images.astype("float32") - 1.0}
+        return {"unlabeled": images(file, f"{step}/x")}
 
     def noise(step):
         epsilon = file[f"{step}/epsilon_z1"]
@@ -144,3 +148,11 @@ def test_the_density_of_the_prior_equals_the_original(replay):
     # The narrow components of the mixture amplify rounding.
     tolerance = {"rtol": 2e-4} if replay.model.prior.num_components > 1 else {"rtol": 0, "atol": 4e-6}
     np.testing.assert_allclose(given, replay.file["prior/log_density"], **tolerance)
+
+
+def test_the_importance_weighted_likelihood_equals_the_original(replay):
+    noise = {"epsilon": replay.file["importance/epsilon_z1"]}
+    log_weights = keras.ops.convert_to_numpy(replay.model.log_weights(images(replay.file, "importance/x"), noise))
+    given = special.logsumexp(log_weights.astype("float64"), axis=1) - np.log(log_weights.shape[1])
+    np.testing.assert_allclose(given, replay.file["importance/log_likelihood"], rtol=2e-5)
+    np.testing.assert_allclose(-given.mean(), replay.file["importance/nll"], rtol=2e-5)
