@@ -68,4 +68,5 @@ def step_gflop(model: EXoN, labeled: int, unlabeled: int) -> float:
     return passes * forward_gflop(model.classifier) + 3 * images * autoencoder
 
 
-experiment = functools.partial(Experiment, name="EXoN", summary=summary, step_gflop=step_gflop)
+UNITS = {"reconstruction": r"nats $\times\ \beta$ per image"}
+experiment = functools.partial(Experiment, name="EXoN", units=UNITS, summary=summary, step_gflop=step_gflop)

@@ -6,6 +6,7 @@ They are stateless: a resumed run continues where it was.
 
 import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -175,5 +176,5 @@ class WarmUpStepDecay(_EpochSchedule):
         late = ops.exp(-5.0 * ops.square((epoch - self.start) / (self.epochs - self.start)))
         return rate * ops.where(epoch >= self.start, late, 1.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "boundaries": list(self.boundaries)}

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from keras_ssvae.backend.parts import due_parts
+
 SEED_DTYPE = "uint32"  # of the seeds that `keras.random` takes
 
 
@@ -29,7 +31,7 @@ def run_step(model: keras.Model, step: Callable, state: tuple, data) -> tuple:
     if len(state) == 4:
         groups.insert(2, model.optimizer.variables)
     with keras.StatelessScope(state_mapping=_pairs(groups, state)) as scope:
-        logs = step(data)
+        logs = step(due_parts(data))
     return logs, tuple([scope.get_current_value(variable) for variable in group] for group in groups)
 
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ssvae.backend.parts import due_parts, may_alternate
 from keras_ssvae.backend.private import in_multi_worker_mode
 
 SEED_DTYPE = "int64"  # of the seeds that `keras.random` takes
@@ -29,8 +30,27 @@ def sync_state(model: keras.Model) -> None:
 
 
 def several_steps(model: keras.Model, train_function: Callable) -> Callable:
-    """Keras makes one program of `steps_per_execution` steps on this backend."""
-    return train_function
+    """Keras makes one program of `steps_per_execution` steps on this backend.
+
+    But where the parts of the batches alternate each kind of step has a program of its own, which is launched for each
+    step, and the model is not shown the part whose turn it is not. In one program for all it would have no rows, and
+    on a CPU convolutions do not take that: their gradient is an error, and pooling ends the process.
+    """
+
+    def rows(images):
+        return model.distribute_strategy.experimental_local_results(images)[0].shape[0]
+
+    def rows_of_spec(spec):
+        return tf.nest.flatten(spec, expand_composites=True)[0].shape[0]
+
+    def launch(iterator):
+        spec = getattr(iterator, "element_spec", None)  # `train_on_batch` has none
+        if spec is None or may_alternate(spec, rows_of_spec):
+            # Keras launches the batches of an iterator of Python's one by one.
+            iterator = (due_parts(batch, rows) for batch in iterator)
+        return train_function(iterator)
+
+    return launch
 
 
 _inference: weakref.WeakKeyDictionary[Any, tuple[list[int], Callable]] = weakref.WeakKeyDictionary()

@@ -6,13 +6,14 @@ import numpy as np
 from keras import ops
 
 from keras_ssvae.distributions import Tensor
+from keras_ssvae.models.labels import Labels
 from keras_ssvae.noise import Stream
 
 # A step may draw so many times before it comes to the numbers of the next one.
 _DRAWS_PER_STEP = 64
 
 
-def scale(images):
+def scale(images) -> Tensor:
     """Maps pixels from 0 ... 255 (`uint8`) to [-1, 1] (`float32`): (x - 127.5) / 127.5.
 
     Args:
@@ -58,14 +59,7 @@ def assemble(
     for kind in list(x):
         stream = Stream(seed, counter, purpose=f"augment {kind}")
         x[f"{kind}_augmented"] = _augmented(augment, x[kind], stream)
-    return (x,) if labeled is None else (x, _one_hot(ops.cast(labeled[1], "int32"), num_classes))
-
-
-def _one_hot(labels, num_classes):
-    if isinstance(num_classes, int):
-        return ops.one_hot(labels, num_classes, dtype="float32")
-    columns = (ops.one_hot(labels[:, i], count, dtype="float32") for i, count in enumerate(num_classes))
-    return ops.concatenate(list(columns), axis=-1)
+    return (x,) if labeled is None else (x, Labels(num_classes).one_hot(ops.cast(labeled[1], "int32")))
 
 
 def _to_float(images):

@@ -69,15 +69,15 @@ class CelebAPart:
         """Those images that have a value of each label, as pairs of an image and its labels `(7,)`."""
         return self._pairs(self.complete)
 
-    def read(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Reads some images into memory, 0.1 MB each: images `(n, 218, 178, 3)` and labels `(n, 7)`, in file order.
 
         Raises:
             ValueError: If `indices` are not integers of images, at least one, each once.
         """
-        indices = check_indices("indices", indices, len(self.labels))
+        checked = check_indices("indices", indices, len(self.labels))
         with sources.damage_named("celeb_a", self.directory):
-            images, labels = zip(*self._pairs(indices).as_numpy_iterator(), strict=True)
+            images, labels = zip(*self._pairs(checked).as_numpy_iterator(), strict=True)
         return np.stack(images), np.stack(labels)
 
     def draw(self, num_labeled: int, seed: int) -> np.ndarray:

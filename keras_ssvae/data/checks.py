@@ -2,14 +2,16 @@
 
 import numpy as np
 
+from keras_ssvae.models.labels import Labels
 
-def check_whole_number(name, value, minimum):
+
+def check_whole_number(name, value, minimum) -> None:
     """Raises a `ValueError` unless the argument `name` is an integer of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
         raise ValueError(f"`{name}` is {value!r}. It must be an integer of at least {minimum}.")
 
 
-def check_indices(name, indices, size):
+def check_indices(name, indices, size) -> np.ndarray:
     """Returns the argument `name` as an int64 array, or raises a `ValueError` unless it holds indices of images.
 
     That is at least one integer, each from 0 to `size - 1`, each once.
@@ -29,7 +31,7 @@ def check_indices(name, indices, size):
     return indices.astype(np.int64)
 
 
-def check_arrays(name, source, num_classes):
+def check_arrays(name, source, num_classes) -> tuple[int, ...]:
     """Checks a labelled source of arrays (`num_classes` given) or an unlabelled one, completely.
 
     Returns:
@@ -49,11 +51,9 @@ def check_arrays(name, source, num_classes):
         )
     images, labels = (np.asarray(each) for each in source)
     shape = _check_images(name, images)
-    check_labels(name, labels, num_classes)
-    if len(labels) != len(images):
-        raise ValueError(f"`{name}` holds {len(images)} images and {len(labels)} labels. Every image needs one label.")
-    columns = [labels] if isinstance(num_classes, int) else labels.T
-    for i, (column, count) in enumerate(zip(columns, np.atleast_1d(num_classes), strict=True)):
+    kinds = Labels(num_classes)
+    columns = kinds.check(f"{name}[1]", labels, len(images)).reshape(len(images), -1).T
+    for i, (column, count) in enumerate(zip(columns, kinds.sizes, strict=True)):
         missing = np.setdiff1d(np.arange(count), column)
         if len(missing):
             which = "" if len(columns) == 1 else f" by its label {i}"
@@ -73,7 +73,7 @@ def _check_images(name, images):
     return images.shape[1:]
 
 
-def check_image_dtype(name, dtype):
+def check_image_dtype(name, dtype) -> None:
     if dtype != np.uint8 and not np.issubdtype(dtype, np.floating):
         raise ValueError(
             f"The images of `{name}` have dtype {dtype}. It must be uint8 (pixels 0 to 255) or floating point (pixels "
@@ -81,7 +81,7 @@ def check_image_dtype(name, dtype):
         )
 
 
-def check_pixels(name, images):
+def check_pixels(name, images) -> None:
     low, high = float(images.min()), float(images.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError(f"The images of `{name}` hold NaN or infinite pixels. Every pixel must be in [-1, 1].")
@@ -92,42 +92,13 @@ def check_pixels(name, images):
         )
 
 
-def check_label_type(name, dtype, rank, num_classes, batched):
-    several = isinstance(num_classes, tuple)
-    wanted = batched + several
-    if not several and rank == wanted + 1:
-        raise ValueError(
-            f"The labels of `{name}` look one-hot. They must be integers, one for each image: use `argmax(axis=-1)`. "
-            "(Where each image has several labels, `num_classes` must be a tuple.)"
-        )
-    if rank != wanted or not np.issubdtype(dtype, np.integer):
-        each = f"{len(num_classes)} for each image, as `num_classes` has" if several else "one for each image"
-        raise ValueError(f"The labels of `{name}` have rank {rank} and dtype {dtype}. They must be integers, {each}.")
-
-
-def check_labels(name, labels, num_classes):
-    """Checks integer labels, or rows of them where `num_classes` is a tuple."""
-    several = not isinstance(num_classes, int)
-    check_label_type(name, labels.dtype, labels.ndim, num_classes, batched=True)
-    if several and labels.shape[1] != len(num_classes):
-        raise ValueError(
-            f"The labels of `{name}` have shape {labels.shape}. With `num_classes` = {num_classes} each image has "
-            f"{len(num_classes)} labels."
-        )
-    highest = np.broadcast_to(np.asarray(num_classes) - 1, labels.shape)
-    outside = (labels < 0) | (labels > highest)
-    if outside.any():
-        raise ValueError(
-            f"`{name}` holds the label {labels[outside][0]}. With `num_classes` = {num_classes}, labels go from 0 to "
-            f"{highest[outside][0]}."
-        )
-
-
-def check_num_classes(num_classes):
+def check_num_classes(num_classes) -> int | tuple[int, ...]:
     """Returns `num_classes` as a Python integer, or a tuple of them, or raises a `ValueError`."""
     if isinstance(num_classes, tuple | list):
         if not num_classes:
             raise ValueError("`num_classes` is empty. It must hold the number of classes of at least one label.")
-        return tuple(map(check_num_classes, num_classes))
+        for each in num_classes:
+            check_whole_number("num_classes", each, 1)
+        return tuple(map(int, num_classes))
     check_whole_number("num_classes", num_classes, 1)
     return int(num_classes)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def is_dataset(source) -> bool:
     return hasattr(source, "element_spec")
 
 
-def check_dataset(name: str, dataset, num_classes: int | None):
+def check_dataset(name: str, dataset, num_classes: int | None) -> tuple[int, ...]:
     """Refuses a `tf.data.Dataset`."""
     raise ValueError(
         f"`{name}` is a {type(dataset).__name__}. On the JAX backend of Keras it must be arrays: tf.data belongs to "
@@ -40,7 +40,7 @@ def check_dataset(name: str, dataset, num_classes: int | None):
     )
 
 
-def distribute(batches, strategy):
+def distribute(batches, strategy) -> NoReturn:
     """Refuses: JAX lays the rows of a batch over the devices by itself."""
     raise ValueError(
         f"`strategy` is {strategy!r}. On the JAX backend call `keras.distribution.set_distribution(keras.distribution."

@@ -79,11 +79,11 @@ def semi_supervised(
         "unlabeled" and "unlabeled_augmented", or `(x, y)`, of "labeled" and "labeled_augmented".
 
         Where batches alternate, all four and `y` are always there, and the part whose turn it is not has **no rows**:
-        shape `(0, H, W, C)`, and `y` of shape `(0, K)` at unlabelled steps. So one graph serves every step on
-        TensorFlow, where the number of rows is unknown until it runs, and on JAX each kind of step has a program of its
-        own. Operations on no rows cost nothing, so a step needs no condition. But the mean over no rows is NaN, and so
-        are the statistics of a batch normalisation: sums over rows, divided by the number of rows of both parts, are
-        right at every step. A part without rows is not augmented.
+        shape `(0, H, W, C)`, and `y` of shape `(0, K)` at unlabelled steps; it is not augmented. The models of this
+        library are shown the other part alone, by a program of its own: in their steps, and in their noise, a batch is
+        as if the missing part were `None`. (On TensorFlow `steps_per_execution` then launches its steps one by one.)
+        A `train_step` of your own sees the part without rows. On JAX that costs nothing; on TensorFlow dense layers
+        take it, but on a CPU convolutions and pooling do not. The mean over no rows is NaN.
 
     Raises:
         ValueError: If an argument does not fit. Arrays are checked completely, datasets by their first element.
@@ -164,7 +164,7 @@ def _check_source(name, source, num_classes):
     return (check_dataset if is_dataset(source) else check_arrays)(name, source, num_classes)
 
 
-def distribute(batches, strategy):
+def distribute(batches, strategy) -> "tf.distribute.DistributedDataset":
     """Hands every replica of a `tf.distribute.Strategy` the whole batch of a step (TensorFlow backend).
 
     The models of this library compute on each replica its own rows of it. So the noise, the mixing partners and the

@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from keras_ssvae.backend import WHOLE_BATCH
 from keras_ssvae.data import batch
-from keras_ssvae.data.checks import check_image_dtype, check_label_type, check_labels, check_pixels
+from keras_ssvae.data.checks import check_image_dtype, check_pixels
 from keras_ssvae.data.order import Part, epoch_order
+from keras_ssvae.models.labels import Labels
 
 
 def gather(array: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
@@ -189,7 +190,9 @@ def check_dataset(name: str, dataset: tf.data.Dataset, num_classes: int | None) 
         )
     check_image_dtype(name, parts[0].dtype.as_numpy_dtype)
     if num_classes is not None:
-        check_label_type(name, parts[1].dtype.as_numpy_dtype, parts[1].shape.rank, num_classes, batched=False)
+        # Of the right type and shape, whatever the first element is.
+        blank = np.zeros((1, *(size or 1 for size in parts[1].shape)), parts[1].dtype.as_numpy_dtype)
+        Labels(num_classes).check(f"{name}[1]", blank)
     _check_cardinality(name, int(dataset.cardinality()))
     first = next(iter(dataset.take(1)), None)
     if first is None:
@@ -198,7 +201,7 @@ def check_dataset(name: str, dataset: tf.data.Dataset, num_classes: int | None) 
     if image.dtype != np.uint8:
         check_pixels(name, image)
     if num_classes is not None:
-        check_labels(name, first[1].numpy()[None], num_classes)
+        Labels(num_classes).check(f"{name}[1]", first[1].numpy()[None])
     return tuple(shape)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import numbers
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -185,14 +185,14 @@ class BaseVAE(keras.Model):
         return sum(self.latents.values())
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.Metric]:
         return list(self._means.values())
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         # The networks come built; all that is left is to say so, which lets Keras save and export the model.
         self.built = True
 
-    def compile(self, optimizer, **kwargs):
+    def compile(self, optimizer, **kwargs) -> None:
         """As `keras.Model.compile`; a `GroupedOptimizer` learns this model's groups of variables.
 
         Raises:
@@ -211,11 +211,11 @@ class BaseVAE(keras.Model):
         super().compile(optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config) -> None:
         # Keras skips this for models with a `compile` of their own, and the optimizer's state would be lost.
         self.compile(**keras.saving.deserialize_keras_object(config))
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args, **kwargs) -> keras.callbacks.History:
         """As `keras.Model.fit`."""
         self._is_fitting = True
         try:
@@ -228,15 +228,15 @@ class BaseVAE(keras.Model):
         # `MultiWorkerMirroredStrategy`, which fails for a dictionary.
         pass
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force=False) -> None:
         if self.train_function is None or force:
             super().make_train_function(force)
             self.train_function = several_steps(self, self.train_function)
 
-    def train_step(self, *args):
+    def train_step(self, *args) -> Any:
         return run_step(self, self._train_on, *args)
 
-    def test_step(self, *args):
+    def test_step(self, *args) -> Any:
         return run_step(self, self._test_on, *args)
 
     def _own_variables(self):
@@ -247,13 +247,13 @@ class BaseVAE(keras.Model):
         others = [variable for variable in private.own_variables(self) if id(variable) not in known]
         return named, {str(i): variable for i, variable in enumerate(others)}
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store) -> None:
         # By name, so that a weight may be a number in one model and a schedule in the one that loads the file.
         named, others = self._own_variables()
         for name, variable in (named | others).items():
             store[name] = ops.convert_to_numpy(variable)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store) -> None:
         named, others = self._own_variables()
         for name, variable in others.items():
             variable.assign(store[name])
@@ -265,7 +265,7 @@ class BaseVAE(keras.Model):
         return {**weights, "seed": self.seed, "name": self.name}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config, custom_objects=None) -> Self:
         objects = {
             name: keras.saving.deserialize_keras_object(value, custom_objects)
             for name, value in config.items()

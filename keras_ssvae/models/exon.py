@@ -1,6 +1,7 @@
 """EXoN: EXplainable encoder Network (An, Choi, Jeon)."""
 
 import contextlib
+from typing import Any
 
 import keras
 from keras import ops
@@ -161,7 +162,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         check_network("decoder", self.decoder, (self.latent_dim,), (None, *self.image_shape), reason)
         check_network("classifier", self.classifier, self.image_shape, (None, self.num_classes), reason)
 
-    def variable_groups(self):
+    def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`autoencoder` (encoder, decoder, a learned prior) and `classifier`; the paper's optimizers differ."""
         parts = self.encoder, self.decoder, self.prior
         return {
@@ -171,7 +172,7 @@ class EXoN(ClassifierMixin, BaseVAE):
 
     # Training
 
-    def check_batch(self, images, labels):
+    def check_batch(self, images, labels) -> None:
         check_has_labels(labels)
         if not isinstance(images, dict) or not set(_PARTS) <= set(images):
             given = sorted(images) if isinstance(images, dict) else type(images).__name__
@@ -183,7 +184,7 @@ class EXoN(ClassifierMixin, BaseVAE):
             self.check_images(f"x[{part!r}]", images[part])
         check_one_hot(labels, images["labeled"], self.labels.width)
 
-    def draw_noise(self, batch, step):
+    def draw_noise(self, batch, step) -> dict[str, Tensor]:
         seed = self.noise_stream(step)
         num_labeled, num_unlabeled = ops.shape(batch["labeled"])[0], ops.shape(batch["unlabeled"])[0]
         num_images = num_labeled + num_unlabeled
@@ -197,7 +198,7 @@ class EXoN(ClassifierMixin, BaseVAE):
             "dropout": self.dropout_counter(step),
         }
 
-    def join_rows(self, batch, noise):
+    def join_rows(self, batch, noise) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Mixes the augmented images with their partners, (6); cuts the noise of all images into that of the parts."""
         mixed = {
             f"{part}_mixed": losses.mix(
@@ -215,7 +216,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         }
         return {**batch, **mixed, "labels_of_partners": of_partners}, {**others, **cut}
 
-    def step_terms(self, batch, noise, step):
+    def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
         run = self.passes(noise["dropout"])
 
         def f(images):
@@ -244,7 +245,7 @@ class EXoN(ClassifierMixin, BaseVAE):
             "sci_unlabeled": losses.sci(t, t_of_partners, f(batch["unlabeled_mixed"]), noise["mix_weight_unlabeled"]),
         }
 
-    def objective(self, terms, step):
+    def objective(self, terms, step) -> Tensor:
         """(10) of EXoN times beta, of the terms summed over the batch."""
         weights = self.weights_at(step)
         return (
@@ -262,7 +263,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         with keras.StatelessScope(current), rates:
             yield
 
-    def evaluation_terms(self, images, labels):
+    def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
         self.check_images("x", images)
         check_has_labels(labels)
         outputs = self(images, training=False)
@@ -275,7 +276,7 @@ class EXoN(ClassifierMixin, BaseVAE):
 
     # Use: deterministic, tensors in, tensors out
 
-    def call(self, images, training=False):
+    def call(self, images, training=False) -> dict[str, Tensor]:
         """Everything that inference gives for images: `probs`, `mean`, `logvar`, `z` and `reconstruction`."""
         outputs = self.posterior(images)
         z = _most_probable(outputs)
@@ -336,14 +337,14 @@ class EXoN(ClassifierMixin, BaseVAE):
 
     # Serialisation
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store) -> None:
         # Files of version 0.1 hold lambda2 alone, under a number.
         if set(store.keys()) == {"0"} and isinstance(self.lambda2, keras.Variable):
             self.lambda2.assign(store["0"])
         else:
             super().load_own_variables(store)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in (*_NETWORKS, "prior")},
             "pseudo_label_dropout": self.pseudo_label_dropout,

@@ -91,10 +91,10 @@ def explain(model: keras.Model, images: ArrayLike, delta: float = 1.0) -> list[E
     is_number = isinstance(delta, numbers.Real)
     if not is_number or not math.isfinite(delta):
         raise ValueError(f"`delta` is {delta!r}; it must be a finite number of nats.")
-    images = _checked(images, model.image_shape)
-    explanations = []
-    for start in range(0, len(images), _BATCH):
-        explanations += _explain_batch(model, prior, images[start : start + _BATCH], float(delta))
+    checked = _checked(images, model.image_shape)
+    explanations: list[Explanation] = []
+    for start in range(0, len(checked), _BATCH):
+        explanations += _explain_batch(model, prior, checked[start : start + _BATCH], float(delta))
     return explanations
 
 

@@ -194,7 +194,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
                 f"list of its positive probabilities, whose sum is 1: of {self.labels.sizes} values."
             )
 
-    def compile(self, optimizer, **kwargs):
+    def compile(self, optimizer, **kwargs) -> None:
         """As `keras.Model.compile`, with a `GroupedOptimizer` of the members `supervised` and `main`.
 
         Raises:
@@ -208,14 +208,14 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             )
         super().compile(optimizer, **kwargs)
 
-    def variable_groups(self):
+    def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`supervised` (encoder and logits of c) and `main` (everything)."""
         supervised = [*self.encoder.trainable_variables, *self.heads.c_logits.trainable_variables]
         return {"supervised": supervised, "main": self.trainable_variables}
 
     # Training
 
-    def check_batch(self, images, labels):
+    def check_batch(self, images, labels) -> None:
         images = images if isinstance(images, dict) else {"unlabeled": images}
         parts = [part for part in ("labeled", "unlabeled") if part in images]
         if not parts or ("labeled" in parts) != (labels is not None):
@@ -229,7 +229,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         if labels is not None:
             check_one_hot(labels, images["labeled"], self.labels.width)
 
-    def draw_noise(self, batch, step):
+    def draw_noise(self, batch, step) -> dict[str, Tensor]:
         seed, rows = self.noise_stream(step), ops.shape(batch.get("unlabeled", batch.get("labeled")))[0]
         return {
             "uniform_c": keras.random.uniform((rows, self.labels.width), seed=seed),
@@ -238,7 +238,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             "dropout": self.dropout_counter(step),
         }
 
-    def replay_step(self, batch, noise):
+    def replay_step(self, batch, noise) -> dict[str, Tensor]:
         step = ops.convert_to_tensor(self.optimizer.iterations)
         terms = {}
         if "labeled" in batch:
@@ -261,7 +261,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         labels = self.labels.split(batch["labels"])
         return {"warm_up": -sum(ops.sum(y * log_c_i, axis=-1) for y, log_c_i in zip(labels, log_c, strict=True))}
 
-    def step_terms(self, batch, noise, step):
+    def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
         run = self.passes(noise["dropout"], first=1)  # after that of the supervised step
         x = batch["unlabeled"]
         h = run(self.encoder, to_unit(x))
@@ -281,7 +281,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             "kl_c": self._kl_c(log_c),
         }
 
-    def objective(self, terms, step):
+    def objective(self, terms, step) -> Tensor:
         """(6) of PartedVAE, of the means of the terms over the batch."""
         weights, share = self.weights_at(step), ops.minimum(_taken(step) / self.capacity_steps, 1.0)
         return (
@@ -318,7 +318,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             "entropy_c": -sum(ops.sum(ops.exp(log_c_i) * log_c_i, axis=-1) for log_c_i in log_c),
         }
 
-    def evaluation_terms(self, images, labels):
+    def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
         self.check_images("x", images)
         log_c, z, u = self._infer(images)
         terms = self._terms(images, log_c, z, u, self.decoder(ops.concatenate([z[0], u[0]], axis=-1), training=False))
@@ -328,7 +328,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     # Use: deterministic, tensors in, tensors out
 
-    def call(self, images, training=False):
+    def call(self, images, training=False) -> dict[str, Tensor]:
         """Everything that inference gives: `probs`, `z_mean`, `z_logvar`, `u_mean`, `u_logvar`, `z`, `reconstruction`.
 
         `z` is what `encode` gives, (z, u) side by side.
@@ -428,7 +428,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     # Serialisation
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "decoder": keras.saving.serialize_keras_object(self.decoder),

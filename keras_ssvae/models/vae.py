@@ -1,6 +1,7 @@
 """VAE with any prior: the standard normal, a mixture, or a VampPrior (Kingma, Welling; Tomczak, Welling)."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -138,14 +139,14 @@ class VAE(BaseVAE):
                 'a mixture has no closed form. Set `kl="sampled"`.'
             )
 
-    def variable_groups(self):
+    def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`autoencoder` (encoder and decoder) and, where it is learned, `prior`."""
         groups = {"autoencoder": [*self.encoder.trainable_variables, *self.decoder.trainable_variables]}
         return groups | ({"prior": self.prior.trainable_variables} if self.prior.trainable_variables else {})
 
     # Training
 
-    def check_batch(self, images, labels):
+    def check_batch(self, images, labels) -> None:
         images = images if isinstance(images, dict) else {"unlabeled": images}
         parts = _parts(images)
         if not parts:
@@ -156,7 +157,7 @@ class VAE(BaseVAE):
         for part in parts:
             self.check_images(f"x[{part!r}]", images[part])
 
-    def draw_noise(self, batch, step):
+    def draw_noise(self, batch, step) -> dict[str, Tensor]:
         seed, rows = self.noise_stream(step), sum(ops.shape(batch[part])[0] for part in _parts(batch))
         noise = {
             "epsilon": keras.random.normal((rows, self.latent_dim), seed=seed),
@@ -166,10 +167,10 @@ class VAE(BaseVAE):
             noise["uniform"] = keras.random.uniform((rows, *self.image_shape), seed=seed)
         return noise
 
-    def join_rows(self, batch, noise):
+    def join_rows(self, batch, noise) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return {"images": ops.concatenate([batch[part] for part in _parts(batch)])}, noise
 
-    def step_terms(self, batch, noise, step):
+    def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
         run, x = self.passes(noise["dropout"]), batch["images"]
         if self.binarize:
             x = from_unit(as_floatx(noise["uniform"] < to_unit(x)))
@@ -177,7 +178,7 @@ class VAE(BaseVAE):
         z = sample_gaussian(mean, logvar, noise["epsilon"])
         return self._terms(x, mean, logvar, z, run(self.decoder, z))
 
-    def objective(self, terms, step):
+    def objective(self, terms, step) -> Tensor:
         return terms["reconstruction"] + self.weights_at(step).beta * terms["kl"]
 
     def _terms(self, images, mean, logvar, z, outputs):
@@ -187,7 +188,7 @@ class VAE(BaseVAE):
             kl = gaussian_log_prob(z, mean, logvar) - self.prior.log_prob(z)
         return {"reconstruction": -self.likelihood.log_prob(images, outputs), "kl": kl}
 
-    def evaluation_terms(self, images, labels):
+    def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
         self.check_images("x", images)
         posterior = self.posterior(images)
         # Whole numbers add up to the same sum in any order. Places count, or similar batches would have equal sums.
@@ -201,7 +202,7 @@ class VAE(BaseVAE):
 
     # Use: deterministic, tensors in, tensors out
 
-    def call(self, images, training=False):
+    def call(self, images, training=False) -> dict[str, Tensor]:
         """Everything that inference gives for images: `mean`, `logvar`, `z` and `reconstruction`."""
         outputs = self.posterior(images)
         return {**outputs, "z": outputs["mean"], "reconstruction": self.decode(outputs["mean"])}
@@ -234,7 +235,7 @@ class VAE(BaseVAE):
 
     # Serialisation
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         objects = ("encoder", "decoder", "prior", "likelihood")
         return {
             **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in objects},

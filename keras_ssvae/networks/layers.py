@@ -1,11 +1,13 @@
 """Layers that the papers' networks need and Keras does not have."""
 
 import numbers
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_ssvae.backend import batch_normalize, normalize_pool_activate
+from keras_ssvae.distributions import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
@@ -68,7 +70,7 @@ class ConvBlock(keras.layers.Layer):
         self.momentum, self.epsilon, self.seed = momentum, epsilon, seed
         self.seed_generator = keras.random.SeedGenerator(seed) if rate else None
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         def per_channel(name, initializer, trainable=True):
             return self.add_weight(
                 shape=(self.filters,),
@@ -88,7 +90,7 @@ class ConvBlock(keras.layers.Layer):
         self.moving_mean = per_channel("moving_mean", "zeros", trainable=False)
         self.moving_variance = per_channel("moving_variance", "ones", trainable=False)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, training=False) -> Tensor:
         convolve = ops.conv_transpose if self.transpose else ops.conv
         # `ops.add` is TensorFlow's BiasAdd here. The gradient of a bias before a normalisation is rounding alone, and
         # that of this operation is the original's; another (that of `+`) shows in the losses of the second step (1e-5).
@@ -114,7 +116,7 @@ class ConvBlock(keras.layers.Layer):
             moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
         return outputs
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> tuple[int | None, ...]:
         def output_size(n):
             n = n * self.strides if self.transpose else -(-n // self.strides)
             return n // 2 if self.pool else n
@@ -122,7 +124,7 @@ class ConvBlock(keras.layers.Layer):
         batch, *sizes, _ = input_shape
         return batch, *(None if n is None else output_size(n) for n in sizes), self.filters
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("filters", "kernel_size", "strides", "transpose", "pool", "rate", "negative_slope", "momentum")
         return {**super().get_config(), **{name: getattr(self, name) for name in (*names, "epsilon", "seed")}}
 
@@ -164,24 +166,24 @@ class Gated(keras.layers.Layer):
         super().__init__(**kwargs)
         self.units = units
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         inputs = input_shape[-1]
         self.linear = he_normal_dense(self.units, inputs, dtype=self.dtype_policy, name="linear")
         self.gate = he_normal_dense(self.units, inputs, activation="sigmoid", dtype=self.dtype_policy, name="gate")
         self.linear.build(input_shape)
         self.gate.build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs) -> Tensor:
         return self.linear(inputs) * self.gate(inputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> tuple[int | None, ...]:
         return *input_shape[:-1], self.units
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}
 
 
-def mixture_heads(x, num_classes: int, latent_dim: int, name: str):
+def mixture_heads(x, num_classes: int, latent_dim: int, name: str) -> Tensor:
     """One linear head `Dense(latent_dim)` per mixture component, as a single product.
 
     Args:

@@ -1,6 +1,7 @@
 """The networks of PartedVAE: Tables 3 to 5. Encoders end in the features h, from which `Heads` go on to c, u and z."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers, ops
@@ -152,6 +153,6 @@ class Heads(layers.Layer):
             for heads in (self.u_mean, self.u_logvar)
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("features", "num_values", "u_dims", "z_dim")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

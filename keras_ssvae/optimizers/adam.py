@@ -1,5 +1,7 @@
 """Adam to the last digit."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -35,7 +37,7 @@ class Adam(keras.optimizers.Adam):
         if self.amsgrad:
             raise ValueError("`amsgrad` is True; this Adam has no such variant. Use `keras.optimizers.Adam`.")
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient, variable, learning_rate) -> None:
         momentum, velocity = private.adam_moments(self, variable)
         epsilon = self.epsilon
         if self.corrected_epsilon:
@@ -53,5 +55,5 @@ class Adam(keras.optimizers.Adam):
             epsilon,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "corrected_epsilon": self.corrected_epsilon}

@@ -1,6 +1,7 @@
 """Several optimizers over groups of variables behind one Keras optimizer."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import keras
 
@@ -49,7 +50,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         # Numbers only: a list of variables in an attribute would be tracked, and saved, as the optimizer's own.
         self._groups = {name: frozenset(map(id, variables)) for name, variables in groups.items()}
 
-    def build(self, variables):
+    def build(self, variables) -> None:
         bound = frozenset.union(*self._bound().values())
         if set(map(id, variables)) != bound:
             raise ValueError(
@@ -70,7 +71,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         group = self._bound()[name]
         return [value for variable, value in zip(variables, values, strict=True) if id(variable) in group]
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(self, grads, trainable_variables=None) -> None:
         if trainable_variables is None:
             trainable_variables = private.optimized_variables(self)
         self.build(trainable_variables)
@@ -93,18 +94,18 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
                 optimizer.observe(loss)
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         return super().variables + [v for optimizer in self.members.values() for v in optimizer.variables]
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store) -> None:
         # Keras saves the optimizers in `members` by itself.
         store["iterations"] = self.iterations.numpy()
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store) -> None:
         self.iterations.assign(store["iterations"])
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Any:
         """The rate of the first group, which is what loggers show; set, it is that of all groups."""
         return next(iter(self.members.values())).learning_rate
 
@@ -113,12 +114,12 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         for optimizer in self.members.values():
             optimizer.learning_rate = value
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         optimizers = {k: keras.saving.serialize_keras_object(v) for k, v in self.members.items()}
         return {"optimizers": optimizers, "name": self.name}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config, custom_objects=None) -> Self:
         optimizers = {
             name: keras.saving.deserialize_keras_object(optimizer, custom_objects)
             for name, optimizer in config["optimizers"].items()

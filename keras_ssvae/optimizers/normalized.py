@@ -22,6 +22,6 @@ class NormalizedAdam(Adam):
         training, 2017; the code of VampPrior trains with it.
     """
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient, variable, learning_rate) -> None:
         norm = ops.sqrt(ops.sum(ops.square(gradient)))
         super().update_step(gradient / (norm + _TINY), variable, learning_rate)

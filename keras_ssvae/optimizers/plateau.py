@@ -1,6 +1,7 @@
 """Adam whose learning rate falls when the loss does not."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -62,7 +63,7 @@ class PlateauAdam(Adam):
         self.steps_per_epoch, self.factor = steps_per_epoch, factor
         self.patience, self.threshold, self.cooldown = patience, threshold, cooldown
 
-    def build(self, variables):
+    def build(self, variables) -> None:
         if self.built:
             return
         super().build(variables)
@@ -90,6 +91,6 @@ class PlateauAdam(Adam):
             variable.assign(ops.where(ended, value, variable.value))
         self._mean.assign(ops.where(ended, 0.0, mean))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("steps_per_epoch", "factor", "patience", "threshold", "cooldown")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -6,6 +6,7 @@ file system that they share, and have the same packages: then nothing has to be 
 lost goes on from its checkpoint on any other node.
 """
 
+import importlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +33,7 @@ class Cluster:
 
     def __init__(self, address: str, jobs: int):
         try:
-            import ray
+            ray: Any = importlib.import_module("ray")
         except ImportError as error:
             raise UserError(
                 "--cluster needs Ray, which is not installed here: pip install ray (or in a clone the extra: pip "

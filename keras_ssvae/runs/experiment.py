@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -45,6 +45,7 @@ class Experiment:
         metrics: Run -> further entries of `metrics.json`.
         summary: (model, entries of `metrics.json`) -> heading -> text, the summary's lines between the error and the
             time.
+        units: Name of a term -> its unit in the figure of the curves, where it is not that of `plots.curves`.
         early_stopping: Settings -> a `callbacks.EarlyStopping`, where the training may stop early.
         step_gflop: (model, labelled, unlabelled images) -> multiplications and additions of a training step, in 1e9;
             `work.forward_gflop` counts those of a network. None: nobody has counted them.
@@ -71,6 +72,7 @@ class Experiment:
     needs_labels: bool = True
     metrics: Callable[..., dict[str, Any]] = lambda run: {}
     summary: Callable[[keras.Model, dict[str, Any]], dict[str, str]] = terms_line
+    units: Mapping[str, str] | None = None
     early_stopping: Callable[[dict[str, Any]], keras.callbacks.Callback] | None = None
     step_gflop: Callable[[keras.Model, int, int], float] | None = None
     classes: tuple[int, ...] | None = None

@@ -162,7 +162,7 @@ def settings_of(
         UserError: When a number does not fit.
     """
     with_labels = experiment.labels is not None
-    settings = {"dataset": dataset}
+    settings: dict[str, Any] = {"dataset": dataset}
     if with_labels:
         settings["labels"] = _number_of_labels(experiment, args, indices)
     settings["seed"] = args.seed

@@ -101,14 +101,18 @@ class Pool:
                 process_group=0,
             )
         self._processes[job] = process
-        threading.Thread(target=lambda: (process.wait(), self._ended.put(job)), daemon=True).start()
+        threading.Thread(target=self._watch, args=(job, process), daemon=True).start()
         return "starts"
+
+    def _watch(self, job: Job, process: subprocess.Popen) -> None:
+        process.wait()
+        self._ended.put(job)
 
     def wait(self) -> tuple[Job, int | Lost]:
         """Waits for the next run that ends; returns it and its exit status."""
         job = self._ended.get()
         process = self._processes.pop(job)
-        process.stdin.close()
+        process.communicate()  # closes its input
         return job, process.returncode
 
 

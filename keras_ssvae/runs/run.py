@@ -153,8 +153,7 @@ def prepare(plan: Plan) -> Run:
     with plan.devices.scope(), flags_named():
         model = experiment.build_model(settings, plan.prior)
     stopping = None if experiment.early_stopping is None else experiment.early_stopping(settings)
-    kept = {} if stopping is None else {"callbacks": (stopping,)}
-    checkpoint = callbacks.Checkpoint(output_dir / CHECKPOINT, **kept)
+    checkpoint = callbacks.Checkpoint(output_dir / CHECKPOINT, callbacks=[] if stopping is None else [stopping])
     checkpoint.set_model(model)
     done = checkpoint.restore() if plan.resume and checkpoint.path.exists() else 0
     check_epochs(output_dir, done, settings["epochs"])
@@ -185,8 +184,9 @@ class EpochLog(keras.callbacks.Callback):
         self._ended = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        logs["train_seconds"] = self._ended - self._began
-        logs.update({f"test_{name}": value for name, value in self.sets.evaluate(self.model).items()})
+        if logs is not None:
+            logs["train_seconds"] = self._ended - self._began
+            logs.update({f"test_{name}": value for name, value in self.sets.evaluate(self.model).items()})
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -208,15 +208,9 @@ def fit(run: Run) -> None:
     stopping = [] if run.early_stopping is None else [run.early_stopping]
     if run.done:
         print(f"Going on after epoch {run.done}.", flush=True)
-    over = run.done == epochs or any(each.stopped for each in stopping)
     began = time.monotonic()
-    arguments = {
-        "initial_epoch": run.done,
-        "steps_per_epoch": run.settings["steps_per_epoch"],
-        "shuffle": False,
-        "verbose": 0,
-    }
-    if not over:
+    # With early stopping, too, where all epochs are done: at the end of the training it puts the best weights back.
+    if run.done < epochs or stopping:
         in_logs = keras.backend.backend() == "tensorflow"
         watching = [
             EpochLog(run.sets),
@@ -229,13 +223,19 @@ def fit(run: Run) -> None:
                 on_epoch_end=lambda epoch, logs: write_history(output / "history.csv", run.checkpoint.history)
             ),
         ]
-        model.fit(run.batches, epochs=epochs, callbacks=watching, **run.sets.validation(), **arguments)
-    elif stopping:
-        # A kill came between the last epoch and the end of the training, where the best weights are taken.
-        model.fit(run.batches, epochs=run.done, callbacks=stopping, **arguments)
+        model.fit(
+            run.batches,
+            initial_epoch=run.done,
+            epochs=epochs,
+            steps_per_epoch=run.settings["steps_per_epoch"],
+            shuffle=False,
+            verbose=0,
+            callbacks=watching,
+            **run.sets.validation(),
+        )
     # Again, since a kill may have come between a checkpoint and its table.
     write_history(output / "history.csv", run.checkpoint.history)
-    if not over:
+    if run.done < len(run.checkpoint.history):
         print(f"Trained in {time.monotonic() - began:.0f} s; evaluating and drawing.", flush=True)
     # At once, so that nothing that goes wrong later costs the training.
     model.save(output / "model.tmp.keras")
@@ -275,5 +275,6 @@ def draw_figures(run: Run, report: dict[str, Any]) -> None:
     folder = run.output_dir / "figures"
     folder.mkdir(exist_ok=True)
     history = {name: [row[name] for row in run.checkpoint.history] for name in run.checkpoint.history[-1]}
-    for name, figure in {**run.experiment.figures(run, report), "curves": plots.curves(history)}.items():
+    curves = plots.curves(history, units=run.experiment.units)
+    for name, figure in {**run.experiment.figures(run, report), "curves": curves}.items():
         figure.savefig(folder / f"{name}.png", dpi=150)

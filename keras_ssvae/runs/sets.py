@@ -140,7 +140,7 @@ class OnDisk:
     def batches(self, start_step: int) -> Any:
         train = self.images.train
         return data.semi_supervised(
-            train.read(self.split),
+            train.read(self.split.tolist()),
             train.images(),
             num_classes=self.images.num_classes,
             start_step=start_step,

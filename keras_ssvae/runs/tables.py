@@ -30,7 +30,7 @@ class Result:
 
 def by(results: Sequence[Result], name: str) -> dict[Any, list[Result]]:
     """The results by a setting, in their order."""
-    groups = {}
+    groups: dict[Any, list[Result]] = {}
     for result in results:
         groups.setdefault(result.plan.settings[name], []).append(result)
     return groups
@@ -45,12 +45,16 @@ class Cell:
 
     @property
     def mean(self) -> str:
-        return "" if None in self.values else f"{np.mean(self.values):.{self.digits}f}"
+        return "" if None in self.values else f"{np.mean(self._numbers):.{self.digits}f}"
 
     @property
     def deviation(self) -> str:
         few = None in self.values or len(self.values) < 2
-        return "" if few else f"{np.std(self.values, ddof=1):.{self.digits}f}"
+        return "" if few else f"{np.std(self._numbers, ddof=1):.{self.digits}f}"
+
+    @property
+    def _numbers(self) -> list[float]:
+        return [value for value in self.values if value is not None]
 
     def __str__(self) -> str:
         return f"{self.mean} ({self.deviation})" if self.deviation else self.mean
@@ -61,13 +65,10 @@ def write_tables(
 ) -> str:
     """Writes `table.csv`, with deviations in columns of their own, and `table.md`; returns the latter."""
     settings, title = results[0].plan.settings, results[0].plan.data_title
-    names, lines = [], [[] for _ in rows]
-    for i, name in enumerate(header):
-        measured = isinstance(rows[0][i], Cell)
-        names += [name, f"{name}, deviation"] if measured else [name]
-        for line, row in zip(lines, rows, strict=True):
-            line += [row[i].mean, row[i].deviation] if measured else [row[i]]
-    write_table(output_dir / "table.csv", names, lines)
+    names: list[str] = []
+    for name, cell in zip(header, rows[0], strict=True):
+        names += [name, f"{name}, deviation"] if isinstance(cell, Cell) else [name]
+    write_table(output_dir / "table.csv", names, [_texts(row) for row in rows])
     shown = [header, ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
     planned = f" of {settings['schedule_epochs']}" if "schedule_epochs" in settings else ""
     layout = f", layout {settings['layout']}" if settings.get("layout") else ""
@@ -78,3 +79,8 @@ def write_tables(
     ]
     write_text(output_dir / "table.md", "\n".join(markdown) + "\n")
     return "\n".join(markdown)
+
+
+def _texts(row):
+    """A row of `table.csv`."""
+    return [text for cell in row for text in ((cell.mean, cell.deviation) if isinstance(cell, Cell) else (cell,))]

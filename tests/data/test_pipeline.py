@@ -201,11 +201,14 @@ NAN[3, 2, 1, 0] = np.nan
         ({"unlabeled": NAN}, "images of `unlabeled` hold NaN"),
         ({"unlabeled": (UNLABELED, np.zeros(1000, int))}, "`unlabeled` is a tuple of 2 parts.*without their labels"),
         ({"labeled": LABELED[0]}, r"`labeled` is a ndarray. It must be a tuple \(images, labels\)"),
-        ({"labeled": (LABELED[0], LABELS[:99])}, "`labeled` holds 100 images and 99 labels"),
-        ({"labeled": (LABELED[0], np.eye(10)[LABELS])}, "labels of `labeled` look one-hot"),
-        ({"labeled": (LABELED[0], LABELS.astype(float))}, "labels of `labeled` have rank 1 and dtype float64"),
-        ({"labeled": (LABELED[0], LABELS + 1)}, "`labeled` holds the label 10. With `num_classes` = 10"),
-        ({"labeled": (LABELED[0], LABELS - 1)}, "`labeled` holds the label -1"),
+        (
+            {"labeled": (LABELED[0], LABELS[:99])},
+            r"`labeled\[1\]` has shape \(99,\) .* each of the 100 examples",
+        ),
+        ({"labeled": (LABELED[0], np.eye(10)[LABELS])}, r"`labeled\[1\]` has shape .* look one-hot"),
+        ({"labeled": (LABELED[0], LABELS.astype(float))}, r"`labeled\[1\]` has shape .* and dtype float64"),
+        ({"labeled": (LABELED[0], LABELS + 1)}, r"`labeled\[1\]` run from 1 to 10; with 10 classes"),
+        ({"labeled": (LABELED[0], LABELS - 1)}, r"`labeled\[1\]` run from -1 to 8"),
         ({"labeled": (LABELED[0], LABELS % 9)}, "`labeled` holds no image of class 9"),
     ],
 )
@@ -240,10 +243,14 @@ def test_without_labels_a_batch_holds_the_same_unlabelled_images():
 @pytest.mark.parametrize(
     ("labels", "num_classes", "sentence"),
     [
-        (SEVERAL, (10, 3), r"labels of `labeled` have shape \(100, 3\). With `num_classes` = \(10, 3\) .* 2 labels"),
-        (SEVERAL, (10, 2, 2), r"`labeled` holds the label 2. .* labels go from 0 to 1"),
+        (SEVERAL, (10, 3), r"`labeled\[1\]` has shape \(100, 3\) .* it must be a row of 2 integers"),
+        (
+            SEVERAL,
+            (10, 2, 2),
+            r"`labeled\[1\]` run from 0 to 9; .* they must be 0 to \[9, 1, 1\]",
+        ),
         (SEVERAL, (10, 4, 2), r"`labeled` holds no image of class 3 by its label 1"),
-        (LABELS, (10, 3), r"labels of `labeled` have rank 1"),
+        (LABELS, (10, 3), r"`labeled\[1\]` has shape \(100,\) .* it must be a row of 2 integers"),
         (SEVERAL, (), r"`num_classes` is empty"),
         (SEVERAL, (10, 0, 2), r"`num_classes` is 0"),
         (LABELS, None, r"`num_classes` is None"),

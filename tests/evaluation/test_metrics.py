@@ -96,7 +96,7 @@ def test_the_originals_v_nat_is_met(exon_mnist_golden_files):
     [
         (np.zeros((4, 9, 2)), [0] * 4, "`logvar` has shape (4, 9, 2); with this prior it must be (examples, 10, 2)"),
         (np.zeros((0, 10, 2)), [], "`logvar` has shape (0, 10, 2)"),
-        (np.zeros((4, 10, 2)), [0, 0, 0, 10], "`labels` holds 10"),
+        (np.zeros((4, 10, 2)), [0, 0, 0, 10], "`labels` run from 0 to 10"),
         (np.zeros((4, 10, 2)), [0, 0, 0], "one integer for each of the 4 examples"),
     ],
 )
@@ -112,8 +112,8 @@ def test_what_does_not_fit_v_nat_is_refused_in_a_sentence(logvar, labels, messag
         (np.ones((0, 3)), [], "`probs` has shape (0, 3)"),
         (np.ones((2, 3)), [0], "`labels` has shape (1,)"),
         (np.ones((2, 3)), [0.0, 1.0], "dtype float64; it must be one integer for each of the 2 examples"),
-        (np.ones((2, 3)), [0, 3], "`labels` holds 3; with 3 classes it must be from 0 to 2"),
-        (np.ones((2, 3)), [-1, 0], "`labels` holds -1"),
+        (np.ones((2, 3)), [0, 3], "`labels` run from 0 to 3; with 3 classes they must be 0 to 2"),
+        (np.ones((2, 3)), [-1, 0], "`labels` run from -1 to 0"),
     ],
 )
 def test_wrong_probabilities_or_labels_are_refused_in_a_sentence(probs, labels, message):

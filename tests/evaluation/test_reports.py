@@ -137,7 +137,7 @@ def test_the_callback_says_at_once_what_does_not_fit():
         callback.set_model(Fake(circle(3)))
         callback.on_train_begin()
 
-    with pytest.raises(ValueError, match="`labels` holds 3"):
+    with pytest.raises(ValueError, match="`labels` run from 2 to 3"):
         begin(images, labels)
     with pytest.raises(ValueError, match="`images` are floats from 127"):
         begin(255.0 * images[:1], labels[:1])
@@ -178,7 +178,7 @@ def test_what_cannot_be_computed_is_none_and_the_report_is_json():
         (np.zeros((2, 12, 12, 1), "int64"), [0, 0], "`images` has dtype int64; it must be uint8, or floats scaled"),
         (np.full((2, 12, 12, 1), 255.0), [0, 0], "`images` are floats from 255 to 255"),
         (np.full((2, 12, 12, 1), np.nan), [0, 0], "`images` are floats from nan to nan"),
-        (np.zeros((2, 12, 12, 1)), [0, 3], "`labels` holds 3"),
+        (np.zeros((2, 12, 12, 1)), [0, 3], "`labels` run from 0 to 3"),
         ([np.zeros((2, 12, 12, 1))], None, "`data` gives ndarray objects; without `labels` it must give batches"),
         ([], None, "`data` holds no batches. Give images with their `labels`"),
         (np.zeros((2, 12, 12, 1)), None, "`data` holds no batches. Give images with their `labels`"),

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ssvae import callbacks
-from keras_ssvae.evaluation import report
-from keras_ssvae.models import PartedVAE
+from keras_ssvae import callbacks, plots
+from keras_ssvae.evaluation import report, sample_classes
+from keras_ssvae.models import VAE, PartedVAE
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
+from keras_ssvae.priors import StandardNormal
 
 SHAPE = (6, 6, 1)
 LABELS = {False: np.array([0, 2, 2, 0, 2]), True: np.array([[0, 1], [2, 1], [2, 0], [0, 0], [1, 0]])}
@@ -27,6 +28,13 @@ def small(several):
         else {"num_classes": 3, "u_dims": 2, "z_dim": 2}
     )
     return PartedVAE(encoder, decoder, **sizes)
+
+
+def small_encoder(heads):
+    images = keras.Input(SHAPE)
+    flat = keras.layers.Flatten()(images)
+    outputs = [keras.layers.Reshape(shape)(keras.layers.Dense(int(np.prod(shape)))(flat)) for shape in heads]
+    return keras.Model(images, outputs)
 
 
 @pytest.fixture(params=[False, True], ids=["one label", "several labels"])
@@ -101,6 +109,33 @@ def test_a_model_without_a_classifier_needs_no_labels_and_uses_none(images):
     assert logs == {"test_brightness": metrics["brightness"]}
 
 
+def test_a_vae_is_reported_and_drawn_as_any_model(images, tmp_path):
+    encoder = small_encoder([(2,), (2,)])
+    decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(36), keras.layers.Reshape(SHAPE)])
+    model = VAE(encoder, decoder, StandardNormal(2))
+    model.compile(Adam())
+    scaled = (images.astype("float32") - 127.5) / 127.5
+    drawn = [
+        callbacks.Report(images),
+        callbacks.LatentScatter(scaled, LABELS[False], directory=tmp_path),
+        callbacks.ImageGrid(n=2, directory=tmp_path),
+        callbacks.LossWeightSchedule("beta", lambda epoch: epoch / 2),
+    ]
+    history = model.fit(scaled, validation_data=(scaled, None), epochs=2, verbose=0, callbacks=drawn).history
+    assert history["beta"] == [0.0, 0.5]
+    metrics = report(model, images)
+    assert set(metrics) == set(model.test_terms)
+    assert metrics["loss"] == pytest.approx(metrics["reconstruction"] + metrics["kl"], rel=1e-5)
+    assert {f"test_{name}" for name in metrics} <= set(history)
+    assert len(list(tmp_path.iterdir())) == 4
+    titles = [ax.get_title(loc="left") for ax in plots.curves(history).axes]
+    assert titles == ["Loss", "Reconstruction", "KL-divergence"]
+    assert len(plots.latent(model, images, LABELS[False]).axes[0].collections[0].get_offsets()) == 5
+    for draw in (plots.interpolation, sample_classes):
+        with pytest.raises(ValueError, match="needs a model whose prior has one component for each class"):
+            draw(model)
+
+
 @pytest.mark.parametrize(
     ("model", "data", "sentence"),
     [
@@ -135,7 +170,7 @@ def test_the_callback_logs_the_single_numbers_of_each_report(several, images):
     ("labels", "sentence"),
     [
         (LABELS[False], r"`labels` has shape \(5,\) .*it must be a row of 2 integers for each of the 5 examples"),
-        (LABELS[True] + [0, 1], r"`labels` holds 2; with \(3, 2\) classes it must be from 0 to 1"),
+        (LABELS[True] + [0, 1], r"`labels` run from 0 to 2; with \(3, 2\) classes they must be 0 to \[2, 1\]"),
     ],
     ids=["shape", "range"],
 )

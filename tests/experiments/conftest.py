@@ -31,7 +31,7 @@ class Small:
     args = (*args, "--labeled-batch-size", "8")
     output = Path("runs/exon_digits_100_beta0.25_seed1")
     export = Path("saved_models/exon_digits_100")
-    timeout = 300
+    timeout = 900  # a run takes half a minute where nothing else does
     backend = "tensorflow"
     flags = ("dataset", "labels", "labeled-indices", "validation", "beta", "epochs", "steps-per-epoch", "batch-size")
     flags = (*flags, "labeled-batch-size", "seed", "data-dir", "output-dir", "export-dir", "resume", "augment-on")

@@ -83,7 +83,7 @@ def test_a_bar_that_reaches_zero_is_drawn(errors):
         (lambda: plots.paths(MODELS, [0, 0], [1]), "`start` and `end` have shapes (2,) and (1,)"),
         (
             lambda: plots.latent_spaces(MODELS, IMAGES, LABELS + 1),
-            "`labels` holds 3; with 3 classes it must be",
+            "`labels` run from 1 to 3",
         ),
         (lambda: plots.errors({"EXoN": {20: []}}), "`errors` is {'EXoN': {20: []}}; every line needs"),
         (lambda: plots.errors({}), "`errors` is {}; every line needs"),

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import keras
 import numpy as np
-import pytest
 
 from keras_ssvae import callbacks
 from keras_ssvae.runs import flags, run, summary
@@ -16,58 +15,32 @@ from keras_ssvae.runs import flags, run, summary
 DIRECTORY = "runs/tiny_digits_20_beta0.5_seed1"
 
 
-class Stopping(keras.callbacks.Callback):
-    """As `callbacks.EarlyStopping`: its state is in the checkpoint, and at the end the best weights are taken."""
+def test_a_run_that_stops_early_is_finished(call, arrays, metrics, tmp_path):
+    def early_stopping(settings):
+        # After the first epoch nothing is ever so much better.
+        return callbacks.EarlyStopping("val_error", min_delta=1e9, patience=settings["steps_per_epoch"] - 1)
 
-    def __init__(self, after):
-        super().__init__()
-        self.after, self.stopped, self.taken = after, False, 0
-
-    def on_epoch_end(self, epoch, logs=None):
-        assert "val_error" in logs
-        assert "test_error" in logs
-        self.stopped = epoch + 1 == self.after
-        self.model.stop_training = self.stopped
-
-    def on_train_end(self, logs=None):
-        self.taken += 1
-
-
-@pytest.fixture
-def stopping(monkeypatch):
-    """A function: settings -> the callback, which a checkpoint is given too."""
-    made, checkpoint = [], callbacks.Checkpoint
-
-    def with_callbacks(path, callbacks=()):
-        assert list(callbacks) == made[-1:]
-        restored = checkpoint(path)
-        if path.exists():
-            made[-1].stopped = True
-        return restored
-
-    def make(settings):
-        made.append(Stopping(after=2))
-        return made[-1]
-
-    monkeypatch.setattr(run.callbacks, "Checkpoint", with_callbacks)
-    make.made = made
-    return make
-
-
-def test_a_run_that_stops_early_is_finished(call, stopping, metrics, tmp_path):
-    result = call("--epochs", 5, early_stopping=stopping)
+    folder = tmp_path / DIRECTORY
+    result = call("--epochs", 5, early_stopping=early_stopping)
     assert (result.code, result.err) == (0, "")
     assert "early, after 2 of 5 epochs" in result.out
-    done = metrics(tmp_path / DIRECTORY)
+    done = metrics(folder)
     assert (done["epochs"], done["epochs_done"], done["steps"], done["settings"]["epochs"]) == (5, 2, 4, 5)
-    assert stopping.made[0].taken == 1
-    # A kill before the end: the training is over, and the best weights are taken all the same.
-    (tmp_path / DIRECTORY / "metrics.json").unlink()
-    again = call("--epochs", 5, "--resume", early_stopping=stopping)
+    weights = keras.models.load_model(folder / "model.keras", compile=False).get_weights()
+    last = [value for name, value in arrays(folder).items() if name.startswith("model/")]
+    assert not all(np.array_equal(*pair) for pair in zip(weights, last, strict=False))  # they are those of epoch 1
+    # A kill before the end: nothing is trained any more, and the best weights are taken all the same.
+    for name in ("metrics.json", "model.keras"):
+        (folder / name).unlink()
+    again = call("--epochs", 5, "--resume", early_stopping=early_stopping)
     assert (again.code, again.err) == (0, "")
     assert "epoch 3/5" not in again.out
-    assert stopping.made[1].taken == 1
-    assert metrics(tmp_path / DIRECTORY) == done
+    assert "Trained in" not in again.out
+    assert metrics(folder) == done
+    for one, other in zip(weights, keras.models.load_model(folder / "model.keras").get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    longer = call("--epochs", 9, "--resume", early_stopping=early_stopping)
+    assert "stopped early, after 2 of 5 epochs" in longer.err
 
 
 def test_an_experiment_without_labels_has_no_flags_of_them(experiment):

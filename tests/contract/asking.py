@@ -1,0 +1,92 @@
+"""What the contract tests ask of a model; where an interface of the models changes, this is the file to change."""
+
+import keras
+import numpy as np
+from contract import small
+from keras import ops
+
+
+def classifies(model):
+    return hasattr(model, "classify")
+
+
+def posterior(model, images):
+    """As a dictionary."""
+    given = model.posterior(images)
+    return given if isinstance(given, dict) else dict(zip(("mean", "logvar", "probs"), given, strict=True))
+
+
+def to_generate(entry):
+    """Of three images the labels, integers; or their number, of a model without labels."""
+    if not entry.sizes:
+        return 3
+    labels = np.array([[0, 1], [2, 0], [1, 1]])
+    return labels if len(entry.sizes) == 2 else labels[:, 0]
+
+
+def true_labels(entry):
+    """Of seven images: integers, or None of a model without labels."""
+    if not entry.sizes:
+        return None
+    labels = np.array([[0, 1], [1, 1], [2, 0], [0, 0], [1, 0], [2, 1], [0, 1]])
+    return labels if len(entry.sizes) == 2 else labels[:, 0]
+
+
+def verbs(entry, model, images):
+    """Name -> the verb, its arguments for seven images, and the shape of what it gives."""
+    z = np.linspace(-1, 1, 2 * model.latent_dim, dtype="float32").reshape(2, -1)
+    given = {
+        "encode": (model.encode, (images,), (7, model.latent_dim)),
+        "decode": (model.decode, (z,), (2, *small.IMAGE_SHAPE)),
+        "reconstruct": (model.reconstruct, (images,), images.shape),
+        "interpolate": (model.interpolate, (images[:2], images[2:4]), (2, 10, *small.IMAGE_SHAPE)),
+        "generate": (model.generate, (to_generate(entry), 3), (3, *small.IMAGE_SHAPE)),
+        **entry.verbs(model, images),
+    }
+    if classifies(model):
+        given["classify"] = (model.classify, (images,), (7, sum(entry.sizes)))
+    return given
+
+
+def answers(entry, model, images):
+    """What the verbs and `call` give, by name."""
+    given = {name: verb(*arguments) for name, (verb, arguments, _) in verbs(entry, model, images).items()}
+    given |= {f"call/{name}": value for name, value in model(images).items()}
+    return given | {f"posterior/{name}": value for name, value in posterior(model, images).items()}
+
+
+def forever(batch):
+    """The batches of `fit`: a batch of `step_losses`, with labels or without, again and again."""
+    images = {name: part for name, part in batch.items() if name != "labels"}
+    while True:
+        yield (images, batch["labels"]) if "labels" in batch else (images,)
+
+
+def fit(model, batch, steps=2, **arguments):
+    """`fit` on the same batch, `steps` times in each epoch; the logs of each epoch by name."""
+    return model.fit(forever(batch), steps_per_epoch=steps, shuffle=False, verbose=0, **arguments).history
+
+
+def variables(model):
+    """Those of a model and its optimizer, but for the dropout's seeds: they are set at each step."""
+    together = (*model.weights, *model.optimizer.variables)
+    return [variable for variable in together if not variable.path.endswith("seed_generator_state")]
+
+
+def state(model):
+    """The path and value of each of `variables`."""
+    return [(variable.path, ops.convert_to_numpy(variable)) for variable in variables(model)]
+
+
+def assert_same_bits(given, expected):
+    """Of what `state` gives; names may differ, as those of layers that Keras numbers."""
+    for (path, value), (_, expected_value) in zip(given, expected, strict=True):
+        np.testing.assert_array_equal(value, expected_value, err_msg=path)
+
+
+def dtype_of(value):
+    return keras.backend.standardize_dtype(value.dtype)
+
+
+def to_numpy(tensors):
+    return {name: ops.convert_to_numpy(value) for name, value in tensors.items()}

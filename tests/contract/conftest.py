@@ -1,0 +1,34 @@
+"""Shared by the contract tests: each runs once for each model of the registry."""
+
+import keras
+import pytest
+from contract import small
+from contract.registry import ENTRIES
+
+
+@pytest.fixture(scope="module", params=ENTRIES, ids=lambda entry: entry.name)
+def entry(request):
+    return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_random_weights():
+    with pytest.MonkeyPatch.context() as patch:
+        small.without_random_weights(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(entry):
+    """Not compiled, with dropout; a test leaves it as it was."""
+    return entry.build(dropout=0.5)
+
+
+@pytest.fixture(scope="session")
+def images():
+    return small.images(7)
+
+
+@pytest.fixture(autouse=True)
+def dtype_policy_of_the_module():
+    assert keras.config.dtype_policy().name == "float32"

@@ -1,0 +1,194 @@
+"""The models that the contract tests run, each by one `Entry`. A new model joins by an entry here, and no test changes.
+
+The tests know nothing of a model but its entry and what it can do: see `contract.asking`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import keras
+from contract import small
+
+from keras_ssvae.models import EXoN, PartedVAE
+from keras_ssvae.optimizers import Adam, GroupedOptimizer, PlateauAdam
+from keras_ssvae.priors import GaussianMixture
+from keras_ssvae.schedules import RampUp
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Entry:
+    """What the contract tests cannot ask of a model.
+
+    Args:
+        name: In the names of the tests.
+        build: `(dropout=0.0, weights_seed=..., **arguments) -> model`: a small model of `small.IMAGE_SHAPE` with the
+            same weights each time, not compiled. The arguments are the constructor's.
+        optimizer: `(**adam) -> optimizer`: what it is compiled with, made anew each time.
+        parts: The parts of its batches, without "labels".
+        needs: Those without which a batch is refused.
+        sizes: Values of each label of an image; empty for a model without labels.
+        must_have_labels: Whether a batch without labels is refused.
+        arguments: A value other than the default for each argument of the constructor but the networks, as
+            `get_config` gives it; objects are serialised there.
+        weights: The arguments that are weights of the objective.
+        networks: For each network that the constructor takes, wrong ones, which it must refuse by name.
+        labelled_terms: Those of the terms of a step that may depend on labels.
+        falling: What training on one batch again and again lowers, and to which share at least.
+        rowwise: `dropout -> arguments`: networks that treat each image by itself, without a normalisation by the batch.
+            Replicas end with the weights of one device only then.
+        as_published: Arguments for networks with the layers of the paper's, and float32 ends under every policy: under
+            `mixed_bfloat16` the terms are within 1 % of those in float32.
+        draws: For each array of `draw_noise` that holds continuous random numbers, its name.
+        verbs: `(model, images) -> {name: (verb, arguments, shape)}`: verbs of its own.
+    """
+
+    name: str
+    build: Callable[..., keras.Model]
+    optimizer: Callable[..., keras.optimizers.Optimizer]
+    parts: tuple[str, ...]
+    needs: tuple[str, ...]
+    sizes: tuple[int, ...] = ()
+    must_have_labels: bool = False
+    arguments: dict[str, object]
+    weights: tuple[str, ...]
+    networks: dict[str, tuple[Callable[[], keras.Model], ...]]
+    labelled_terms: tuple[str, ...] = ()
+    falling: dict[str, float] = field(default_factory=lambda: {"loss": 0.8})
+    rowwise: Callable[[float], dict] = field(default=lambda dropout: {})
+    as_published: Callable[[], dict] = dict
+    draws: tuple[str, ...]
+    verbs: Callable[[keras.Model, object], dict] = field(default=lambda model, images: {})
+
+    def compiled(self, **arguments) -> keras.Model:
+        model = self.build(**arguments)
+        model.compile(self.optimizer())
+        return model
+
+    def batch(self) -> dict:
+        """What `step_losses` takes."""
+        batch = small.batch(self.sizes or (small.K,))
+        return {name: batch[name] for name in (*self.parts, *(["labels"] if self.sizes else []))}
+
+
+# EXoN. All numbers different, so that none can stand in for another.
+
+PRIOR = GaussianMixture([[-3.0, 0.0], [2.0, 1.0], [0.5, 4.0]], [[1.0, 2.0], [0.5, 1.5], [3.0, 0.7]])
+OTHER_PRIOR = GaussianMixture([[-1.0, 0.0], [2.0, 2.0], [0.0, 3.0]], [[1.0, 2.0], [0.7, 1.5], [2.0, 0.7]])
+
+
+def exon(dropout=0.0, weights_seed=7, **arguments):
+    networks = {"encoder": small.encoder, "decoder": small.decoder}
+    networks |= {"classifier": lambda: small.classifier(dropout=dropout)}
+    given = {name: build() for name, build in networks.items() if name not in arguments}
+    given |= {"prior": PRIOR, "beta": 0.3, "lambda1": 5.0, "lambda2": 7.0}
+    return small.with_weights(EXoN(**{**given, **arguments}), weights_seed)
+
+
+def two_adams(rate=1e-2, **adam):
+    members = {"autoencoder": Adam(rate, **adam), "classifier": Adam(rate, weight_decay=1e-2, **adam)}
+    return GroupedOptimizer(members)
+
+
+EXON = Entry(
+    name="EXoN",
+    build=exon,
+    optimizer=two_adams,
+    parts=("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented"),
+    needs=("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented"),
+    sizes=(small.K,),
+    must_have_labels=True,
+    arguments={
+        "prior": OTHER_PRIOR,
+        "beta": 0.4,
+        "lambda1": 11.0,
+        "lambda2": RampUp(7.5, 10, 468),
+        "pseudo_label_dropout": False,
+        "seed": 9,
+        "name": "mine",
+    },
+    weights=("beta", "lambda1", "lambda2"),
+    networks={
+        "encoder": (
+            lambda: small.encoder(num_classes=small.K + 1),
+            lambda: small.encoder(latent_dim=small.D + 1),
+            small.features,  # one output
+        ),
+        "decoder": (
+            lambda: small.decoder(latent_dim=small.D + 1),
+            lambda: small.decoder(image_shape=(8, 8, 1)),
+        ),
+        "classifier": (lambda: small.classifier(num_classes=small.K - 1),),
+    },
+    labelled_terms=("cross_entropy", "sci_labeled", "total"),
+    rowwise=lambda dropout: {"classifier": small.rowwise_classifier(dropout)},
+    as_published=lambda: small.convolutional(rate=0.5),
+    draws=("epsilon", "gumbel", "mix_weight_unlabeled"),
+)
+
+# PartedVAE. Here too; and all that rises is at its end in five steps.
+
+PARTED_WEIGHTS = {"gamma_z": 2.0, "gamma_u": 3.0, "gamma_c": 5.0, "gamma_h": 0.7, "gamma_bc": 1.1, "tolerance": 0.3}
+PARTED_WEIGHTS |= {"capacity_z": 4.0, "capacity_u": 6.0}
+SEVERAL_LABELS = {
+    "num_classes": (small.K, 2),
+    "u_dims": (2, 1),
+    "class_priors": [(0.5, 0.3, 0.2), (0.6, 0.4)],
+    "pixel_loss": "absolute_error",
+}
+
+
+def parted(several=False, dropout=0.0, weights_seed=5, **arguments):
+    given = {"num_classes": small.K, "u_dims": 2, "z_dim": 2, "capacity_steps": 5, "slope_steps": 4, **PARTED_WEIGHTS}
+    given |= SEVERAL_LABELS if several else {}
+    networks = {"encoder": lambda: small.features(dropout), "decoder": lambda: small.decoder(5 if several else 4)}
+    given |= {name: build() for name, build in networks.items() if name not in arguments}
+    return small.with_weights(PartedVAE(**{**given, **arguments}), weights_seed)
+
+
+def two_plateaus(rate=1e-2, **adam):
+    """The rates halve after steps 4, 8, ... unless a loss falls to a tenth."""
+    plateau = {"steps_per_epoch": 2, "patience": 0, "threshold": 0.9, "cooldown": 1}
+    return GroupedOptimizer({name: PlateauAdam(rate, **plateau, **adam) for name in ("supervised", "main")})
+
+
+def _parted(several):
+    latent_dim, sizes = (5, (small.K, 2)) if several else (4, (small.K,))
+
+    def transfer(model, images):
+        return {"transfer": (model.transfer, (images[:3], images[3:6]), (3, *small.IMAGE_SHAPE))}
+
+    given = SEVERAL_LABELS if several else {"num_classes": small.K, "u_dims": (2,), "class_priors": [(0.5, 0.3, 0.2)]}
+    return Entry(
+        name="PartedVAE, several labels" if several else "PartedVAE, one label",
+        build=lambda **arguments: parted(several, **arguments),
+        optimizer=two_plateaus,
+        parts=("labeled", "unlabeled"),
+        needs=(),
+        sizes=sizes,
+        arguments={
+            **given,
+            "z_dim": 2,
+            "pixel_loss": "absolute_error",
+            **PARTED_WEIGHTS,
+            "capacity_steps": 6,
+            "slope_steps": 7,
+            "seed": 9,
+            "name": "mine",
+        },
+        weights=tuple(PARTED_WEIGHTS),
+        networks={
+            "encoder": (small.encoder, small.flat_images),  # two outputs; images
+            "decoder": (
+                lambda: small.decoder(latent_dim=latent_dim - 1),
+                lambda: small.decoder(latent_dim=latent_dim, image_shape=(8, 8, 1)),
+            ),
+        },
+        labelled_terms=("warm_up",),
+        as_published=lambda: small.convolutional_parted(latent_dim),
+        falling={"warm_up": 0.8, "reconstruction": 1.0},
+        draws=("uniform_c", "epsilon_z", "epsilon_u"),
+        verbs=transfer,
+    )
+
+
+ENTRIES = (EXON, _parted(several=False), _parted(several=True))

@@ -1,0 +1,126 @@
+"""Networks so small that a test takes milliseconds: images 8x8x3, three classes, two latent dimensions."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_ssvae.networks.layers import ConvBlock, mixture_heads
+
+IMAGE_SHAPE = (8, 8, 3)
+K, D = 3, 2
+NUM_LABELED, NUM_UNLABELED = 4, 6
+
+
+def encoder(num_classes=K, latent_dim=D, image_shape=IMAGE_SHAPE):
+    """Images -> means and log-variances of K components."""
+    images = keras.Input(image_shape)
+    x = layers.Dense(8, activation="tanh", name="hidden")(layers.Flatten()(images))
+    outputs = [
+        layers.Reshape((num_classes, latent_dim))(layers.Dense(num_classes * latent_dim, name=name)(x))
+        for name in ("mean", "logvar")
+    ]
+    return keras.Model(images, outputs, name="encoder")
+
+
+def decoder(latent_dim=D, image_shape=IMAGE_SHAPE):
+    """Latent variables -> images, or logits of the pixels."""
+    z = keras.Input((latent_dim,))
+    x = layers.Dense(int(np.prod(image_shape)), activation="tanh", name="pixels")(z)
+    return keras.Model(z, layers.Reshape(image_shape)(x), name="decoder")
+
+
+def classifier(num_classes=K, dropout=0.0, image_shape=IMAGE_SHAPE):
+    """Its batch normalisation forgets half of the past at each pass, so that the order of the passes shows.
+
+    No bias comes before it: the gradient of one is nothing but rounding, which Adam makes large.
+    """
+    images = keras.Input(image_shape)
+    x = layers.Dense(6, use_bias=False, name="hidden")(layers.Flatten()(images))
+    x = layers.BatchNormalization(momentum=0.5, name="bn")(x)
+    x = layers.Dropout(dropout)(layers.ReLU()(x))
+    return keras.Model(images, layers.Dense(num_classes, name="logits")(x), name="classifier")
+
+
+def rowwise_classifier(dropout=0.0, num_classes=K):
+    """Of each image by itself."""
+    images = keras.Input(IMAGE_SHAPE)
+    x = layers.Dense(6, activation="tanh", use_bias=False)(layers.Flatten()(images))
+    x = layers.Dropout(dropout)(x)
+    return keras.Model(images, layers.Dense(num_classes)(x), name="classifier")
+
+
+def flat_images():
+    """A network whose output is no row of features."""
+    return keras.Sequential([keras.Input(IMAGE_SHAPE), layers.Conv2D(4, 3)], name="encoder")
+
+
+def features(dropout=0.0, image_shape=IMAGE_SHAPE):
+    """Images -> features."""
+    images = keras.Input(image_shape)
+    x = layers.Dense(8, activation="tanh", name="hidden")(layers.Flatten()(images))
+    return keras.Model(images, layers.Dropout(dropout)(x), name="encoder")
+
+
+def convolutional(rate=0.0, image_shape=IMAGE_SHAPE):
+    """EXoN's three networks as the papers have them: blocks of convolutions, and float32 ends under every policy."""
+    images, z = keras.Input(image_shape), keras.Input((D,))
+    height, width, channels = image_shape
+    x = layers.Flatten()(ConvBlock(4, 3, strides=2, negative_slope=0.0)(images))
+    x = layers.BatchNormalization()(layers.Dense(8, use_bias=False)(x))
+    encoder = keras.Model(images, [mixture_heads(x, K, D, name=name) for name in ("mean", "logvar")], name="encoder")
+    smallest = (height // 2, width // 2, 4)
+    x = layers.Reshape(smallest)(layers.Dense(int(np.prod(smallest)), activation="relu")(z))
+    x = ConvBlock(4, 5, strides=2, transpose=True, rate=rate, negative_slope=0.0)(x)
+    x = layers.Conv2D(channels, 3, padding="same", activation="tanh", dtype="float32")(x)
+    decoder = keras.Model(z, x, name="decoder")
+    x = ConvBlock(4, 3, pool=True, rate=rate)(ConvBlock(4, 3)(images))
+    x = layers.Dense(K, dtype="float32")(layers.GlobalAveragePooling2D()(x))
+    classifier = keras.Model(images, x, name="classifier")
+    return {"encoder": encoder, "decoder": decoder, "classifier": classifier}
+
+
+def convolutional_parted(latent_dim):
+    """The two networks of PartedVAE as the papers have them."""
+    images, z = keras.Input(IMAGE_SHAPE), keras.Input((latent_dim,))
+    x = layers.ReLU()(layers.Conv2D(4, 4, strides=2, padding="same")(images))
+    encoder = keras.Model(images, layers.LeakyReLU(0.1)(layers.Dense(8)(layers.Flatten()(x))), name="encoder")
+    x = layers.Reshape((4, 4, 4))(layers.Dense(64, activation="relu")(z))
+    x = layers.Conv2DTranspose(3, 4, strides=2, padding="same", dtype="float32")(x)
+    return {"encoder": encoder, "decoder": keras.Model(z, x, name="decoder")}
+
+
+def with_weights(model, seed):
+    """The same weights each time, biases included."""
+    rng = np.random.default_rng(seed)
+    for weight in model.trainable_weights:
+        if weight.name == "bias":
+            weight.assign(rng.normal(scale=0.3, size=weight.shape))
+        elif weight.name == "kernel":
+            *field, inputs, outputs = weight.shape
+            weight.assign(rng.normal(size=weight.shape) * (2.0 / np.prod(field) / (inputs + outputs)) ** 0.5)
+        elif weight.name.startswith("free_"):
+            weight.assign(rng.normal(size=weight.shape))
+    return model
+
+
+def images(count, seed=1, image_shape=IMAGE_SHAPE):
+    return np.random.default_rng(seed).uniform(-1, 1, (count, *image_shape)).astype("float32")
+
+
+def batch(sizes=(K,), image_shape=IMAGE_SHAPE):
+    """The four parts of a training batch, and `labels` of the labelled one: one-hot, those of several side by side."""
+    rng = np.random.default_rng(2)
+    counts = {"labeled": NUM_LABELED, "unlabeled": NUM_UNLABELED}
+    parts = {name: rng.uniform(-1, 1, (n, *image_shape)).astype("float32") for name, n in counts.items()}
+    parts |= {f"{name}_augmented": parts[name] + rng.normal(scale=0.1, size=parts[name].shape) for name in counts}
+    parts = {name: np.clip(part, -1, 1).astype("float32") for name, part in parts.items()}
+    chosen = zip(sizes, ([0, 2, 1, 2], [1, 0, 0, 1]), strict=False)
+    labels = [np.eye(k, dtype="float32")[classes] for k, classes in chosen]
+    return {**parts, "labels": np.concatenate(labels, axis=-1)}
+
+
+def without_random_weights(patch):
+    """JAX takes a second to compile the random weights of each shape, and `with_weights` gives others."""
+    initializers = keras.initializers
+    for initializer in (initializers.GlorotUniform, initializers.RandomUniform, initializers.RandomNormal):
+        patch.setattr(initializer, "__call__", lambda self, shape, dtype=None: ops.zeros(shape, dtype))

@@ -1,0 +1,90 @@
+"""One training step from given weights, batch, noise and dropout masks: `step.py FOLDER` does it in a process.
+
+Dropout masks are given too: of the same seed the backends draw different ones.
+"""
+
+import re
+import sys
+
+import keras
+import numpy as np
+from contract.registry import ENTRIES
+
+from keras_ssvae.backend import run_step
+
+STEP = 1  # not the first: schedules have moved
+
+
+def take(entry, batch, noise, weights):
+    """The terms, the gradients, and the state after the step, by name; and how many masks were drawn."""
+    masks, drawn, gradients = np.random.default_rng(3), [], {}
+    keras_dropout = keras.random.dropout
+
+    def dropout(inputs, rate, noise_shape=None, seed=None):
+        drawn.append(masks.random(inputs.shape) > rate)
+        return inputs * (drawn[-1] / (1 - rate)).astype("float32")
+
+    def recording(name, member):
+        apply = member.apply
+
+        def record_and_apply(values, variables):
+            named = zip(variables, values, strict=True)
+            gradients.update({f"gradient/{name} {index[id(variable)]}": value for variable, value in named})
+            apply(values, variables)
+
+        member.apply = record_and_apply
+
+    model = entry.compiled(dropout=0.5, **entry.as_published())
+    together = (*model.weights, *model.optimizer.variables)
+    # Keras numbers the layers of a process.
+    index = {id(v): f"{i} {re.sub(r'_[0-9]+', '', v.path)}" for i, v in enumerate(together)}
+    for variable, value in zip(model.trainable_weights, weights, strict=True):
+        variable.assign(value)
+    model.optimizer.iterations.assign(STEP)
+    for name, member in getattr(model.optimizer, "members", {"": model.optimizer}).items():
+        recording(name, member)
+
+    def step(data):
+        return model.replay_step(*data), dict(gradients)
+
+    keras.random.dropout = dropout
+    try:
+        if keras.backend.backend() == "jax":
+            terms, of_weights = _as_a_program(model, step, (batch, noise))
+        else:
+            terms, of_weights = step((batch, noise))
+    finally:
+        keras.random.dropout = keras_dropout
+    results = {f"term/{name}": value for name, value in terms.items()} | of_weights
+    for variable in together:
+        if not variable.path.endswith("seed_generator_state"):
+            kind = "after" if variable.trainable else "state"
+            results[f"{kind}/{index[id(variable)]}"] = variable
+    return {name: keras.ops.convert_to_numpy(value) for name, value in results.items()} | {"masks": len(drawn)}
+
+
+def _as_a_program(model, step, data):
+    """Which is quicker on JAX than one operation after the other."""
+    import jax
+
+    parts = model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables
+    state = tuple([variable.value for variable in part] for part in parts)
+    results, state = jax.jit(lambda state, data: run_step(model, step, state, data))(state, data)
+    for part, values in zip(parts, state, strict=True):
+        for variable, value in zip(part, values, strict=True):
+            variable.assign(value)
+    return results
+
+
+def load(file):
+    """Batch, noise and weights of a file."""
+    given = {"weight": {}, "batch": {}, "noise": {}}
+    for key, value in np.load(file).items():
+        kind, name = key.split("/", 1)
+        given[kind][name] = value
+    return given["batch"], given["noise"], list(given["weight"].values())
+
+
+if __name__ == "__main__":
+    for number, entry in enumerate(ENTRIES):
+        np.savez(f"{sys.argv[1]}/{number}_result.npz", **take(entry, *load(f"{sys.argv[1]}/{number}_given.npz")))
