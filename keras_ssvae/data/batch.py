@@ -59,7 +59,10 @@ def assemble(
     for kind in list(x):
         stream = Stream(seed, counter, purpose=f"augment {kind}")
         x[f"{kind}_augmented"] = _augmented(augment, x[kind], stream)
-    return (x,) if labeled is None else (x, Labels(num_classes).one_hot(ops.cast(labeled[1], "int32")))
+    if labeled is None:
+        return (x,)
+    assert num_classes is not None  # `semi_supervised` has checked that there is one where there are labels
+    return x, Labels(num_classes).one_hot(ops.cast(labeled[1], "int32"))
 
 
 def _to_float(images):

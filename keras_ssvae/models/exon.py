@@ -304,14 +304,14 @@ class EXoN(ClassifierMixin, BaseVAE):
         epsilon = keras.random.normal((ops.shape(labels)[0], self.latent_dim), seed=Stream(seed, 0))
         return self.prior.draw(labels, epsilon)
 
-    def posterior_noise(self, num_images, num_samples, stream):
+    def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:
         samples = (num_images, num_samples)
         return {
             "gumbel": sample_gumbel((*samples, self.num_classes), seed=stream),
             "epsilon": keras.random.normal((*samples, self.latent_dim), seed=stream),
         }
 
-    def log_weights(self, images, noise):
+    def log_weights(self, images, noise) -> Tensor:
         # Of the mixtures q(z | x) and p(z), without the class: `z` alone decides x.
         posterior = self.posterior(images)
         q = log_probs(posterior["probs"]), posterior["mean"], posterior["logvar"]

@@ -371,7 +371,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             parts.append(prior.draw(labels[:, i], keras.random.normal((rows, prior.latent_dim), seed=stream)))
         return ops.concatenate(parts, axis=-1)
 
-    def posterior_noise(self, num_images, num_samples, stream):
+    def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:
         samples = (num_images, num_samples)
         return {
             "gumbel": sample_gumbel((*samples, self.labels.width), seed=stream),
@@ -379,7 +379,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             "epsilon_u": keras.random.normal((*samples, sum(self._u_dims)), seed=stream),
         }
 
-    def log_weights(self, images, noise):
+    def log_weights(self, images, noise) -> Tensor:
         # Each u_i is of the mixtures q(u_i | x) and p(u_i), without c_i: (z, u) alone decides x.
         h = self.encoder(to_unit(images), training=False)
         mean, logvar = (values[:, None] for values in self.heads.z(h))
@@ -394,10 +394,10 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             self.class_priors,
             strict=True,
         )
-        for q, gumbel, epsilon, prior, probs in of_labels:
-            u = sample_mixture(*q, gumbel, epsilon)
+        for (log_c, u_mean, u_logvar), gumbel, epsilon, prior, probs in of_labels:
+            u = sample_mixture(log_c, u_mean, u_logvar, gumbel, epsilon)
             log_joint = prior.component_log_probs(u) + as_floatx(np.log(probs / probs.sum()))
-            log_ratio += ops.logsumexp(log_joint, axis=-1) - mixture_log_prob(u, *q)
+            log_ratio += ops.logsumexp(log_joint, axis=-1) - mixture_log_prob(u, log_c, u_mean, u_logvar)
             parts.append(u)
         return log_likelihood(self.decoder, self.likelihood, images, ops.concatenate(parts, axis=-1)) + log_ratio
 

@@ -224,10 +224,10 @@ class VAE(BaseVAE):
         """`z ~ p(z)`, `(n, d)`."""
         return self.prior.random(n, Stream(seed, 0))
 
-    def posterior_noise(self, num_images, num_samples, stream):
+    def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:
         return {"epsilon": keras.random.normal((num_images, num_samples, self.latent_dim), seed=stream)}
 
-    def log_weights(self, images, noise):
+    def log_weights(self, images, noise) -> Tensor:
         mean, logvar = (values[:, None] for values in self.posterior(images).values())
         z = sample_gaussian(mean, logvar, noise["epsilon"])
         log_ratio = self.prior.log_prob(z) - gaussian_log_prob(z, mean, logvar)
