@@ -80,6 +80,25 @@ def dtype_policy():
     keras.config.set_dtype_policy(policy)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_programs(tmp_path_factory):
+    """JAX compiles a step for seconds, which many tests have in common, those in other processes included."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    folder = str(tmp_path_factory.mktemp("programs"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
+        jax.config.update("jax_compilation_cache_dir", folder)
+        compilation_cache.reset_cache()  # JAX decides at its first program whether to look
+        yield
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+
+
 @pytest.fixture(scope="session")
 def tfd():
     """TensorFlow Probability, as a witness; it computes on TensorFlow."""

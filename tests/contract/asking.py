@@ -5,15 +5,11 @@ import numpy as np
 from contract import small
 from keras import ops
 
+from keras_ssvae.models import capabilities
+
 
 def classifies(model):
-    return hasattr(model, "classify")
-
-
-def posterior(model, images):
-    """As a dictionary."""
-    given = model.posterior(images)
-    return given if isinstance(given, dict) else dict(zip(("mean", "logvar", "probs"), given, strict=True))
+    return isinstance(model, capabilities.HasLabels)
 
 
 def to_generate(entry):
@@ -52,7 +48,7 @@ def answers(entry, model, images):
     """What the verbs and `call` give, by name."""
     given = {name: verb(*arguments) for name, (verb, arguments, _) in verbs(entry, model, images).items()}
     given |= {f"call/{name}": value for name, value in model(images).items()}
-    return given | {f"posterior/{name}": value for name, value in posterior(model, images).items()}
+    return given | {f"posterior/{name}": value for name, value in model.posterior(images).items()}
 
 
 def forever(batch):
@@ -76,6 +72,16 @@ def variables(model):
 def state(model):
     """The path and value of each of `variables`."""
     return [(variable.path, ops.convert_to_numpy(variable)) for variable in variables(model)]
+
+
+def evaluation_means(entry, model, images, batch_size):
+    """What `evaluate` must give: the means of the evaluation terms, batch by batch."""
+    labels, terms = true_labels(entry), {}
+    for start in range(0, len(images), batch_size):
+        rows = slice(start, start + batch_size)
+        for name, values in model.evaluation_terms(images[rows], None if labels is None else labels[rows]).items():
+            terms.setdefault(name, []).append(ops.convert_to_numpy(values))
+    return {name: np.mean(np.concatenate(values)) for name, values in terms.items() if name in model.test_terms}
 
 
 def assert_same_bits(given, expected):

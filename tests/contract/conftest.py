@@ -1,6 +1,5 @@
 """Shared by the contract tests: each runs once for each model of the registry."""
 
-import keras
 import pytest
 from contract import small
 from contract.registry import ENTRIES
@@ -27,8 +26,3 @@ def model(entry):
 @pytest.fixture(scope="session")
 def images():
     return small.images(7)
-
-
-@pytest.fixture(autouse=True)
-def dtype_policy_of_the_module():
-    assert keras.config.dtype_policy().name == "float32"

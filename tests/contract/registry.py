@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 import keras
 from contract import small
 
-from keras_ssvae.models import EXoN, PartedVAE
-from keras_ssvae.optimizers import Adam, GroupedOptimizer, PlateauAdam
+from keras_ssvae import likelihoods, priors
+from keras_ssvae.models import VAE, EXoN, PartedVAE
+from keras_ssvae.networks import vae as networks
+from keras_ssvae.optimizers import Adam, GroupedOptimizer, NormalizedAdam, PlateauAdam
 from keras_ssvae.priors import GaussianMixture
-from keras_ssvae.schedules import RampUp
+from keras_ssvae.schedules import LinearWarmUp, RampUp
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -191,4 +193,53 @@ def _parted(several):
     )
 
 
-ENTRIES = (EXON, _parted(several=False), _parted(several=True))
+# VAE
+
+
+def vae(vamp=False, dropout=0.0, weights_seed=3, **arguments):
+    given = {"beta": 0.7}
+    prior = (
+        (lambda: priors.VampPrior(4, small.D, small.IMAGE_SHAPE)) if vamp else (lambda: priors.StandardNormal(small.D))
+    )
+    parts = {"encoder": lambda: small.gaussian_encoder(dropout), "decoder": small.decoder, "prior": prior}
+    given |= {name: build() for name, build in parts.items() if name not in arguments}
+    return small.with_weights(VAE(**{**given, **arguments}), weights_seed)
+
+
+def _vae(vamp):
+    return Entry(
+        name="VampPrior" if vamp else "VAE",
+        build=lambda **arguments: vae(vamp, **arguments),
+        optimizer=lambda **adam: NormalizedAdam(1e-2, **adam),
+        parts=("unlabeled",),
+        needs=("unlabeled",),
+        arguments={
+            "prior": priors.StandardNormal(small.D),
+            "likelihood": likelihoods.Gaussian(0.5),
+            "beta": LinearWarmUp(1.0, 10, 468),
+            "binarize": False,
+            "kl": "closed_form",
+            "seed": 9,
+            "name": "mine",
+        },
+        weights=("beta",),
+        networks={
+            "encoder": (
+                small.features,  # one output
+                lambda: small.gaussian_encoder(latent_dim=small.D + 1),
+            ),
+            "decoder": (
+                lambda: small.decoder(latent_dim=small.D + 1),
+                lambda: small.decoder(image_shape=(8, 8, 1)),
+            ),
+        },
+        falling={"loss": 0.97},
+        as_published=lambda: {
+            "encoder": networks.encoder(small.IMAGE_SHAPE, small.D, hidden=8),
+            "decoder": networks.decoder(small.IMAGE_SHAPE, small.D, hidden=8),
+        },
+        draws=("epsilon", "uniform"),
+    )
+
+
+ENTRIES = (EXON, _parted(several=False), _parted(several=True), _vae(vamp=False), _vae(vamp=True))

@@ -49,6 +49,14 @@ def rowwise_classifier(dropout=0.0, num_classes=K):
     return keras.Model(images, layers.Dense(num_classes)(x), name="classifier")
 
 
+def gaussian_encoder(dropout=0.0, latent_dim=D):
+    """Images -> the mean and the log-variance of a Gaussian."""
+    images = keras.Input(IMAGE_SHAPE)
+    x = layers.Dense(8, activation="tanh", name="hidden")(layers.Flatten()(images))
+    x = layers.Dropout(dropout)(x)
+    return keras.Model(images, [layers.Dense(latent_dim, name=name)(x) for name in ("mean", "logvar")], name="encoder")
+
+
 def flat_images():
     """A network whose output is no row of features."""
     return keras.Sequential([keras.Input(IMAGE_SHAPE), layers.Conv2D(4, 3)], name="encoder")
@@ -100,6 +108,8 @@ def with_weights(model, seed):
             weight.assign(rng.normal(size=weight.shape) * (2.0 / np.prod(field) / (inputs + outputs)) ** 0.5)
         elif weight.name.startswith("free_"):
             weight.assign(rng.normal(size=weight.shape))
+        elif weight.name == "pseudo_inputs":
+            weight.assign(rng.uniform(size=weight.shape))
     return model
 
 
@@ -122,5 +132,5 @@ def batch(sizes=(K,), image_shape=IMAGE_SHAPE):
 def without_random_weights(patch):
     """JAX takes a second to compile the random weights of each shape, and `with_weights` gives others."""
     initializers = keras.initializers
-    for initializer in (initializers.GlorotUniform, initializers.RandomUniform, initializers.RandomNormal):
+    for initializer in (initializers.VarianceScaling, initializers.RandomUniform, initializers.RandomNormal):
         patch.setattr(initializer, "__call__", lambda self, shape, dtype=None: ops.zeros(shape, dtype))

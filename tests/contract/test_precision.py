@@ -30,7 +30,7 @@ def test_in_bfloat16_the_terms_are_those_of_float32_within_a_percent(entry, diff
     (expected, expected_gradients), (terms, gradients) = results
     assert any((terms[name] != value).any() for name, value in expected.items())
     for name, value in expected.items():
-        np.testing.assert_allclose(terms[name].mean(), value.mean(), rtol=0.01, atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(terms[name].mean(), value.mean(), rtol=0.01, atol=5e-3, err_msg=name)  # nats
         np.testing.assert_allclose(terms[name], value, rtol=0.05, atol=0.02, err_msg=name)
     norm = np.sqrt(sum(np.sum(gradient**2) for gradient in expected_gradients))
     distance = [gradient - other for gradient, other in zip(gradients, expected_gradients, strict=True)]

@@ -1,9 +1,5 @@
-import os
-from pathlib import Path
-
 import pytest
-
-GOLDEN = Path(os.environ.get("KERAS_SSVAE_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
+from golden.replay import GOLDEN
 
 
 @pytest.fixture

@@ -3,13 +3,14 @@
 import keras
 import numpy as np
 import pytest
+from golden import exon as golden
+from golden.replay import formula_numbers
 
 from keras_ssvae.models import EXoN
 from keras_ssvae.networks import exon
 from keras_ssvae.priors import GaussianMixture
 
 FILES = "exon_cifar10_*.npz"
-TERMS = ("reconstruction", "kl_categorical", "kl_gaussian", "cross_entropy", "sci_labeled", "sci_unlabeled", "total")
 # At the three steps: rounding, and what Adam makes of it, grows from step to step.
 TERM_TOLERANCES = (5e-6 if keras.backend.backend() == "jax" else 2e-6, 5e-4, 4e-3)
 
@@ -32,23 +33,23 @@ def is_normalized_bias(name):
     return kind == "bias" and name != "decoder/conv_0/bias" and (layer.startswith("conv") or dense)
 
 
-class Weights:
+def starting_weights(file):
     """The starting weights, which the file states by a rule instead of storing them."""
+    rank = {name: i for i, name in enumerate(sorted(key[13:] for key in file if key[:13] == "initial/norm/"))}
 
-    def __init__(self, file):
-        self.file = file
-        self.rank = {name: i for i, name in enumerate(sorted(key[13:] for key in file if key[:13] == "initial/norm/"))}
-
-    def __call__(self, name, shape):
-        numbers = np.random.Generator(np.random.PCG64([int(self.file["seed"]), self.rank[name]])).random(np.prod(shape))
-        u = 2 * numbers.reshape(shape) - 1
-        kind = name.split("/")[-1]
+    def initial(name, shape):
+        u, kind = formula_numbers(int(file["seed"]), rank[name], shape), name.split("/")[-1]
         if kind == "kernel":
             linear = name.startswith(("encoder/mean_", "encoder/logvar_", "classifier/dense_0"))
             value = u * np.sqrt((1 if linear else 6) / np.prod(shape[:-1]))
         else:
             value = 1 + 0.2 * u if kind in ("gamma", "moving_variance") else 0.1 * u
-        return value.astype("float32")
+        value = value.astype("float32")
+        np.testing.assert_allclose(np.linalg.norm(value), file[f"initial/norm/{name}"], rtol=1e-5, err_msg=name)
+        np.testing.assert_array_equal(value.ravel()[:16], file[f"initial/head/{name}"], err_msg=name)
+        return value
+
+    return initial
 
 
 @pytest.fixture(scope="module")
@@ -67,25 +68,8 @@ def model(golden_file):
 
 
 @pytest.fixture(scope="module")
-def replay(golden_file, model, replay_of):
-    shapes = {}
-    weights = Weights(golden_file)
-    for network in (model.encoder, model.decoder, model.classifier):
-        for variable in network.weights:
-            layer, kind = variable.path.split("/")[-2:]
-            layer, shape = rename(network.name, layer, kind), tuple(variable.shape)
-            if layer in ("mean", "logvar"):
-                shape = (*shape[:-2], shape[-1])
-                shapes |= {f"{network.name}/{layer}_{k}/{kind}": shape for k in range(10)}
-            shapes[f"{network.name}/{layer}/{kind}"] = shape
-
-    def initial(name):
-        value = weights(name, shapes[name])
-        np.testing.assert_allclose(np.linalg.norm(value), golden_file[f"initial/norm/{name}"], rtol=1e-5, err_msg=name)
-        np.testing.assert_array_equal(value.ravel()[:16], golden_file[f"initial/head/{name}"], err_msg=name)
-        return value
-
-    return replay_of(golden_file, model, rename, initial)
+def replay(golden_file, model):
+    return golden.replay(golden_file, model, rename, starting_weights(golden_file))
 
 
 def test_networks_have_the_papers_numbers_of_parameters(golden_file, model):
@@ -94,13 +78,11 @@ def test_networks_have_the_papers_numbers_of_parameters(golden_file, model):
 
 
 def test_every_term_of_every_step_equals_the_original(replay):
-    for step, terms, rtol in zip(replay.steps, replay.terms, TERM_TOLERANCES, strict=True):
-        for name in TERMS:
-            np.testing.assert_allclose(terms[name], replay.file[f"{step}/{name}"], rtol=rtol, err_msg=f"{step}/{name}")
+    golden.assert_terms(replay, TERM_TOLERANCES)
 
 
 def test_network_outputs_of_the_first_step_equal_the_original(replay):
-    outputs = replay.outputs[0]
+    outputs = replay.observed[0]
     for name, atol in (("prob", 1e-6), ("pseudo_label", 1e-6), ("mean", 1e-5), ("logvar", 1e-5)):
         expected = replay.file[f"step0/{name}"]
         np.testing.assert_allclose(outputs[name][: len(expected)], expected, atol=atol, err_msg=name)
@@ -124,7 +106,7 @@ def test_weights_after_the_last_step_equal_the_original(replay):
     # the four passes of the second and the third step.
     drift = 4 * 0.01 * (2 + 4) * float(replay.file["lr_classifier"])
     compared = 0
-    for name, value in replay.values():
+    for name, value in replay.weights.items():
         if not is_normalized_bias(name):
             # A decay that is left out, or reaches the wrong weights, shows as 1e-2 and more.
             rtol, atol = (0, drift * np.sqrt(value.size)) if name.endswith("moving_mean") else (6e-4, 0)

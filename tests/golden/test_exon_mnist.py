@@ -3,13 +3,13 @@
 import keras
 import numpy as np
 import pytest
+from golden import exon as golden
 
 from keras_ssvae.models import EXoN
 from keras_ssvae.networks import exon
 from keras_ssvae.priors import GaussianMixture
 
 FILES = "exon_mnist_*.npz"
-TERMS = ("reconstruction", "kl_categorical", "kl_gaussian", "cross_entropy", "sci_labeled", "sci_unlabeled", "total")
 JAX = keras.backend.backend() == "jax"
 
 
@@ -29,6 +29,10 @@ def build(file):
     )
 
 
+def replay_of(file):
+    return golden.replay(file, build(file), rename, lambda name, shape: file[f"initial/{name}"])
+
+
 def sum_in_four(x):
     """Sums over images and pixels as the original's kernel (Eigen) does: every fourth pixel into one of four sums."""
     import jax
@@ -42,7 +46,7 @@ def sum_in_four(x):
 
 
 @pytest.fixture(scope="module")
-def replay(golden_file, replay_of):
+def replay(golden_file):
     """Thousands of background pixels lie within rounding of a LeakyReLU's kink, so the sums that the statistics of the
     batch are made of must be rounded as the original's: TensorFlow's are, on JAX they are put in its place.
     """
@@ -54,7 +58,7 @@ def replay(golden_file, replay_of):
             summed = jax.custom_vjp(sum_in_four)
             summed.defvjp(lambda x: (sum_in_four(x), x.shape), lambda shape, g: (jnp.broadcast_to(g, shape),))
             patch.setattr("keras_ssvae.backend.jax._sum", summed)
-        return replay_of(golden_file, build(golden_file), rename, lambda name: golden_file[f"initial/{name}"])
+        return replay_of(golden_file)
 
 
 # On JAX the biases before a normalisation take other steps of rounding than the original's, which shows by 2e-5 later.
@@ -62,13 +66,11 @@ TERM_TOLERANCES = (5e-6, 5e-5, 5e-5) if JAX else (5e-6, 5e-6, 5e-6)
 
 
 def test_every_term_of_every_step_equals_the_original(replay):
-    for step, terms, rtol in zip(replay.steps, replay.terms, TERM_TOLERANCES, strict=True):
-        for name in TERMS:
-            np.testing.assert_allclose(terms[name], replay.file[f"{step}/{name}"], rtol=rtol, err_msg=f"{step}/{name}")
+    golden.assert_terms(replay, TERM_TOLERANCES)
 
 
 def test_network_outputs_of_the_first_step_equal_the_original(replay):
-    for name, value in replay.outputs[0].items():
+    for name, value in replay.observed[0].items():
         np.testing.assert_allclose(value, replay.file[f"{replay.steps[0]}/{name}"], atol=1e-5, err_msg=name)
 
 
@@ -94,7 +96,7 @@ def test_weights_after_the_last_step_equal_the_original(replay):
     # the four passes of the second and the third step.
     drift = 4 * 0.01 * (2 + 4) * float(replay.file["lr_classifier"])
     compared, deviations = 0, []
-    for name, value in replay.values():
+    for name, value in replay.weights.items():
         if not is_normalized_bias(name):
             head = replay.file[f"final/head/{name}"]
             value, kind = value.ravel()[: len(head)], name.split("/")[2]
@@ -120,8 +122,5 @@ def test_inference_after_the_last_step_equals_the_original(replay):
 
 
 @pytest.mark.skipif(not JAX, reason="TensorFlow sums as the original")
-def test_with_the_sums_of_jax_every_term_follows_within_a_thousandth(golden_file, replay_of):
-    replay = replay_of(golden_file, build(golden_file), rename, lambda name: golden_file[f"initial/{name}"])
-    for step, terms in zip(replay.steps, replay.terms, strict=True):
-        for name in TERMS:
-            np.testing.assert_allclose(terms[name], replay.file[f"{step}/{name}"], rtol=1e-3, err_msg=f"{step}/{name}")
+def test_with_the_sums_of_jax_every_term_follows_within_a_thousandth(golden_file):
+    golden.assert_terms(replay_of(golden_file), (1e-3, 1e-3, 1e-3))

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from golden.replay import Replay, Stored, formula_numbers
 from scipy import special
 
 from keras_ssvae import priors
@@ -13,12 +14,10 @@ FILES = "vampprior_*.npz"
 STEPS = ("step0", "step1")
 
 
-def named_variables(model):
-    """Each variable with its name in the file, and what makes the file's layout of ours."""
-
+def stored(model):
     def dense(layer, name):
-        yield layer.kernel, f"{name}.weight", np.transpose
-        yield layer.bias, f"{name}.bias", np.asarray
+        yield Stored(layer.kernel, f"{name}.weight", np.transpose)
+        yield Stored(layer.bias, f"{name}.bias")
 
     for network, name in ((model.encoder, "q_z_layers"), (model.decoder, "p_x_layers")):
         for i in range(2):
@@ -28,25 +27,32 @@ def named_variables(model):
     yield from dense(model.encoder.get_layer("mean"), "q_z_mean")
     yield from dense(model.encoder.get_layer("logvar"), "q_z_logvar.linear")
     yield from dense(model.decoder.get_layer("logits"), "p_x_mean.linear")
-    for variable in model.prior.trainable_variables:
-        yield variable, "means.linear.weight", lambda inputs: inputs.reshape(len(inputs), -1).T
+    for inputs in model.prior.trainable_variables:
+        yield Stored(inputs, "means.linear.weight", lambda values: values.reshape(len(values), -1).T)
 
 
-def initial(name, shape, seed, rank):
+def starting_weights(file, names):
     """The file's weights are a formula of the seed and of the rank of their name."""
-    u = 2.0 * np.random.Generator(np.random.PCG64([seed, rank])).random(shape) - 1.0
-    match name:
-        case "means.linear.weight":
-            value = 0.4 + 0.8 * u
-        case _ if name.endswith(".weight"):
-            value = u * np.sqrt(6.0 / shape[1])
-        case "p_x_mean.linear.bias":
-            value = 12.0 * u**7 - 1.5
-        case _ if "logvar" in name:
-            value = 4.3 * u - 2.0
-        case _:
-            value = 0.1 * u
-    return value.astype("float32")
+    ranks = {name: rank for rank, name in enumerate(sorted(names))}
+
+    def initial(name, shape):
+        u = formula_numbers(int(file["seed"]), ranks[name], shape)
+        match name:
+            case "means.linear.weight":
+                value = 0.4 + 0.8 * u
+            case _ if name.endswith(".weight"):
+                value = u * np.sqrt(6.0 / shape[1])
+            case "p_x_mean.linear.bias":
+                value = 12.0 * u**7 - 1.5
+            case _ if "logvar" in name:
+                value = 4.3 * u - 2.0
+            case _:
+                value = 0.1 * u
+        value = value.astype("float32")
+        np.testing.assert_allclose(some(value), file[f"initial/some/{name}"], rtol=1e-6, err_msg=name)
+        return value
+
+    return initial
 
 
 def some(values):
@@ -54,53 +60,47 @@ def some(values):
     return flat[np.arange(16) * (flat.size - 1) // 15]
 
 
-class Replay:
-    """The model after its steps, their terms, the gradients of the first step and what it gave before."""
+def images(file, name):
+    return 2.0 * np.unpackbits(file[name], axis=1).reshape(-1, 28, 28, 1).astype("float32") - 1.0
 
-    def __init__(self, file, prefix, with_gradients):
-        self.file = {name.removeprefix(f"{prefix}/"): value for name, value in file.items()}
-        prior = priors.VampPrior(int(file["number_components"])) if prefix == "vae_vamp" else None
-        self.model = VAE(prior=prior)
-        self.model.compile(NormalizedAdam(float(file["lr"]), epsilon=1e-8))
-        named = list(named_variables(self.model))
-        ranks = {name: rank for rank, name in enumerate(sorted(name for _, name, _ in named))}
-        for variable, name, to_file in named:
-            shape = to_file(np.empty(variable.shape)).shape
-            value = initial(name, shape, int(file["seed"]), ranks[name])
-            np.testing.assert_allclose(some(value), self.file[f"initial/some/{name}"], rtol=1e-6, err_msg=name)
-            variable.assign(np.reshape(value.T if value.ndim == 2 else value, variable.shape))
-        images = self.batch("step0")["unlabeled"]
-        self.posterior = {k: keras.ops.convert_to_numpy(v) for k, v in self.model.posterior(images).items()}
-        epsilon = self.file["step0/epsilon_z1"]
-        z = self.posterior["mean"] + np.exp(0.5 * self.posterior["logvar"]) * epsilon
-        self.decoded = keras.ops.convert_to_numpy(self.model.decode(z))
-        step = with_gradients(self.model, self.model.optimizer)
-        self.terms = []
-        for name, beta in zip(STEPS, file["betas"], strict=True):
-            self.model.beta = float(beta)
-            terms, gradients = step(self.batch(name), self.noise(name))
-            self.terms.append({key: keras.ops.convert_to_numpy(value) for key, value in terms.items()})
-            if name == STEPS[0]:
-                given = {id(v): g for v, g in zip(self.model.trainable_variables, gradients, strict=True)}
-                self.gradients = {n: to_file(np.asarray(given[id(v)])) for v, n, to_file in named}
-        self.weights = {n: to_file(keras.ops.convert_to_numpy(v)) for v, n, to_file in named}
 
-    def batch(self, step):
-        return {"unlabeled": self.images(f"{step}/x")}
+def replay_of(golden_file, prefix):
+    file = golden_file | {n.removeprefix(f"{prefix}/"): v for n, v in golden_file.items() if n.startswith(f"{prefix}/")}
+    betas = dict(zip(STEPS, file["betas"], strict=True))
+    model = VAE(prior=priors.VampPrior(int(file["number_components"])) if prefix == "vae_vamp" else None)
+    model.compile(NormalizedAdam(float(file["lr"]), epsilon=1e-8))
 
-    def images(self, name):
-        return 2.0 * np.unpackbits(self.file[name], axis=1).reshape(-1, 28, 28, 1).astype("float32") - 1.0
+    def batch(step):
+        return {"unlabeled": images(file, f"{step}/x")}
 
-    def noise(self, step):
-        epsilon = self.file[f"{step}/epsilon_z1"]
+    def noise(step):
+        epsilon = file[f"{step}/epsilon_z1"]
         # Of images that are binary already any uniform numbers make the same.
         uniform = np.full((len(epsilon), 28, 28, 1), 0.5, "float32")
         return {"epsilon": epsilon, "uniform": uniform, "dropout": np.int32(0)}
 
+    def observe(given):
+        posterior = model.posterior(given["unlabeled"])
+        epsilon = file["step0/epsilon_z1"]
+        z = posterior["mean"] + keras.ops.exp(0.5 * posterior["logvar"]) * epsilon
+        return {**posterior, "decoded": model.decode(z)}
+
+    return Replay(
+        file,
+        model,
+        stored(model),
+        initial=starting_weights(file, [each.name for each in stored(model)]),
+        steps=STEPS,
+        batch=batch,
+        noise=noise,
+        prepare=lambda step: setattr(model, "beta", float(betas[step])),
+        observe=observe,
+    )
+
 
 @pytest.fixture(scope="module", params=["vae", "vae_vamp"])
-def replay(request, golden_file, with_gradients):
-    return Replay(golden_file, request.param, with_gradients)
+def replay(request, golden_file):
+    return replay_of(golden_file, request.param)
 
 
 def test_the_model_has_the_originals_parameters(replay):
@@ -122,8 +122,8 @@ def test_the_objective_equals_the_original(replay):
 def test_posterior_and_decoded_images_equal_the_original(replay):
     for ours, theirs in (("mean", "z1_mean"), ("logvar", "z1_logvar")):
         expected = replay.file[f"step0/{theirs}"]
-        np.testing.assert_allclose(replay.posterior[ours][:4], expected, rtol=0, atol=2e-6, err_msg=ours)
-    pixels = 0.5 * (replay.decoded[:2].reshape(2, -1) + 1.0)
+        np.testing.assert_allclose(replay.observed[0][ours][:4], expected, rtol=0, atol=2e-6, err_msg=ours)
+    pixels = 0.5 * (replay.observed[0]["decoded"][:2].reshape(2, -1) + 1.0)
     np.testing.assert_allclose(pixels, replay.file["step0/x_mean"], rtol=0, atol=2e-6)
 
 
@@ -152,7 +152,7 @@ def test_the_density_of_the_prior_equals_the_original(replay):
 
 def test_the_importance_weighted_likelihood_equals_the_original(replay):
     noise = {"epsilon": replay.file["importance/epsilon_z1"]}
-    log_weights = keras.ops.convert_to_numpy(replay.model.log_weights(replay.images("importance/x"), noise))
+    log_weights = keras.ops.convert_to_numpy(replay.model.log_weights(images(replay.file, "importance/x"), noise))
     given = special.logsumexp(log_weights.astype("float64"), axis=1) - np.log(log_weights.shape[1])
     np.testing.assert_allclose(given, replay.file["importance/log_likelihood"], rtol=2e-5)
     np.testing.assert_allclose(-given.mean(), replay.file["importance/nll"], rtol=2e-5)

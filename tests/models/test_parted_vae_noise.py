@@ -1,40 +1,7 @@
-"""The noise of PartedVAE's training step, dropout included: a function of the seed and the step."""
+"""The dropout of PartedVAE's training step."""
 
 import numpy as np
 from keras import ops
-
-
-def to_numpy(tensors):
-    return {name: ops.convert_to_numpy(value) for name, value in tensors.items()}
-
-
-def test_noise_is_a_function_of_seed_and_step_only(make_parted, compile_parted, parted_batch, train):
-    model = make_parted(seed=4)
-    batch = parted_batch(model)
-    first = to_numpy(model.draw_noise(batch, 2))
-    other = make_parted(seed=4, weights_seed=1)
-    train(compile_parted(other), batch, 3)
-    again = to_numpy(other.draw_noise(batch, ops.convert_to_tensor(2, "int32")))
-    assert set(again) == set(first)
-    for name, value in first.items():
-        np.testing.assert_array_equal(again[name], value, err_msg=name)
-    assert {name: value.shape for name, value in first.items()} == {
-        "uniform_c": (6, 3),
-        "epsilon_z": (6, 2),
-        "epsilon_u": (6, 2),
-        "dropout": (),
-    }
-
-
-def test_noise_of_other_steps_and_seeds_shares_no_number(make_parted, parted_batch):
-    models = [make_parted(seed=seed) for seed in (0, 1)]
-    draws = [to_numpy(model.draw_noise(parted_batch(model), step)) for model in models for step in (0, 1, 2)]
-    for name in ("uniform_c", "epsilon_z", "epsilon_u"):
-        numbers = np.concatenate([np.ravel(noise[name]) for noise in draws])
-        assert len(np.unique(numbers)) == len(numbers), name
-    normal = [np.ravel(noise[name]) for noise in draws for name in ("epsilon_z", "epsilon_u")]
-    assert len(np.unique(normal)) == np.size(normal)
-    assert len({int(noise["dropout"]) for noise in draws}) == 3
 
 
 def test_each_pass_drops_out_by_the_step_and_in_its_own_way(make_parted, parted_batch, monkeypatch):

@@ -1,4 +1,4 @@
-"""PartedVAE in bfloat16: the networks compute in it, the sums and logarithms of the losses in float32."""
+"""PartedVAE in bfloat16: its own layers compute in it, its prior in float32."""
 
 import keras
 import numpy as np
@@ -27,13 +27,3 @@ def test_in_bfloat16_the_terms_are_float32_and_those_of_float32_within_a_few_per
         np.testing.assert_allclose(np.mean(terms[name]), np.mean(value), rtol=0.03, err_msg=name)
     assert np.abs(terms["reconstruction"] - expected["reconstruction"]).max() > 1e-3
     np.testing.assert_array_equal(terms["overlap"], expected["overlap"])  # the prior is float32 under every policy
-
-
-def test_training_in_bfloat16_lowers_the_objective(make_parted, compile_parted, parted_batch, train):
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    model = compile_parted(make_parted(dropout=0.2))
-    batch = parted_batch(model)
-    first, _, last = (train(model, batch, steps) for steps in (1, 40, 1))
-    assert last["warm_up"] < 0.8 * first["warm_up"]
-    assert all(np.isfinite(value) for value in last.values())
-    assert {keras.backend.standardize_dtype(v.dtype) for v in model.trainable_variables} == {"float32"}
