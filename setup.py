@@ -46,6 +46,7 @@ setup(
         # Some tests train on JAX in a process of their own.
         "test": [
             "pytest",
+            "pytest-xdist",
             "hypothesis",
             "tensorflow-probability",
             "tf-keras>=2.21,<2.22",

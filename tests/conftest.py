@@ -17,6 +17,59 @@ settings.register_profile("reproducible", derandomize=True, database=None, deadl
 settings.load_profile("reproducible")
 
 
+# Where pytest-xdist divides the tests among processes (`pytest -n 2`), those of a file stay together, since they share
+# fixtures, and the long files come first.
+LONG = ("test_readme", "tests/experiments", "tests/contract", "tests/distribution")
+
+
+def pytest_configure(config):
+    if config.getoption("dist", "no") == "load":
+        config.option.dist, config.option.loadscopereorder = "loadgroup", False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("dist", "no") != "loadgroup":
+        return
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+    items.sort(key=lambda item: next((i for i, name in enumerate(LONG) if name in item.nodeid), len(LONG)))
+
+
+# All default tests must stay below ten minutes on two cores, however many systems there are: a test that computes for
+# long is slow (the mark), or does too much. Seconds of computation, here and in processes that ended meanwhile, since
+# the machine may be busy with other things.
+NAMED, REFUSED = 20.0, 120.0
+_computed = {"before": 0.0}
+
+
+def _seconds_of_computation():
+    return sum(os.times()[:4])
+
+
+def pytest_collection_finish():
+    _computed["before"] = _seconds_of_computation()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    now = _seconds_of_computation()
+    report.computed, _computed["before"] = now - _computed["before"], now
+    if report.when == "call" and report.passed and report.computed > REFUSED and "slow" not in item.keywords:
+        report.outcome = "failed"
+        report.longrepr = f"It computed for {report.computed:.0f} s; a test that is not slow has {REFUSED:.0f} s."
+    return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [r for category in terminalreporter.stats.values() for r in category if hasattr(r, "computed")]
+    longest = sorted((r for r in reports if r.computed > NAMED), key=lambda r: -r.computed)
+    for report in longest:
+        terminalreporter.write_line(f"computed for {report.computed:.0f} s: {report.when} of {report.nodeid}")
+
+
 @pytest.fixture
 def differentiate():
     """`(outputs, gradients)` of `sum(upstream * function(*arrays))` by the arrays, and by Keras variables."""

@@ -2,6 +2,7 @@
 
 import pytest
 from contract import small
+from contract.lives import lives_in
 from contract.registry import ENTRIES
 
 
@@ -26,3 +27,9 @@ def model(entry):
 @pytest.fixture(scope="session")
 def images():
     return small.images(7)
+
+
+@pytest.fixture(scope="session")
+def life_of(tmp_path_factory):
+    """`entry -> Life`: the model trained without a pause, once for all tests of a process."""
+    return lives_in(tmp_path_factory.mktemp("lives"))

@@ -29,7 +29,8 @@ for folder in sys.argv[1:]:
 
     results = {f"verb/{name}": value for name, value in zip(names, program_of(model, answers)(), strict=True)}
     results |= {f"predict/{k}": v for k, v in model.predict(calls["encode"][0], verbose=0).items()}
-    state = (*model.weights, *model.optimizer.variables)
+    together = (*model.weights, *model.optimizer.variables)
+    state = [variable for variable in together if not variable.path.endswith("seed_generator_state")]
     results |= {f"before/{i}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(state)}
     if keras.backend.backend() == "tensorflow":
         export_saved_model(model, f"{folder}/served")

@@ -40,6 +40,8 @@ class Entry:
             Replicas end with the weights of one device only then.
         as_published: Arguments for networks with the layers of the paper's, and float32 ends under every policy: under
             `mixed_bfloat16` the terms are within 1 % of those in float32.
+        draws_in_evaluation: Whether validation draws random numbers; then its terms depend on how images are divided
+            into batches and among replicas.
         draws: For each array of `draw_noise` that holds continuous random numbers, its name.
         verbs: `(model, images) -> {name: (verb, arguments, shape)}`: verbs of its own.
     """
@@ -58,6 +60,7 @@ class Entry:
     falling: dict[str, float] = field(default_factory=lambda: {"loss": 0.8})
     rowwise: Callable[[float], dict] = field(default=lambda dropout: {})
     as_published: Callable[[], dict] = dict
+    draws_in_evaluation: bool = False
     draws: tuple[str, ...]
     verbs: Callable[[keras.Model, object], dict] = field(default=lambda model, images: {})
 
@@ -238,6 +241,7 @@ def _vae(vamp):
             "encoder": networks.encoder(small.IMAGE_SHAPE, small.D, hidden=8),
             "decoder": networks.decoder(small.IMAGE_SHAPE, small.D, hidden=8),
         },
+        draws_in_evaluation=True,
         draws=("epsilon", "uniform"),
     )
 

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import pytest
 from contract import asking, small
-from contract.programs import program_of
 from contract.registry import ENTRIES
 from keras import ops
 
 HERE = Path(__file__).parent
 JAX = keras.backend.backend() == "jax"
+pytestmark = pytest.mark.xdist_group("lives")
 SIGNATURES = {"encode", "decode", "reconstruct", "generate", "interpolate", "serving_default"}
 
 
@@ -31,52 +31,28 @@ def run(script, folders, **environment):
 
 
 @pytest.fixture(scope="session")
-def saved(tmp_path_factory, images):
-    """Name -> the folder of each model, and what it gave here. All models are saved, then one process uses them."""
-    root, expected = tmp_path_factory.mktemp("saved"), {}
-    for number, entry in enumerate(ENTRIES):
-        folder = root / str(number)
-        folder.mkdir()
-        model, batch = entry.compiled(dropout=0.5), entry.batch()
-        asking.fit(model, batch, epochs=1)
-        model.save(folder / "model.keras")
-        verbs = asking.verbs(entry, model, images)
-        given = {f"verb/{n}/{i}": argument for n, (_, args, _) in verbs.items() for i, argument in enumerate(args)}
-        np.savez(folder / "given.npz", **given, **{f"batch/{name}": part for name, part in batch.items()})
-        answers = program_of(model, lambda v=verbs: [verb(*arguments) for verb, arguments, _ in v.values()])()
-        values = {f"verb/{name}": answer for name, answer in zip(verbs, answers, strict=True)}
-        values |= {f"predict/{name}": value for name, value in model.predict(images, verbose=0).items()}
-        state = (*model.weights, *model.optimizer.variables)
-        values |= {f"before/{i}": ops.convert_to_numpy(variable) for i, variable in enumerate(state)}
-        asking.fit(model, batch, initial_epoch=1, epochs=2)
-        values |= {f"after/{i}": ops.convert_to_numpy(variable) for i, variable in enumerate(state)}
-        names = {i: variable.path for i, variable in enumerate(state)}
-        expected[entry.name] = folder, asking.to_numpy(values), names
+def saved(life_of):
+    """All models, saved after an epoch; one process has used the files of all and left `result.npz` in each folder."""
+    lives = {entry.name: life_of(entry) for entry in ENTRIES}
     paths = os.pathsep.join(str(path) for path in (HERE.parent, HERE.parents[1]))
-    run("in_a_fresh_process.py", [folder for folder, *_ in expected.values()], PYTHONPATH=paths)
-    return expected
-
-
-def of_kind(kind, values):
-    return {name.split("/", 1)[1]: value for name, value in values.items() if name.startswith(f"{kind}/")}
+    run("in_a_fresh_process.py", [life.folder for life in lives.values()], PYTHONPATH=paths)
+    return lives
 
 
 def test_a_file_gives_the_same_model_in_another_process(entry, saved):
-    folder, expected, _ = saved[entry.name]
-    result = np.load(folder / "result.npz")
-    assert set(result.files) == set(expected)
-    for kind in ("verb", "predict"):
-        for name, value in of_kind(kind, expected).items():
-            np.testing.assert_allclose(result[f"{kind}/{name}"], value, rtol=1e-5, atol=1e-6, err_msg=name)
-    for index, value in of_kind("before", expected).items():
-        np.testing.assert_array_equal(result[f"before/{index}"], value)
+    life = saved[entry.name]
+    result = np.load(life.folder / "result.npz")
+    assert {name for name in result.files if name.startswith(("verb/", "predict/"))} == set(life.answers)
+    for name, value in life.answers.items():
+        np.testing.assert_allclose(result[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_training_goes_on_there_as_if_never_interrupted(entry, saved):
-    folder, expected, names = saved[entry.name]
-    result = np.load(folder / "result.npz")
-    for index, value in of_kind("after", expected).items():
-        np.testing.assert_array_equal(result[f"after/{index}"], value, err_msg=names[int(index)])
+@pytest.mark.parametrize(("moment", "epochs"), [("before", 1), ("after", 2)])
+def test_training_goes_on_there_as_if_never_interrupted(entry, saved, moment, epochs):
+    life = saved[entry.name]
+    with np.load(life.folder / "result.npz") as result:
+        values = [result[f"{moment}/{i}"] for i in range(len(life.states[epochs]))]
+    asking.assert_same_bits([("", value) for value in values], life.states[epochs])
 
 
 # Served
@@ -96,7 +72,7 @@ def batched(entry, images):
 def served(saved, images):
     """Each model's answers to `batched`, from a process that has TensorFlow alone."""
     for entry in ENTRIES:
-        folder, expected, _ = saved[entry.name]
+        folder, expected = saved[entry.name].folder, saved[entry.name].answers
         requests = batched(entry, images)
         latent_dim = expected["verb/encode"].shape[1]
         requests["decode"] = {"z": np.linspace(-1, 1, 2 * latent_dim, dtype="float32").reshape(2, -1)}
@@ -104,13 +80,13 @@ def served(saved, images):
             requests["classify"] = {"image": images}
         flat = {f"{signature}/{name}": value for signature, named in requests.items() for name, value in named.items()}
         np.savez(folder / "requests.npz", **flat)
-    run("with_tensorflow_alone.py", [folder for folder, *_ in saved.values()], PYTHONPATH="")
+    run("with_tensorflow_alone.py", [life.folder for life in saved.values()], PYTHONPATH="")
     return saved
 
 
 @pytest.mark.skipif(JAX, reason="a SavedModel is exported on the TensorFlow backend")
 def test_tensorflow_alone_gives_the_models_own_answers(entry, served, images):
-    folder, expected, _ = served[entry.name]
+    folder, expected = served[entry.name].folder, served[entry.name].answers
     answers = dict(np.load(folder / "answers.npz"))
     classified = "verb/classify" in expected
     assert set(answers.pop("signatures")) == SIGNATURES | ({"classify"} if classified else set())

@@ -4,8 +4,6 @@ A program of the step takes long to make, so the tests share two models: `straig
 `interrupted` is stopped, put back and trained on. `test_elsewhere.py` does the same by a file, in another process.
 """
 
-from dataclasses import dataclass
-
 import keras
 import numpy as np
 import pytest
@@ -15,29 +13,12 @@ from keras import ops
 from keras_ssvae.callbacks import Checkpoint
 
 JAX = keras.backend.backend() == "jax"
-
-
-@dataclass
-class Run:
-    """What two epochs of two steps gave: the logs, and the state after each."""
-
-    model: keras.Model
-    logs: dict
-    states: list
-    traced: list  # the calls of `step_losses`
+pytestmark = pytest.mark.xdist_group("lives")  # the tests that need them run in one process
 
 
 @pytest.fixture(scope="module")
-def straight(entry, images):
-    model, states, traced = entry.compiled(dropout=0.5), [], []
-    step_losses = model.step_losses
-    model.step_losses = lambda *args: traced.append(args) or step_losses(*args)
-    states.append(asking.state(model))
-    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: states.append(asking.state(model)))
-    labels = asking.true_labels(entry)
-    validation = {"validation_data": (images, labels) if entry.sizes else (images,), "validation_batch_size": 4}
-    logs = asking.fit(model, entry.batch(), epochs=2, callbacks=[note], **validation)
-    return Run(model, logs, states, traced)
+def straight(entry, life_of):
+    return life_of(entry)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ def assert_same_bits():
 
 @pytest.fixture
 def networks():
-    """The builder of the three networks of EXoN with convolutions."""
-    return {"convolutional": small.convolutional}
+    """The builders of EXoN's small networks, one by one, and of all three with convolutions."""
+    builders = {"encoder": small.encoder, "decoder": small.decoder, "classifier": small.classifier}
+    return {**builders, "convolutional": small.convolutional}
 
 
 @pytest.fixture(autouse=True)
