@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ssvae.optimizers import Adam, GroupedOptimizer, PlateauAdam
+from keras_ssvae.optimizers import Adam, GroupedOptimizer, NormalizedAdam, PlateauAdam
 from keras_ssvae.schedules import RampUp
 
 
@@ -271,6 +271,35 @@ def test_a_corrected_epsilon_is_added_to_the_root_of_the_corrected_moment():
     optimizer.build([variable])
     optimizer.apply([ops.convert_to_tensor([2.0])], [variable])
     np.testing.assert_allclose(ops.convert_to_numpy(variable), [1.0 - 2.0 / (2.0 + 0.5)], rtol=1e-6)
+
+
+# NormalizedAdam
+
+
+def test_each_variables_gradient_is_divided_by_its_own_norm():
+    gradients = random_gradients(4, [(3, 5), (7,)])
+    gradients[2][1] *= 1e-6
+    normalized = [[g / (np.linalg.norm(g) + 1e-7) for g in step] for step in gradients]
+    ours, plain = ([keras.Variable(np.zeros(shape, "float32")) for shape in ((3, 5), (7,))] for _ in range(2))
+    expected = run(Adam(5e-4, epsilon=1e-8), plain, normalized)
+    for step, of_step in zip(run(NormalizedAdam(5e-4, epsilon=1e-8), ours, gradients), expected, strict=True):
+        for weights, others in zip(step, of_step, strict=True):
+            np.testing.assert_allclose(weights, others, rtol=1e-5)
+
+
+def test_a_gradient_of_zero_leaves_the_variable_where_it_is():
+    weights = keras.Variable(np.ones(3, "float32"))
+    ((after,),) = run(NormalizedAdam(0.1), [weights], [[np.zeros(3, "float32")]])
+    np.testing.assert_array_equal(after, np.ones(3))
+
+
+def test_the_length_of_the_gradients_does_not_count():
+    (gradients,) = np.float32(random_gradients(1, [(4, 6)]))
+    positions = []
+    for scale in (1.0, 1e3):
+        weights = keras.Variable(np.zeros(6, "float32"))
+        positions.append(run(NormalizedAdam(0.1), [weights], scale * gradients[0][:, None])[-1][0])
+    np.testing.assert_allclose(*positions, rtol=1e-4)
 
 
 def test_config_round_trip_keeps_groups_rates_and_decay():

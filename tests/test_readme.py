@@ -27,7 +27,10 @@ def test_the_library_examples_run(tmp_path, monkeypatch):
     exec(shortened(BLOCKS[1]), names)
     assert names["styled"].shape == (4, 32, 32, 1)
     assert (tmp_path / "traversals.png").exists()
-    exec(BLOCKS[2], names)
+    exec(shortened(BLOCKS[2]), names)
+    assert names["likelihood"].per_image.shape == (20,)
+    assert (tmp_path / "generated.png").exists()
+    exec(BLOCKS[3], names)
     assert 0 <= names["report"]["error_percent"] <= 100
     assert (tmp_path / "latent.png").exists()
     assert (tmp_path / "explained.png").exists()
@@ -37,7 +40,7 @@ def test_the_example_of_a_layout_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     with warnings.catch_warnings(action="error", category=UserWarning):
-        exec(BLOCKS[3], names)
+        exec(BLOCKS[4], names)
     assert names["model"].prior.means[2].tolist() == [0, 25]
     assert names["overlap"].shape == (3, 3)
     assert (tmp_path / "prior.png").exists()
@@ -46,6 +49,6 @@ def test_the_example_of_a_layout_runs(tmp_path, monkeypatch):
 def test_the_serving_example_runs(monkeypatch):
     monkeypatch.chdir(ROOT)
     names = {}
-    exec(BLOCKS[4], names)
+    exec(BLOCKS[5], names)
     assert names["images"].shape == (2, 28, 28, 1)
     assert {name: value.shape for name, value in names["answer"].items()} == {"probs": (2, 10), "label": (2,)}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ssvae.schedules import LateExponentialDecay, RampUp, WarmUpStepDecay, exponential_ramp_up
+from keras_ssvae.schedules import LateExponentialDecay, LinearWarmUp, RampUp, WarmUpStepDecay, exponential_ramp_up
 
 STEPS = 468  # of the paper's MNIST epoch: 60,000 // 128
 CIFAR10_STEPS = 390
@@ -21,6 +21,7 @@ SCHEDULES = {
     "late decay": LateExponentialDecay(3e-3, 10, 100, STEPS),
     "warm-up and steps": WarmUpStepDecay(1e-3, STEPS, 0.2, (10, 15), 0.5, 20, 60),
     "warm-up alone": WarmUpStepDecay(1e-3, STEPS, 0.1),
+    "linear warm-up": LinearWarmUp(0.5, 4, STEPS),
 }
 schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 
@@ -38,6 +39,12 @@ def test_lambda2_of_mnist_by_epoch():
     expected = [6000 * np.exp(-5 * (1 - min(1, epoch / 10)) ** 2) for epoch in range(12)]
     np.testing.assert_allclose(values, expected, rtol=1e-6)
     np.testing.assert_allclose(values[0], 40.427682, rtol=1e-6)
+
+
+def test_the_weight_of_vampprior_s_divergence_by_epoch():
+    beta = LinearWarmUp(1.0, epochs=100, steps_per_epoch=500)
+    values = [float(beta(step)) for step in (0, 499, 500, 49_499, 49_500, 1_000_000)]
+    np.testing.assert_allclose(values, [0.01, 0.01, 0.02, 0.99, 1.0, 1.0], rtol=1e-6)  # epochs counted from 1
 
 
 def test_learning_rate_of_mnist_by_epoch():
@@ -74,7 +81,14 @@ def test_a_rate_falls_at_each_boundary_by_its_factor_and_at_no_other_epoch():
 
 @pytest.mark.parametrize(
     ("name", "boundary"),
-    [("ramp-up", 1), ("late decay", 10), ("warm-up and steps", 1), ("warm-up and steps", 10), ("warm-up alone", 1)],
+    [
+        ("ramp-up", 1),
+        ("late decay", 10),
+        ("warm-up and steps", 1),
+        ("warm-up and steps", 10),
+        ("warm-up alone", 1),
+        ("linear warm-up", 3),
+    ],
 )
 def test_a_schedule_changes_with_the_first_step_of_an_epoch_only(name, boundary):
     schedule, boundary = SCHEDULES[name], boundary * STEPS
@@ -122,6 +136,12 @@ def test_a_schedule_survives_serialisation(schedule):
 def test_ramp_up_refuses_what_is_not_positive(argument, bad):
     with pytest.raises(ValueError, match=f"`{argument}` is {bad}; it must be positive"):
         RampUp(**{"value": 1.0, "ramp_epochs": 10, "steps_per_epoch": STEPS, argument: bad})
+
+
+@pytest.mark.parametrize("argument", ["value", "epochs", "steps_per_epoch"])
+def test_linear_warm_up_refuses_what_is_not_positive(argument):
+    with pytest.raises(ValueError, match=f"`{argument}` is 0; it must be positive"):
+        LinearWarmUp(**{"value": 1.0, "epochs": 10, "steps_per_epoch": STEPS, argument: 0})
 
 
 @pytest.mark.parametrize("argument", ["learning_rate", "epochs", "steps_per_epoch"])

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from keras import ops
@@ -121,7 +121,7 @@ def _weights(model, batches, samples, samples_per_batch, seed) -> Iterator[Itera
 
         return model.log_weights(x, {name: values[:, 0] for name, values in ops.map(noise_of, seeds).items()})
 
-    program: Any = compiled(model, of_minibatch)  # type: ignore[arg-type]
+    program = compiled(model, of_minibatch)
     size, first = None, 0
     for batch in batches:
         size = size or len(batch)
@@ -141,7 +141,8 @@ def _weights(model, batches, samples, samples_per_batch, seed) -> Iterator[Itera
 def _estimates(weights: Iterator[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`per_image`, `monte_carlo_errors` and the bound of each image of a batch, in one pass over its weights."""
     # Sums over the samples so far: of the weights and of their squares, both relative to the largest weight.
-    largest, total, squares, logs, count = -np.inf, 0.0, 0.0, 0.0, 0
+    largest, total, squares, logs = (np.array(start) for start in (-np.inf, 0.0, 0.0, 0.0))
+    count = 0
     for log_weights in weights:
         if not np.isfinite(log_weights).all():
             raise ValueError("`log_weights` of the model gives numbers that are not finite: has training diverged?")

@@ -1,9 +1,7 @@
 """What all models share: the training step, its noise, its report, and the verbs."""
 
-import contextlib
 import numbers
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any, Self
 
 import keras
@@ -14,24 +12,17 @@ from keras_ssvae.backend import (
     batch_mean,
     gradient_step,
     own_rows,
-    private,
-    replica,
     replicas,
     run_step,
     several_steps,
-    sync_state,
 )
-from keras_ssvae.distributions import Tensor, as_floatx, blocks
-from keras_ssvae.models.objective_weights import ObjectiveWeight, kind_of, to_config, value_at
+from keras_ssvae.distributions import Tensor, blocks
+from keras_ssvae.models.objective_weights import WeightedObjective
+from keras_ssvae.models.passes import COUNTERS_PER_STEP, first_counter, passes
 from keras_ssvae.noise import Stream
 
-# Random numbers are a function of (seed, step): each step owns this many counters, the first half of them for the
-# noise of the model, the rest for the networks' dropout: up to `_COUNTERS_PER_PASS` layers in each forward pass.
-_COUNTERS_PER_STEP = 1024
-_COUNTERS_PER_PASS = 32
 
-
-class BaseVAE(keras.Model):
+class BaseVAE(WeightedObjective):
     """Base of the models: a training step that is a pure function of weights, batch, noise and step, and the verbs.
 
     A subclass gives
@@ -58,15 +49,12 @@ class BaseVAE(keras.Model):
     training_terms: tuple[str, ...] = ()
     test_terms: tuple[str, ...] = ()
     reduction = "sum"  # of the terms over the batch, in the objective: "sum" or "mean"
-    objective_weights: tuple[str, ...] = ()  # attributes that are weights of the objective
-    positive_weights: tuple[str, ...] = ()  # those of them that must not be 0
     forward_passes: dict[str, int] = {}  # how often a training step runs each network, for its dropout  # noqa: RUF012
 
     def __init__(self, seed: int = 0, name: str | None = None):
         # The networks follow the global dtype policy; sums and logarithms of the losses are float32 under any.
         super().__init__(name=name, dtype="float32")
         self.seed = seed
-        self._is_fitting = False
         self._means = {
             name: keras.metrics.Mean(name) for name in dict.fromkeys(("loss", *self.training_terms, *self.test_terms))
         }
@@ -144,39 +132,6 @@ class BaseVAE(keras.Model):
         """The trainable variables by the optimizer that they belong to, when there are several."""
         raise NotImplementedError
 
-    # Weights of the objective
-
-    def __setattr__(self, name, value):
-        if name in self.objective_weights:
-            self._set_objective_weight(name, value)
-        else:
-            super().__setattr__(name, value)
-
-    def _set_objective_weight(self, name: str, value: ObjectiveWeight) -> None:
-        """A number goes into a variable, which the step reads: set while the model trains, it takes effect."""
-        kind = kind_of(name, value, positive=name in self.positive_weights)
-        current = self.__dict__.get(name)
-        if kind == "number" and isinstance(current, keras.Variable):
-            sync_state(self)
-            current.assign(value)
-            return
-        if self.__dict__.get("_is_fitting"):
-            raise ValueError(
-                f"`{name}` is set to a {kind} while the model trains, and was a {type(current).__name__}. During "
-                "training a weight that is a number can be set to another number only; set it before `fit`."
-            )
-        with private.unlocked(self):
-            if kind == "number":
-                constant, dtype = keras.initializers.Constant(value), keras.config.floatx()
-                value = self.add_weight(name=name, shape=(), initializer=constant, dtype=dtype, trainable=False)
-            super().__setattr__(name, value)
-        # Compiled with what the weight was before.
-        self.train_function = self.test_function = None
-
-    def weights_at(self, step: Tensor) -> SimpleNamespace:
-        """The weights of the objective at a step, as attributes."""
-        return SimpleNamespace(**{name: value_at(getattr(self, name), step) for name in self.objective_weights})
-
     # Keras
 
     @property
@@ -215,14 +170,6 @@ class BaseVAE(keras.Model):
         # Keras skips this for models with a `compile` of their own, and the optimizer's state would be lost.
         self.compile(**keras.saving.deserialize_keras_object(config))
 
-    def fit(self, *args, **kwargs) -> keras.callbacks.History:
-        """As `keras.Model.fit`."""
-        self._is_fitting = True
-        try:
-            return super().fit(*args, **kwargs)
-        finally:
-            self._is_fitting = False
-
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # After `compile` nothing is left to build. Keras would draw a batch and average it over the workers of a
         # `MultiWorkerMirroredStrategy`, which fails for a dictionary.
@@ -239,30 +186,8 @@ class BaseVAE(keras.Model):
     def test_step(self, *args) -> Any:
         return run_step(self, self._test_on, *args)
 
-    def _own_variables(self):
-        """The model's own variables by the names that files have: weights of the objective, and those of a subclass."""
-        weights = {name: getattr(self, name) for name in self.objective_weights}
-        named = {name: weight for name, weight in weights.items() if isinstance(weight, keras.Variable)}
-        known = {id(variable) for variable in named.values()}
-        others = [variable for variable in private.own_variables(self) if id(variable) not in known]
-        return named, {str(i): variable for i, variable in enumerate(others)}
-
-    def save_own_variables(self, store) -> None:
-        # By name, so that a weight may be a number in one model and a schedule in the one that loads the file.
-        named, others = self._own_variables()
-        for name, variable in (named | others).items():
-            store[name] = ops.convert_to_numpy(variable)
-
-    def load_own_variables(self, store) -> None:
-        named, others = self._own_variables()
-        for name, variable in others.items():
-            variable.assign(store[name])
-        for name in set(named) & set(store.keys()):
-            named[name].assign(store[name])
-
     def get_config(self) -> dict[str, Any]:
-        weights = {name: to_config(getattr(self, name)) for name in self.objective_weights}
-        return {**weights, "seed": self.seed, "name": self.name}
+        return {**self.weights_config(), "seed": self.seed, "name": self.name}
 
     @classmethod
     def from_config(cls, config, custom_objects=None) -> Self:
@@ -348,52 +273,17 @@ class BaseVAE(keras.Model):
 
     def noise_stream(self, step: Tensor) -> Stream:
         """The step's own random numbers."""
-        return Stream(self.seed, ops.cast(step, "int32") * _COUNTERS_PER_STEP)
+        return Stream(self.seed, first_counter(step))
 
     @staticmethod
     def dropout_counter(step: Tensor) -> Tensor:
         """The first of the step's counters that are for dropout."""
-        return ops.cast(step, "int32") * _COUNTERS_PER_STEP + _COUNTERS_PER_STEP // 2
+        return first_counter(step) + COUNTERS_PER_STEP // 2
 
     def passes(self, dropout: Tensor, first: int = 0) -> Callable[[keras.Model, Tensor], Any]:
-        """A function `(network, inputs) -> outputs` that runs the networks of a training step in training mode.
-
-        Each pass drops out on its own: the passes of each network, as many as `forward_passes` says, have counters of
-        their own. The outputs have the precision of the losses.
-
-        Args:
-            dropout: The first counter, as `dropout_counter` gives it.
-            first: The number of passes that an earlier part of the same step took.
-        """
-        places = {}
-        for name, number in self.forward_passes.items():
-            places[id(getattr(self, name))] = iter(range(first, first + number))
-            first += number
-
-        def run(network, inputs):
-            place = next(places[id(network)], None)
-            if place is None:
-                raise ValueError(
-                    f"A step runs `{network.name}` more often than `forward_passes`, {self.forward_passes}."
-                )
-            self._seed_dropout(network, dropout, place)
-            outputs = network(inputs, training=True)
-            return [as_floatx(each) for each in outputs] if isinstance(outputs, list | tuple) else as_floatx(outputs)
-
-        return run
-
-    def _seed_dropout(self, network: keras.Model, first_counter: Tensor, pass_index: int) -> None:
-        """Gives each dropout layer of `network` a stream of its own for forward pass `pass_index` of this step."""
-        states = private.seed_states(network)
-        if len(states) > _COUNTERS_PER_PASS:
-            raise ValueError(
-                f"`{network.name}` has {len(states)} layers that draw random numbers; "
-                f"at most {_COUNTERS_PER_PASS} are supported."
-            )
-        # Replicas compute different images: they drop out differently.
-        stream = Stream(self.seed + replica() * 2**20, first_counter + pass_index * _COUNTERS_PER_PASS)
-        for state in states:
-            state.assign(stream.next())
+        """As `passes.passes`, of the networks that `forward_passes` names."""
+        networks = {getattr(self, name): number for name, number in self.forward_passes.items()}
+        return passes(networks, self.seed, dropout, first)
 
     # Verbs
 
@@ -453,17 +343,3 @@ def _unpack(data):
     if weights is not None:
         raise ValueError("A batch holds sample weights; it must be images and labels, `(x, y)`, and nothing else.")
     return images, labels
-
-
-@contextlib.contextmanager
-def without_dropout(network: keras.Model) -> Iterator[None]:
-    """While it is open, no layer of the network that draws random numbers at a `rate` drops anything."""
-    draws = [layer for layer in private.flatten_layers(network) if getattr(layer, "seed_generator", None) is not None]
-    rates = [(layer, layer.rate) for layer in draws if getattr(layer, "rate", 0)]
-    for layer, _ in rates:
-        layer.rate = 0.0
-    try:
-        yield
-    finally:
-        for layer, rate in rates:
-            layer.rate = rate

@@ -23,11 +23,12 @@ from keras_ssvae.distributions import (
 )
 from keras_ssvae.likelihoods import Gaussian
 from keras_ssvae.models import explanation
-from keras_ssvae.models.base import BaseVAE, without_dropout
+from keras_ssvae.models.base import BaseVAE
 from keras_ssvae.models.checks import check_has_labels, check_network, check_one_hot, input_shape
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.labels import ClassifierMixin, Labels
 from keras_ssvae.models.objective_weights import ObjectiveWeight
+from keras_ssvae.models.passes import without_dropout
 from keras_ssvae.networks import exon
 from keras_ssvae.noise import Stream
 from keras_ssvae.priors import GaussianMixture, Prior

@@ -2,11 +2,14 @@
 
 import math
 import numbers
+from types import SimpleNamespace
 from typing import TypeAlias
 
 import keras
 import numpy as np
+from keras import ops
 
+from keras_ssvae.backend import private, sync_state
 from keras_ssvae.distributions import Tensor, as_floatx
 
 ObjectiveWeight: TypeAlias = float | keras.Variable | keras.optimizers.schedules.LearningRateSchedule
@@ -27,7 +30,7 @@ def kind_of(name: str, value: ObjectiveWeight, positive: bool = False) -> str:
                 f"`{name}` is a variable of shape {tuple(value.shape)} with trainable={value.trainable}; it must be a "
                 "scalar that the optimizer leaves alone: `keras.Variable(value, trainable=False)`."
             )
-        _check_number(name, float(keras.ops.convert_to_numpy(value)), positive)
+        _check_number(name, float(ops.convert_to_numpy(value)), positive)
         return "variable"
     _check_number(name, value, positive)
     return "number"
@@ -51,4 +54,81 @@ def to_config(weight: ObjectiveWeight) -> object:
     if callable(weight):
         return keras.saving.serialize_keras_object(weight)
     # The shortest number with the same value in single precision: 0.3, not 0.30000001192092896.
-    return float(str(np.float32(keras.ops.convert_to_numpy(weight))))
+    return float(str(np.float32(ops.convert_to_numpy(weight))))
+
+
+class WeightedObjective(keras.Model):
+    """A Keras model with weights of its objective as attributes, which can be set at any time.
+
+    A number goes into a variable, which the training step reads: so it takes effect at once. Files hold the variables
+    by name, the configuration holds the numbers that they have.
+    """
+
+    objective_weights: tuple[str, ...] = ()  # attributes that are weights of the objective
+    positive_weights: tuple[str, ...] = ()  # those of them that must not be 0
+
+    def __setattr__(self, name, value):
+        if name in self.objective_weights:
+            self._set_objective_weight(name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _set_objective_weight(self, name: str, value: ObjectiveWeight) -> None:
+        """A number goes into a variable, which the step reads: set while the model trains, it takes effect."""
+        kind = kind_of(name, value, positive=name in self.positive_weights)
+        current = self.__dict__.get(name)
+        if kind == "number" and isinstance(current, keras.Variable):
+            sync_state(self)
+            current.assign(value)
+            return
+        if self.__dict__.get("_is_fitting"):
+            raise ValueError(
+                f"`{name}` is set to a {kind} while the model trains, and was a {type(current).__name__}. During "
+                "training a weight that is a number can be set to another number only; set it before `fit`."
+            )
+        with private.unlocked(self):
+            if kind == "number":
+                constant, dtype = keras.initializers.Constant(value), keras.config.floatx()
+                value = self.add_weight(name=name, shape=(), initializer=constant, dtype=dtype, trainable=False)
+            super().__setattr__(name, value)
+        # Compiled with what the weight was before.
+        self.train_function = self.test_function = None
+
+    def weights_at(self, step: Tensor) -> SimpleNamespace:
+        """The weights of the objective at a step, as attributes."""
+        return SimpleNamespace(**{name: value_at(getattr(self, name), step) for name in self.objective_weights})
+
+    def weights_config(self) -> dict[str, object]:
+        """The weights as a configuration has them."""
+        return {name: to_config(getattr(self, name)) for name in self.objective_weights}
+
+    def fit(self, *args, **kwargs) -> keras.callbacks.History:
+        """As `keras.Model.fit`."""
+        self._is_fitting = True
+        try:
+            return super().fit(*args, **kwargs)
+        finally:
+            self._is_fitting = False
+
+    def _own_variables(self):
+        """The model's own variables by the names that files have: weights of the objective, and those of a subclass."""
+        weights = {name: getattr(self, name) for name in self.objective_weights}
+        named = {name: weight for name, weight in weights.items() if isinstance(weight, keras.Variable)}
+        known = {id(variable) for variable in named.values()}
+        # One that another kind of weight has replaced is left out.
+        known |= {id(v) for v in private.own_variables(self) if v.name in self.objective_weights}
+        others = [variable for variable in private.own_variables(self) if id(variable) not in known]
+        return named, {str(i): variable for i, variable in enumerate(others)}
+
+    def save_own_variables(self, store) -> None:
+        # By name, so that a weight may be a number in one model and a schedule in the one that loads the file.
+        named, others = self._own_variables()
+        for name, variable in (named | others).items():
+            store[name] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store) -> None:
+        named, others = self._own_variables()
+        for name, variable in others.items():
+            variable.assign(store[name])
+        for name in set(named) & set(store.keys()):
+            named[name].assign(store[name])

@@ -329,13 +329,13 @@ class PartedVAE(ClassifierMixin, BaseVAE):
     # Use: deterministic, tensors in, tensors out
 
     def call(self, images, training=False) -> dict[str, Tensor]:
-        """Everything that inference gives: `probs`, `z_mean`, `z_logvar`, `u_mean`, `u_logvar`, `z`, `reconstruction`.
+        """Everything that inference gives: what `posterior` does, `latent` and `reconstruction`.
 
-        `z` is what `encode` gives, (z, u) side by side.
+        `latent` is what `encode` gives, the means of z and u side by side.
         """
         outputs = self.posterior(images)
         latent = _means(outputs)
-        return {**outputs, "z": latent, "reconstruction": self.decode(latent)}
+        return {**outputs, "latent": latent, "reconstruction": self.decode(latent)}
 
     def posterior(self, images: Tensor) -> dict[str, Tensor]:
         """`probs` `(B, sum(num_classes))`, and means and log-variances of z and of u, given the most probable c."""

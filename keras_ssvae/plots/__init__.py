@@ -4,7 +4,15 @@ Save a figure with `figure.savefig(path)`. No display is needed, and no global s
 """
 
 from keras_ssvae.plots.compared import errors, latent_spaces, paths
-from keras_ssvae.plots.decoded import check_is_plane, grid, image_interpolation, interpolation, path, reconstructions
+from keras_ssvae.plots.decoded import (
+    check_is_plane,
+    grid,
+    image_interpolation,
+    images,
+    interpolation,
+    path,
+    reconstructions,
+)
 from keras_ssvae.plots.explained import explanation
 from keras_ssvae.plots.history import curves
 from keras_ssvae.plots.parted_vae import learned_prior, transfer, traversals
@@ -20,6 +28,7 @@ __all__ = [
     "explanation",
     "grid",
     "image_interpolation",
+    "images",
     "interpolation",
     "latent",
     "latent_spaces",

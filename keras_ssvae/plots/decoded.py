@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from keras_ssvae.evaluation.inputs import encode_batches, image_batches, straight_path
+from keras_ssvae.models.batched import as_float32
 from keras_ssvae.models.capabilities import require_class_prior
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.plots import _drawing
@@ -243,14 +244,48 @@ def reconstructions(
 
     Reference: EXoN, Figures 11 and 12.
     """
-    if columns < 1:
-        raise ValueError(f"`columns` is {columns}; it must be at least 1.")
     recovered = _drawing.decoded(model, encode_batches(model, images), value_range)
     originals = _drawing.displayable(_scaled(images), (-1.0, 1.0))
-    tiles = _drawing.in_rows(np.concatenate([originals, recovered], axis=1), columns)  # a tile is a pair
-    rows, columns = tiles.shape[:2]
+    return _sheet(np.concatenate([originals, recovered], axis=1), columns, title)  # a tile is a pair
+
+
+def images(
+    images: ArrayLike, columns: int = 10, value_range: tuple[float, float] = (-1.0, 1.0), title: str = ""
+) -> Figure:
+    """Draws images side by side, row by row: generated ones, pseudo-inputs, the decoded means of a prior.
+
+    Args:
+        images: Shape (n, H, W, 1 or 3).
+        columns: Images in a row.
+        value_range: Pixel values shown as black and white.
+        title: The figure's title.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the images are not as described, there is none, or `columns` is below 1.
+
+    Example:
+
+    ```python
+    plots.images(model.generate(50, seed=1), title="Generated images").savefig("generated.png")
+    ```
+    """
+    tiles = _drawing.displayable(as_float32(images), value_range)
+    if not len(tiles):
+        raise ValueError("`images` holds no image.")
+    return _sheet(tiles, columns, title)
+
+
+def _sheet(tiles, columns, title):
+    """A figure of displayable tiles (n, H, W, channels) in rows."""
+    if columns < 1:
+        raise ValueError(f"`columns` is {columns}; it must be at least 1.")
+    tiles = _drawing.in_rows(tiles, columns)
+    rows, columns, height, width = tiles.shape[:4]
     # Wide enough for the title.
-    figure = Figure(figsize=(max(0.75 * columns, 5.0), 1.5 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(max(0.75 * columns, 5.0), 0.75 * height / width * rows + 0.4), layout="constrained")
     _drawing.mosaic(_drawing.plain_axes(figure.add_subplot(), title), tiles)
     _drawing.trim(figure)
     return figure

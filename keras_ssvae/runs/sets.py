@@ -37,13 +37,16 @@ class InMemory:
         augment: The augmentation, one of `data.augment`.
 
     Attributes:
-        num_images: Training images.
+        unlabeled: Which images are trained on without their labels, as of `data.split`.
+        num_images: Those.
         num_test_images: Test images.
         num_evaluated: Test images that are evaluated after each epoch.
 
     Raises:
         ValueError: When the images do not have what the settings ask for.
     """
+
+    unlabeled = "all"
 
     def __init__(
         self,
@@ -54,20 +57,25 @@ class InMemory:
     ):
         self.images, self.settings, self.augment = images, settings, augment
         labels, validation, seed = settings.get("labels", 0), settings["validation"], settings["seed"]
-        self.split = data.split(images.train_labels, labels, validation, seed, indices)
-        self.num_images = len(images.train_images)
+        self.split = data.split(images.train_labels, labels, validation, seed, indices, unlabeled=self.unlabeled)
+        self.num_images = len(self.split.unlabeled)
         self.num_test_images = self.num_evaluated = len(images.test_images)
 
     @functools.cached_property  # figures and evaluation share one array
     def test_images(self) -> np.ndarray:
         return data.scale(self.images.test_images)
 
+    @property
+    def validation_images(self) -> np.ndarray:
+        return data.scale(self.images.train_images[self.split.validation])
+
     def batches(self, start_step: int) -> Any:
         """The batches of the training from a step on, counted from 0 over all epochs."""
         images, labeled = self.images, self.split.labeled
         return data.semi_supervised(
             (images.train_images[labeled], images.train_labels[labeled]) if len(labeled) else None,
-            images.train_images,  # all of them, which an index would copy
+            # An index would copy all of them.
+            images.train_images if self.unlabeled == "all" else images.train_images[self.split.unlabeled],
             num_classes=images.num_classes,
             start_step=start_step,
             augment=self.augment,
@@ -77,11 +85,11 @@ class InMemory:
 
     def validation(self) -> dict[str, Any]:
         """Arguments of `keras.Model.fit`."""
-        images, held_out = self.images, self.split.validation
+        held_out = self.split.validation
         if not len(held_out):
             return {}
         return {
-            "validation_data": (data.scale(images.train_images[held_out]), images.train_labels[held_out]),
+            "validation_data": (self.validation_images, self.images.train_labels[held_out]),
             "validation_batch_size": devices.evaluation_batch(self.settings, len(held_out)),
         }
 
@@ -93,7 +101,43 @@ class InMemory:
 
     def report(self, model: keras.Model) -> dict[str, Any]:
         """All numbers of the trained model on the test images."""
-        return evaluation.report(model, self.images.test_images, self.images.test_labels)
+        return evaluation.report(model, self.test_images, self.images.test_labels)
+
+
+class Binary(InMemory):
+    """Images in memory, of which those of validation and test are made black and white once, as in VampPrior's code.
+
+    The model trains on all others, which stay grey: it draws them anew at each step. The test images are evaluated
+    after the training only. Arguments and attributes are those of `InMemory`.
+    """
+
+    unlabeled = "all_but_validation"
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.num_evaluated = 0
+
+    @functools.cached_property
+    def _binary(self):
+        """The validation and the test images, whose draws follow each other."""
+        random = np.random.RandomState(777)
+        grey = self.images.train_images[self.split.validation], self.images.test_images
+        return [data.scale(data.binarize(images, random)) for images in grey]
+
+    @property
+    def validation_images(self) -> np.ndarray:
+        return self._binary[0]
+
+    @property
+    def test_images(self) -> np.ndarray:
+        return self._binary[1]
+
+    def evaluate(self, model: keras.Model) -> dict[str, float]:
+        return {}
+
+    def report(self, model: keras.Model) -> dict[str, Any]:
+        """As of `InMemory`; the loss of a test set is the negative bound, and called so."""
+        return {"bound" if name == "loss" else name: value for name, value in super().report(model).items()}
 
 
 class OnDisk:

@@ -18,6 +18,7 @@ class Small(BaseVAE):
     """Its statistics, dropout and noise would show it if a step saw another's."""
 
     training_terms = ("reconstruction", "squares")
+    forward_passes = {"network": 1}  # noqa: RUF012
 
     def __init__(self, network):
         super().__init__(seed=3)
@@ -32,9 +33,8 @@ class Small(BaseVAE):
         return {"epsilon": epsilon, "dropout": self.dropout_counter(step)}
 
     def step_losses(self, batch, noise, step):
-        self._seed_dropout(self.network, noise["dropout"], 0)
         images = ops.concatenate([batch["labeled"], batch["unlabeled"] + noise["epsilon"]])
-        outputs = self.network(images, training=True)
+        outputs = self.passes(noise["dropout"])(self.network, images)
         squares = ops.sum(ops.square(outputs[: ops.shape(batch["labels"])[0]] - batch["labels"]), axis=1)
         reconstruction = ops.sum(ops.square(outputs - images), axis=1)
         return {

@@ -44,7 +44,7 @@ def test_reconstruct_decodes_what_encode_gives_to_pixels_between_minus_1_and_1(m
 
 def test_calling_the_model_gives_all_of_it(model, images):
     outputs = to_numpy(model(images))
-    expected = {**model.posterior(images), "z": model.encode(images), "reconstruction": model.reconstruct(images)}
+    expected = {**model.posterior(images), "latent": model.encode(images), "reconstruction": model.reconstruct(images)}
     assert set(outputs) == set(expected)
     for name, value in expected.items():
         np.testing.assert_array_equal(outputs[name], value, err_msg=name)

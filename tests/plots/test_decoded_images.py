@@ -29,6 +29,16 @@ def levels_of(ax, rows, columns, height):
     return sheet.reshape(rows, height + 2, columns, 5, 3)[:, :height, :, 0, 0].transpose(0, 2, 1) * 2 - 1
 
 
+def test_images_stand_in_rows_and_the_last_one_is_filled_up():
+    figure = plots.images(IMAGES, columns=3, title="Some")
+    (ax,) = figure.axes
+    (sheet,) = (np.asarray(image.get_array()) for image in ax.images)
+    rows, (height, width) = -(-len(IMAGES) // 3), IMAGES.shape[1:3]
+    assert sheet.shape[:2] == (rows * (height + 2) - 2, 3 * (width + 2) - 2)
+    np.testing.assert_allclose(sheet[:height, :width].reshape(IMAGES[0].shape), 0.5 * (IMAGES[0] + 1), atol=1e-6)
+    assert ax.get_title(loc="left") == "Some"
+
+
 def test_reconstructions_stand_below_their_images():
     (ax,) = plots.reconstructions(Half(), IMAGES, columns=3).axes
     pairs = levels_of(ax, 2, 3, 4).reshape(6, 4)
@@ -64,6 +74,8 @@ def test_one_pair_of_byte_images_is_interpolated_like_scaled_ones():
         (lambda: plots.image_interpolation(Half(), 200 * IMAGES[:1], IMAGES[:1]), "floats must be scaled to [-1, 1]"),
         (lambda: plots.reconstructions(Half(), IMAGES[0]), "`images` has shape (2, 3, 3)"),
         (lambda: plots.reconstructions(Half(), IMAGES, columns=0), "`columns` is 0; it must be at least 1"),
+        (lambda: plots.images(IMAGES, columns=0), "`columns` is 0; it must be at least 1"),
+        (lambda: plots.images(IMAGES[:0]), "`images` holds no image"),
     ],
 )
 def test_wrong_arguments_are_refused_in_a_sentence(draw, message):

@@ -1,0 +1,80 @@
+"""Forward passes of a training step, each with a dropout of its own."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ssvae.backend import private, replica
+from keras_ssvae.distributions import Tensor, as_floatx
+from keras_ssvae.noise import Stream
+
+# Random numbers are a function of (seed, step): each step owns this many counters, the first half of them for the
+# noise of the model, the rest for the networks' dropout: up to `_COUNTERS_PER_PASS` layers in each forward pass.
+COUNTERS_PER_STEP = 1024
+_COUNTERS_PER_PASS = 32
+
+
+def first_counter(step: Tensor) -> Tensor:
+    """The first of the counters that a step owns."""
+    return ops.cast(step, "int32") * COUNTERS_PER_STEP
+
+
+def passes(
+    networks: Mapping[keras.Model, int], seed: int, dropout: Tensor, first: int = 0
+) -> Callable[[keras.Model, Tensor], Any]:
+    """A function `(network, inputs) -> outputs` that runs the networks of a training step in training mode.
+
+    Each pass drops out on its own: the passes of each network have counters of their own. The outputs have the
+    precision of the losses.
+
+    Args:
+        networks: Network -> how often a step runs it.
+        seed: Of the model.
+        dropout: The first of the step's counters that are for dropout.
+        first: The number of passes that an earlier part of the same step took.
+    """
+    places = {}
+    for network, number in networks.items():
+        places[id(network)] = iter(range(first, first + number))
+        first += number
+
+    def run(network, inputs):
+        place = next(places[id(network)], None)
+        if place is None:
+            raise ValueError(f"A training step runs `{network.name}` more often than its `forward_passes` says.")
+        _seed_dropout(network, seed, dropout + place * _COUNTERS_PER_PASS)
+        outputs = network(inputs, training=True)
+        return [as_floatx(each) for each in outputs] if isinstance(outputs, list | tuple) else as_floatx(outputs)
+
+    return run
+
+
+def _seed_dropout(network, seed, counter):
+    """Gives each layer of `network` that draws random numbers the next counter."""
+    states = private.seed_states(network)
+    if len(states) > _COUNTERS_PER_PASS:
+        raise ValueError(
+            f"`{network.name}` has {len(states)} layers that draw random numbers; at most {_COUNTERS_PER_PASS} are "
+            "supported."
+        )
+    # Replicas compute different images: they drop out differently.
+    stream = Stream(seed + replica() * 2**20, counter)
+    for state in states:
+        state.assign(stream.next())
+
+
+@contextlib.contextmanager
+def without_dropout(network: keras.Model) -> Iterator[None]:
+    """While it is open, no layer of the network that draws random numbers at a `rate` drops anything."""
+    draws = [layer for layer in private.flatten_layers(network) if getattr(layer, "seed_generator", None) is not None]
+    rates = [(layer, layer.rate) for layer in draws if getattr(layer, "rate", 0)]
+    for layer, _ in rates:
+        layer.rate = 0.0
+    try:
+        yield
+    finally:
+        for layer, rate in rates:
+            layer.rate = rate
