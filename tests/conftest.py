@@ -29,7 +29,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("dist", "no") != "loadgroup":
+    if not getattr(config.option, "loadgroup", False):  # in the processes
         return
     for item in items:
         if item.get_closest_marker("xdist_group") is None:

@@ -34,7 +34,8 @@ def take(entry, batch, noise, weights):
 
         member.apply = record_and_apply
 
-    model = entry.compiled(dropout=0.5, **entry.as_published())
+    model = entry.build(dropout=0.5, **entry.as_published())
+    model.compile(entry.optimizer(epsilon=1e-3))  # of a gradient near 0 Adam would make large what is rounding
     together = (*model.weights, *model.optimizer.variables)
     # Keras numbers the layers of a process.
     index = {id(v): f"{i} {re.sub(r'_[0-9]+', '', v.path)}" for i, v in enumerate(together)}
