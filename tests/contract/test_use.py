@@ -248,7 +248,8 @@ def test_noise_of_other_steps_and_seeds_shares_no_number(entry):
     assert set(entry.draws) <= set(draws[0])
     for name in entry.draws:
         numbers = np.concatenate([np.ravel(noise[name]) for noise in draws])
-        assert len(np.unique(numbers)) == len(numbers), name
+        # Of some thousand numbers of single precision, a few are equal by chance.
+        assert len(np.unique(numbers)) > 0.99 * len(numbers), name
     assert len({int(noise["dropout"]) for noise in draws}) == 3
 
 
