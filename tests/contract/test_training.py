@@ -25,7 +25,7 @@ def straight(entry, life_of):
 def interrupted(entry, tmp_path_factory):
     """A model after the first epoch, its state, and how to put it back there by a checkpoint."""
     folder = tmp_path_factory.mktemp("interrupted")
-    model, checkpoint = entry.compiled(dropout=0.5), Checkpoint(folder / "checkpoint.npz")
+    model, checkpoint = entry.compiled(dropout=0.2), Checkpoint(folder / "checkpoint.npz")
     asking.fit(model, entry.batch(), epochs=1, callbacks=[checkpoint])
     state = asking.state(model)
     content = checkpoint.path.read_bytes()
@@ -101,7 +101,7 @@ def test_keras_own_backup_continues_a_run_that_was_killed(entry, straight, inter
 
 @pytest.mark.skipif(JAX, reason="one operation after the other, the first step takes JAX half a minute")
 def test_the_program_of_fit_takes_the_steps_that_replay_takes_eagerly(entry, straight):
-    eager = entry.compiled(dropout=0.5)
+    eager = entry.compiled(dropout=0.2)
     batch = entry.batch()
     for step in range(4):
         assert int(eager.optimizer.iterations) == step
@@ -112,7 +112,7 @@ def test_the_program_of_fit_takes_the_steps_that_replay_takes_eagerly(entry, str
 
 
 def test_several_steps_in_one_program_are_those_of_one_at_a_time(entry, straight):
-    model = entry.build(dropout=0.5)
+    model = entry.build(dropout=0.2)
     model.compile(entry.optimizer(), steps_per_execution=2)
     logs = asking.fit(model, entry.batch(), epochs=2)
     for name, values in logs.items():
@@ -141,5 +141,5 @@ def test_a_frozen_network_stays_as_it_is(entry):
 def test_training_lowers_the_objective_and_makes_its_program_once(entry, straight):
     logs = asking.fit(straight.model, entry.batch(), steps=1, epochs=60)
     for name, share in entry.falling.items():
-        assert np.mean(logs[name][-5:]) < share * straight.logs[name][0], name
+        assert np.mean(logs[name][-20:]) < share * straight.logs[name][0], name
     assert len(straight.traced) == 1

@@ -42,6 +42,7 @@ from keras_ssvae import data  # noqa: E402
 from keras_ssvae.evaluation import report  # noqa: E402
 
 STEPS = 5
+small.without_random_weights(pytest.MonkeyPatch())
 images = np.random.default_rng(0).integers(0, 256, (60, *small.IMAGE_SHAPE), dtype=np.uint8)
 results, logs = {}, {}
 
