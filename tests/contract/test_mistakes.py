@@ -170,6 +170,19 @@ def test_generate_refuses_what_it_cannot_draw(entry, model, case):
 def test_interpolation_needs_two_points(model, images):
     with pytest.raises(ValueError, match="`n` is 1; a line has two ends"):
         model.interpolate(images[:1], images[1:2], n=1)
+    with pytest.raises(ValueError, match=r"`n` is 2\.5; it must be an integer"):
+        model.interpolate(images[:1], images[1:2], n=2.5)
+
+
+def test_interpolation_needs_as_many_ends_as_beginnings(model, images):
+    with pytest.raises(ValueError, match="`a` has 2 images and `b` 3; it must be one for each"):
+        model.interpolate(images[:2], images[2:5])
+
+
+def test_a_seed_is_an_integer(entry):
+    for wrong in (1.5, "1", None, True):
+        with pytest.raises(ValueError, match=r"`seed` is .*; it must be an integer"):
+            entry.build(seed=wrong)
 
 
 @pytest.mark.parametrize("verb", ["encode", "reconstruct", "classify", "posterior"])
@@ -187,9 +200,6 @@ NOT_YET = {
     "bytes in the place of images": lambda entry, model, images: model.encode(images.astype("uint8")),
     "images that are not scaled": lambda entry, model, images: model.encode(127.5 * (images + 1.0)),
     "images that are not numbers": lambda entry, model, images: model.encode(np.nan * images),
-    "unequally many ends": lambda entry, model, images: model.interpolate(images[:2], images[2:5]),
-    "a broken number of points": lambda entry, model, images: model.interpolate(images[:2], images[2:4], n=2.5),
-    "a broken seed": lambda entry, model, images: entry.build(seed=1.5),
 }
 
 
