@@ -1,6 +1,5 @@
 """What all models share: the training step, its noise, its report, and the verbs."""
 
-import numbers
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -17,6 +16,7 @@ from keras_ssvae.backend import (
     several_steps,
 )
 from keras_ssvae.distributions import Tensor, blocks
+from keras_ssvae.models.labels import is_integer
 from keras_ssvae.models.objective_weights import WeightedObjective
 from keras_ssvae.models.passes import COUNTERS_PER_STEP, first_counter, passes
 from keras_ssvae.noise import Stream
@@ -54,7 +54,9 @@ class BaseVAE(WeightedObjective):
     def __init__(self, seed: int = 0, name: str | None = None):
         # The networks follow the global dtype policy; sums and logarithms of the losses are float32 under any.
         super().__init__(name=name, dtype="float32")
-        self.seed = seed
+        if not is_integer(seed):
+            raise ValueError(f"`seed` is {seed!r}; it must be an integer.")
+        self.seed = int(seed)
         self._means = {
             name: keras.metrics.Mean(name) for name in dict.fromkeys(("loss", *self.training_terms, *self.test_terms))
         }
@@ -306,8 +308,7 @@ class BaseVAE(WeightedObjective):
         Returns:
             `(B, H, W, C)` in [-1, 1].
         """
-        is_integer = isinstance(n, numbers.Integral)
-        if not is_integer or n < 0:
+        if not is_integer(n) or n < 0:
             raise ValueError(f"`n` is {n!r}; it must be the number of images, an integer of at least 0.")
         return self.decode(self.sample_latent(n, seed))
 
@@ -326,8 +327,12 @@ class BaseVAE(WeightedObjective):
         Returns:
             `(B, n, H, W, C)`.
         """
-        if isinstance(n, numbers.Integral) and n < 2:
+        if is_integer(n) and n < 2:
             raise ValueError(f"`n` is {n}; a line has two ends, so it must be at least 2.")
+        if not is_integer(n) and not ops.is_tensor(n):
+            raise ValueError(f"`n` is {n!r}; it must be an integer of at least 2.")
+        if None not in (a.shape[0], b.shape[0]) and a.shape[0] != b.shape[0]:
+            raise ValueError(f"`a` has {a.shape[0]} images and `b` {b.shape[0]}; it must be one for each.")
         share = ops.cast(ops.arange(n), "float32")[None, :, None] / ops.cast(n - 1, "float32")
         z = (1.0 - share) * self.encode(a)[:, None] + share * self.encode(b)[:, None]
         images = self.decode(ops.reshape(z, (-1, self.latent_dim)))

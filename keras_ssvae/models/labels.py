@@ -40,7 +40,7 @@ class Labels:
         classes: Any = self.num_classes  # any sequence, till it is a tuple below
         several = isinstance(classes, Sequence)
         given = tuple(classes) if several else (classes,)
-        if not given or not all(_is_integer(size) and size >= 1 for size in given):
+        if not given or not all(is_integer(size) and size >= 1 for size in given):
             raise ValueError(
                 f"`num_classes` is {self.num_classes!r}; it must be an integer of at least 1, or a sequence of such."
             )
@@ -167,7 +167,7 @@ class ClassifierMixin:
         Raises:
             ValueError: If a label is out of range, or the labels have another shape.
         """
-        if _is_integer(labels):
+        if is_integer(labels):
             if labels < 0:
                 raise ValueError(f"`labels` is {labels}; as a number of images it must be 0 or more.")
             labels = self.sample_labels(labels, seed)
@@ -182,5 +182,6 @@ class ClassifierMixin:
         return ops.stack(drawn, axis=-1) if self.labels.several else drawn[0]
 
 
-def _is_integer(value) -> bool:
+def is_integer(value: object) -> bool:
+    """Whether a value is an integer of Python or NumPy, and no boolean."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)

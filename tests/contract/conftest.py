@@ -11,7 +11,7 @@ def entry(request):
     return request.param
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)  # not beyond these tests: others want weights
 def no_random_weights():
     with pytest.MonkeyPatch.context() as patch:
         small.without_random_weights(patch)

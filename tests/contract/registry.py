@@ -190,7 +190,7 @@ def _parted(several):
         },
         labelled_terms=("warm_up",),
         as_published=lambda: small.convolutional_parted(latent_dim),
-        falling={"warm_up": 0.9, "reconstruction": 1.0},
+        falling={"warm_up": 0.95, "reconstruction": 1.0},
         draws=("uniform_c", "epsilon_z", "epsilon_u"),
         verbs=transfer,
     )

@@ -39,8 +39,8 @@ def test_every_verb_gives_what_it_promises(entry, model, images, answers):
         assert len(value) == 7 or "/" not in name, name
     for name in ("decode", "reconstruct", "interpolate", "generate"):
         assert (np.abs(answers[name]) <= 1).all(), name
-    latent = "call/z" if "call/z" in answers else "call/latent"  # of one part, and of several
-    assert answers[latent] == pytest.approx(answers["encode"], abs=1e-6)
+    latent = "z" if set(model.latents) == {"z"} else "latent"
+    assert answers[f"call/{latent}"] == pytest.approx(answers["encode"], abs=1e-6)
     assert answers["call/reconstruction"] == pytest.approx(answers["reconstruct"], abs=1e-6)
 
 
@@ -248,7 +248,7 @@ def test_noise_of_other_steps_and_seeds_shares_no_number(entry):
     assert set(entry.draws) <= set(draws[0])
     for name in entry.draws:
         numbers = np.concatenate([np.ravel(noise[name]) for noise in draws])
-        # Of thousands of single precision a few pairs are equal by chance.
+        # Of some thousand numbers of single precision, a few are equal by chance.
         assert len(np.unique(numbers)) > 0.99 * len(numbers), name
     assert len({int(noise["dropout"]) for noise in draws}) == 3
 
