@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from keras_ssvae.models.labels import Labels
+from keras_ssvae.models.labels import Labels, is_integer
 
 
 def check_whole_number(name, value, minimum) -> None:
     """Raises a `ValueError` unless the argument `name` is an integer of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
+    if not is_integer(value) or value < minimum:
         raise ValueError(f"`{name}` is {value!r}. It must be an integer of at least {minimum}.")
 
 
