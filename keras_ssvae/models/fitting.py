@@ -40,7 +40,6 @@ def prepared(model: keras.Model, *args, **kwargs) -> Iterator[dict[str, Any]]:
     watch = Watch(model, course)
     callbacks = given.get("callbacks")
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        watch.set_model(model)
         callbacks.callbacks.insert(0, watch)
         every = callbacks.callbacks
     else:
@@ -107,6 +106,7 @@ class Watch(keras.callbacks.Callback):
     def __init__(self, model: keras.Model, course: Course | None):
         super().__init__()
         self.is_graceful = False
+        self.set_model(model)
         self._course, self._optimizer = course, model.optimizer
         self._before = self._begin = _steps(model.optimizer)
         self._place: int | None = None
@@ -147,6 +147,7 @@ class Watch(keras.callbacks.Callback):
 
     def finish(self) -> None:
         """After `fit`, however it ended: notes the place in the data."""
+        private.set_initial_epoch(self.model, None)  # `BackupAndRestore` leaves the next `fit` to begin late
         if self._course is None:
             return
         self._course.begin = self._course.start_step

@@ -130,9 +130,16 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         self.iterations.assign(store["iterations"])
 
     @property
-    def optimizers(self) -> list[keras.optimizers.Optimizer]:
-        """The members, where Keras' `SwapEMAWeights` looks for those with a moving average."""
-        return list(self.members.values())
+    def _model_variables_moving_average(self) -> list[keras.Variable]:
+        """What Keras' `SwapEMAWeights` exchanges the variables with: a variable without an average, with a copy."""
+        members = [optimizer for optimizer in self.members.values() if optimizer.use_ema]
+        if not members:
+            raise AttributeError("No group has `use_ema`.")
+        averages = {id(variable): average for each in members for variable, average in private.moving_averages(each)}
+        return [
+            averages[id(variable)] if id(variable) in averages else keras.Variable(variable, trainable=False)
+            for variable in private.optimized_variables(self)
+        ]
 
     def finalize_variable_values(self, var_list) -> None:
         """Gives variables the values of their moving averages, where their group has `use_ema`; `fit` ends with it."""
