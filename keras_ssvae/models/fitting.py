@@ -47,6 +47,7 @@ def prepared(model: keras.Model, *args, **kwargs) -> Iterator[dict[str, Any]]:
         given["callbacks"] = every
     for callback in every:
         _choose_mode(model, callback)
+        _check_rate(model.optimizer, callback)
     watch.is_graceful = any(isinstance(callback, keras.callbacks.TerminateOnNaN) for callback in every)
     try:
         yield given
@@ -88,6 +89,19 @@ def _choose_mode(model, callback):
     monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
     if mode == "auto" and isinstance(monitor, str) and monitor.removeprefix("val_") in model.metrics_names:
         callback.mode = "min"
+
+
+def _check_rate(optimizer, callback):
+    """Raises ValueError for a callback that would set a rate which is a schedule, as late as that may be."""
+    if isinstance(callback, keras.callbacks.ReduceLROnPlateau | keras.callbacks.LearningRateScheduler):
+        members = getattr(optimizer, "members", {"": optimizer})
+        scheduled = [name for name, each in members.items() if callable(private.learning_rate(each))]
+        if scheduled:
+            whose = f"the groups {scheduled} have" if scheduled != [""] else "the optimizer has"
+            raise ValueError(
+                f"`{type(callback).__name__}` sets the learning rate, but {whose} a schedule of the step. Give each "
+                "optimizer a number, or leave the callback out."
+            )
 
 
 class Watch(keras.callbacks.Callback):
