@@ -161,6 +161,13 @@ def test_the_noise_of_validation_is_each_images_own():
     assert abs(together[0] - others[0]) > 1e-3
 
 
+def test_each_step_has_noise_of_its_own_where_gradients_accumulate():
+    model = make()
+    model.compile(keras.optimizers.SGD(0.0, gradient_accumulation_steps=4))
+    losses = model.fit(BINARY, batch_size=6, epochs=4, shuffle=False, verbose=0).history["loss"]
+    assert len(set(losses)) == 4
+
+
 @pytest.mark.parametrize("prior", list(PRIORS))
 def test_training_lowers_the_objective_and_moves_all_that_is_learned(prior):
     model = compiled(make(prior))
