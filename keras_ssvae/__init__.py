@@ -2,6 +2,34 @@
 
 __version__ = "0.1.0"
 
-from keras_ssvae import callbacks, data, evaluation, export, models, plots, priors
+from keras_ssvae import (
+    callbacks,
+    data,
+    distributions,
+    evaluation,
+    export,
+    likelihoods,
+    losses,
+    models,
+    networks,
+    optimizers,
+    plots,
+    priors,
+    schedules,
+)
 
-__all__ = ["callbacks", "data", "evaluation", "export", "models", "plots", "priors"]
+__all__ = [
+    "callbacks",
+    "data",
+    "distributions",
+    "evaluation",
+    "export",
+    "likelihoods",
+    "losses",
+    "models",
+    "networks",
+    "optimizers",
+    "plots",
+    "priors",
+    "schedules",
+]

@@ -32,9 +32,12 @@ class Likelihood:
     Attributes:
         outputs_per_value: How many outputs the decoder has for each number of an image. Those of several follow each
             other in the last axis: first C of the one kind, then C of the other.
+        takes: What an output is, by which a decoder is checked: `"logits of pixels"`, `"pixels in [-1, 1]"`, or None of
+            another kind.
     """
 
     outputs_per_value = 1
+    takes: str | None = None
 
     def log_prob(self, images: Tensor, outputs: Tensor) -> Tensor:
         """`log p(x | z)` with all its constants, summed over pixels: `(B,)`, in nats."""
@@ -72,6 +75,8 @@ class Bernoulli(Likelihood):
         >>> Bernoulli(1e-5).log_prob(images, decoder(z))
     """
 
+    takes = "logits of pixels"
+
     def __init__(self, floor: float = 0.0):
         if not 0 <= floor < 0.5:
             raise ValueError(f"`floor` is {floor!r}; it must be a probability of at least 0 and below 0.5.")
@@ -94,6 +99,8 @@ class Gaussian(Likelihood):
     Args:
         variance: Of each pixel: a positive number, or a scalar tensor.
     """
+
+    takes = "pixels in [-1, 1]"
 
     def __init__(self, variance: float | Tensor = 1.0):
         self.variance = variance if ops.is_tensor(variance) else _positive("variance", variance)
@@ -121,6 +128,8 @@ class Laplace(Likelihood):
     Args:
         scale: Of each pixel, positive.
     """
+
+    takes = "logits of pixels"
 
     def __init__(self, scale: float = 1.0):
         self.scale = _positive("scale", scale)

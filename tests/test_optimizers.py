@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_ssvae.backend import private
 from keras_ssvae.optimizers import Adam, GroupedOptimizer, NormalizedAdam, PlateauAdam
 from keras_ssvae.schedules import RampUp
 
@@ -156,10 +157,90 @@ def test_the_learning_rate_is_that_of_the_first_group():
     assert float(optimizer.learning_rate) == pytest.approx(1e-2)
 
 
-def test_the_learning_rate_can_be_set_as_keras_callbacks_do():
+def rates(optimizer):
+    return [float(member.learning_rate) for member in optimizer.members.values()]
+
+
+def test_a_learning_rate_that_is_set_moves_those_of_all_groups_in_proportion():
     optimizer, *_ = two_groups()
-    optimizer.learning_rate = 0.5
-    assert float(optimizer.learning_rate) == 0.5
+    for rate in (0.5, 0.0, 0.25):  # a warm-up begins with 0
+        optimizer.learning_rate = rate
+        assert rates(optimizer) == pytest.approx([rate, rate / 10])
+    optimizer.members["second"].learning_rate = 0.25  # the new proportion is 1
+    optimizer.learning_rate = 1.0
+    assert rates(optimizer) == pytest.approx([1.0, 1.0])
+
+
+def test_a_learning_rate_that_cannot_be_set_is_a_sentence():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
+    optimizer = GroupedOptimizer({"first": Adam(schedule), "second": Adam(1e-3)})
+    with pytest.raises(ValueError, match=r"the groups \['first'\] have schedules"):
+        optimizer.learning_rate = 0.1
+    optimizer, *_ = two_groups()
+    with pytest.raises(ValueError, match="it is set to <"):
+        optimizer.learning_rate = schedule
+    assert rates(optimizer) == pytest.approx([1e-2, 1e-3])
+    with pytest.raises(ValueError, match="The rate of the first group is 0"):
+        GroupedOptimizer({"first": Adam(0.0), "second": Adam(1e-3)}).learning_rate = 0.1
+
+
+def test_a_moving_average_is_that_of_its_group():
+    optimizer, groups, variables = two_groups()
+    optimizer.members["second"].use_ema = True
+    optimizer.bind(groups)
+    run(optimizer, variables, random_gradients(3, [v.shape for v in variables]))
+    last = [ops.convert_to_numpy(variable).copy() for variable in variables]
+    averages = [ops.convert_to_numpy(each).copy() for _, each in private.moving_averages(optimizer.members["second"])]
+    optimizer.finalize_variable_values(variables[:2])  # the others are frozen
+    expected = [last[0], averages[0], last[2], last[3]]
+    for variable, value in zip(variables, expected, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    assert not np.array_equal(averages[0], last[1])
+
+
+def test_a_group_takes_over_its_moving_average_as_often_as_it_says():
+    optimizer, groups, variables = two_groups()
+    optimizer.members["second"] = Adam(1e-3, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2)
+    optimizer.bind(groups)
+    for step, gradients in enumerate(random_gradients(4, [v.shape for v in variables])):
+        run(optimizer, variables, [gradients])
+        for variable, average in private.moving_averages(optimizer.members["second"]):
+            taken_over = np.array_equal(ops.convert_to_numpy(variable), ops.convert_to_numpy(average))
+            assert taken_over == (step % 2 == 1 or step == 0)  # the first average is the variable itself
+
+
+def test_two_moving_averages_of_a_variable_are_refused():
+    optimizer = GroupedOptimizer({name: Adam(1e-3, use_ema=True) for name in ("first", "second")})
+    variables = [keras.Variable([1.0]), keras.Variable([2.0])]
+    with pytest.raises(ValueError, match=r"`use_ema` is True in the groups \['first', 'second'\], which share"):
+        optimizer.bind({"first": variables, "second": variables[:1]})
+    optimizer.bind({"first": variables[1:], "second": variables[:1]})
+
+
+def test_the_groups_scale_one_loss():
+    optimizer = GroupedOptimizer({name: Adam(1e-3, loss_scale_factor=8.0) for name in ("first", "second")})
+    assert float(optimizer.scale_loss(ops.convert_to_tensor(2.0))) == 16.0
+    with pytest.raises(ValueError, match=r"`loss_scale_factor` is .*; the groups have one loss"):
+        GroupedOptimizer({"first": Adam(1e-3, loss_scale_factor=8.0), "second": Adam(1e-3)})
+    with pytest.raises(ValueError, match="the group 'first' is a `LossScaleOptimizer`"):
+        GroupedOptimizer({"first": keras.optimizers.LossScaleOptimizer(Adam(1e-3))})
+
+
+def test_gradients_accumulate_in_the_group_that_does_so():
+    optimizer, groups, variables = two_groups()
+    optimizer.members["first"] = Adam(1e-2, gradient_accumulation_steps=2)
+    optimizer.bind(groups)
+    before = [ops.convert_to_numpy(variable).copy() for variable in variables]
+    (gradients,) = random_gradients(1, [v.shape for v in variables])
+    run(optimizer, variables, [gradients])
+    moved = [not np.array_equal(old, new) for old, new in zip(before, variables, strict=True)]
+    assert moved == [False, True, False, True]
+    run(optimizer, variables, [gradients])
+    alone = [keras.Variable(value) for value in before[0::2]]
+    run(Adam(1e-2), alone, [gradients[0::2]])
+    for variable, expected in zip(groups["first"], alone, strict=True):
+        np.testing.assert_allclose(variable, expected, rtol=1e-6)
+    assert int(optimizer.iterations) == 2
 
 
 def test_an_unbound_optimizer_says_what_to_call():
@@ -252,6 +333,18 @@ def test_a_group_tells_the_loss_to_those_that_want_it():
         optimizer.apply([ops.ones((1,)), ops.ones((1,))], variables)
         optimizer.observe(ops.convert_to_tensor(3.0))
     assert [float(member.learning_rate) for member in optimizer.members.values()] == [0.5, 1.0]
+
+
+def test_epochs_of_accumulated_gradients_are_as_long_as_others():
+    variable = keras.Variable([1.0])
+    optimizer = PlateauAdam(1.0, steps_per_epoch=2, patience=0, threshold=0.0, gradient_accumulation_steps=2)
+    optimizer.build([variable])
+    seen = []
+    for loss in (1.0, 1.0, 2.0, 2.0):
+        optimizer.apply([ops.ones((1,))], [variable])
+        optimizer.observe(ops.convert_to_tensor(loss))
+        seen.append(float(optimizer.learning_rate))
+    assert seen == [1, 1, 1, 0.5]
 
 
 def test_a_plateau_survives_its_config_and_refuses_a_schedule():

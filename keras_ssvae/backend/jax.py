@@ -69,7 +69,7 @@ def gradient_step(
         current = [variable.value for variable in others]
         with keras.StatelessScope(state_mapping=_pairs((variables, others), (values, current))) as scope:
             terms = losses()
-        return terms["total"], (terms, [scope.get_current_value(variable) for variable in others])
+        return optimizer.scale_loss(terms["total"]), (terms, [scope.get_current_value(variable) for variable in others])
 
     gradients, (terms, updated) = jax.grad(total, has_aux=True)([variable.value for variable in variables])
     for variable, value in zip(others, updated, strict=True):

@@ -15,7 +15,7 @@ LAST_SEEN = {"keras": "3.15.1", "tensorflow": "2.21.0"}
 
 # Methods of `keras.Model` that the base of the models overrides (the first is there on TensorFlow only), and an
 # attribute that it replaces. Those without an underscore are not documented either.
-OVERRIDDEN = ("_maybe_symbolic_build", "make_train_function", "train_function")
+OVERRIDDEN = ("_maybe_symbolic_build", "_get_metrics_result_or_logs", "make_train_function", "train_function")
 
 _SEED_STATE = "seed_generator_state"
 
@@ -72,6 +72,44 @@ def learning_rate(optimizer: keras.optimizers.Optimizer) -> Any:
 def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """The variables that a built optimizer was built for."""
     return _read(optimizer, "_trainable_variables")
+
+
+def moving_averages(optimizer: keras.optimizers.Optimizer) -> list[tuple[keras.Variable, keras.Variable]]:
+    """The variables of a built optimizer with `use_ema`, each with its moving average."""
+    pairs = zip(optimized_variables(optimizer), _read(optimizer, "_model_variables_moving_average"), strict=True)
+    return [(variable, average) for variable, average in pairs if average is not None]
+
+
+def steps_taken(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    """How often the optimizer was applied; its `iterations` are fewer where it accumulates gradients."""
+    return _read(optimizer, "_iterations")
+
+
+# Layers that hand on what they are given, in another shape or for another time.
+_PASSING = ("Reshape", "Flatten", "Permute", "Dropout", "Identity", "Cropping2D", "ActivityRegularization")
+
+
+def last_activation(network: keras.Model, output: int = 0) -> str | None:
+    """The name of the activation that an output has been through last, as "softmax"; None where there is none.
+
+    Layers that only change the shape are passed over, and nested models are looked into.
+    """
+    tensor = network.outputs[output]
+    while True:
+        history = _read(tensor, "_keras_history")
+        operation, name = history.operation, type(history.operation).__name__
+        activation = getattr(operation, "activation", None)
+        if name == "Activation" and getattr(activation, "__name__", "") == "linear":
+            activation = None
+        elif activation is not None:
+            name = getattr(activation, "__name__", type(activation).__name__).lower()
+            return None if name == "linear" else name
+        if isinstance(operation, keras.Model) and getattr(operation, "outputs", None):
+            return last_activation(operation, history.tensor_index)
+        if name not in (*_PASSING, "Activation"):
+            # A layer such as `Softmax`, an operation such as `keras.ops.sigmoid`; any other name is no activation's.
+            return name.lower()
+        tensor = _read(operation, "_inbound_nodes")[history.node_index].input_tensors[0]
 
 
 def in_multi_worker_mode(strategy: Any) -> bool:

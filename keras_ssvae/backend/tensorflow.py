@@ -88,7 +88,8 @@ def gradient_step(
     variables = model.trainable_variables if group is None else model.variable_groups()[group]
     with tf.GradientTape() as tape:
         terms = losses()
-    gradients = tape.gradient(terms["total"], variables)
+        scaled = optimizer.scale_loss(terms["total"])
+    gradients = tape.gradient(scaled, variables)
     optimizer.apply(gradients, variables)
     if hasattr(optimizer, "observe"):
         optimizer.observe(terms["total"])

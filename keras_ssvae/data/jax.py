@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from keras_ssvae.backend.course import Course
 from keras_ssvae.data import batch
 from keras_ssvae.data.order import Part, epoch_order
 
@@ -93,7 +94,7 @@ class _Settings(NamedTuple):
 
 
 class _Batches(keras.utils.PyDataset):
-    """Item i is the batch of step `start_step + i`; without end.
+    """Item i is the batch of step `course.begin + i`, as that was when item 0 was taken; without end.
 
     Images that fit are put on the device once, and are chosen, scaled and augmented there by one compiled function for
     each length of a batch. Nothing waits for a result, so the host runs ahead of the device.
@@ -103,7 +104,8 @@ class _Batches(keras.utils.PyDataset):
         super().__init__(workers=0)  # a thread would gain nothing: the host only launches
         self._parts = {part.kind: part for part in parts}
         self._sizes = {kind: len(jax.tree.leaves(source)[0]) for kind, source in sources.items()}
-        self._steps_per_epoch, self._start_step = steps_per_epoch, start_step
+        self.course = Course(steps_per_epoch, start_step)  # the models' `fit` looks for it
+        self._begin = start_step
         self._settings, self._shuffle = settings, shuffle
         self._on_device = _fits_on_device(sources)
         self._sources = jax.device_put(sources) if self._on_device else sources
@@ -117,8 +119,10 @@ class _Batches(keras.utils.PyDataset):
         return None
 
     def __getitem__(self, index):
-        step = self._start_step + index
-        epoch, within = divmod(step, self._steps_per_epoch)
+        if index == 0:
+            self._begin = self.course.begin
+        step = self._begin + index
+        epoch, within = divmod(step, self.course.steps_per_epoch)
         if self._orders[0] != epoch:
             self._orders = (epoch, self._draw_orders(epoch))
         orders = self._orders[1]
@@ -135,7 +139,7 @@ class _Batches(keras.utils.PyDataset):
         orders = {}
         for kind, part in self._parts.items():
             size = self._sizes[kind]
-            passes = part.passes(size, self._steps_per_epoch)
+            passes = part.passes(size, self.course.steps_per_epoch)
             orders[kind] = _draw_order(
                 _uint32(epoch), self._settings.seed, size, passes, f"order {kind}", self._shuffle
             )

@@ -72,9 +72,10 @@ def semi_supervised(
 
     Returns:
         Batches `(x, y)` without end: on the TensorFlow backend a `tf.data.Dataset`, on JAX a `keras.utils.PyDataset`
-        whose item i is the batch of step `start_step + i`, as arrays on the device (pass `shuffle=False` to `fit`,
-        which otherwise warns that it does not shuffle them again). `x` holds `float32` images in [-1, 1] under
-        "labeled", "unlabeled", "labeled_augmented" and "unlabeled_augmented"; `y` is one-hot, `float32` of shape
+        whose item i is the batch of step `start_step + i`, as arrays on the device. `fit` of the models of this library
+        needs no `steps_per_epoch` for them, and a second `fit` goes on where the first ended; that of another Keras
+        model needs it, begins anew, and warns unless it is given `shuffle=False`. `x` holds `float32` images in [-1, 1]
+        under "labeled", "unlabeled", "labeled_augmented" and "unlabeled_augmented"; `y` is one-hot, `float32` of shape
         `(batch, K)`, of several labels side by side. A part that is `None` is missing: batches are `(x,)`, of
         "unlabeled" and "unlabeled_augmented", or `(x, y)`, of "labeled" and "labeled_augmented".
 

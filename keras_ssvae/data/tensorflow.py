@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ssvae.backend import WHOLE_BATCH
+from keras_ssvae.backend.course import Course
 from keras_ssvae.data import batch
 from keras_ssvae.data.checks import check_image_dtype, check_pixels
 from keras_ssvae.data.order import Part, epoch_order
@@ -49,7 +50,7 @@ def make_batches(
         sources: The images, or images and labels, of each kind of `parts`.
         parts: What a batch is made of.
     """
-    first_epoch, first_batch = divmod(start_step, steps_per_epoch)
+    course = Course(steps_per_epoch, start_step)
     device = "/CPU:0"
     if augment_on == "device" and tf.config.list_logical_devices("GPU"):
         device = "/GPU:0"
@@ -58,10 +59,20 @@ def make_batches(
     order = {"steps": steps_per_epoch, "seed": seed, "shuffle": shuffle, "buffer": shuffle_buffer}
     readers = {part.kind: _reader(sources[part.kind], part, **order) for part in parts}
 
-    def batches_of_epoch(epoch):
-        skipped = tf.where(epoch == first_epoch, tf.constant(first_batch, tf.int64), 0)
-        batches = tf.data.Dataset.zip({kind: of_epoch(epoch) for kind, (of_epoch, _) in readers.items()})
-        return batches.take(steps_per_epoch).skip(skipped)
+    def batches_from(start):
+        first_epoch, first_batch = start // steps_per_epoch, start % steps_per_epoch
+
+        def batches_of_epoch(epoch):
+            skipped = tf.where(epoch == first_epoch, first_batch, 0)
+            batches = tf.data.Dataset.zip({kind: of_epoch(epoch) for kind, (of_epoch, _) in readers.items()})
+            return batches.take(steps_per_epoch).skip(skipped)
+
+        batches = tf.data.Dataset.counter(first_epoch).flat_map(batches_of_epoch)
+        return tf.data.Dataset.zip(tf.data.Dataset.counter(start), batches)
+
+    def begin(_):
+        # In Python, so that each iteration begins where the course then is.
+        return tf.ensure_shape(tf.numpy_function(lambda: np.int64(course.begin), [], tf.int64), ())
 
     def assemble(step, chosen):
         fetched = {kind: fetch(chosen[kind]) for kind, (_, fetch) in readers.items()}
@@ -74,13 +85,16 @@ def make_batches(
             augment=augment and functools.partial(_augmented, augment, device, alternating),
         )
 
-    batches = tf.data.Dataset.counter(first_epoch).flat_map(batches_of_epoch)
-    batches = tf.data.Dataset.zip(tf.data.Dataset.counter(start_step), batches)
+    batches = tf.data.Dataset.from_tensors(0).map(begin).flat_map(batches_from)
     # `num_parallel_calls` selects the parallel map, which can run parts of its function on another device.
     batches = batches.map(assemble, num_parallel_calls=1).with_options(_options(reads_datasets))
+    batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     if device == "/CPU:0":
-        return batches.prefetch(2)
-    return batches.apply(tf.data.experimental.prefetch_to_device(device, 2))
+        batches = batches.prefetch(2)
+    else:
+        batches = batches.apply(tf.data.experimental.prefetch_to_device(device, 2))
+    batches.course = course  # the models' `fit` looks for it
+    return batches
 
 
 def _reader(source, part, *, steps, seed, shuffle, buffer):
@@ -227,4 +241,7 @@ def distribute(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf
     def mark(images, *labels):
         return {**images, WHOLE_BATCH: True}, *labels
 
-    return strategy.distribute_datasets_from_function(of_worker)
+    distributed = strategy.distribute_datasets_from_function(of_worker)
+    if hasattr(batches, "course"):
+        distributed.course = batches.course
+    return distributed

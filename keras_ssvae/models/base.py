@@ -11,14 +11,18 @@ from keras_ssvae.backend import (
     batch_mean,
     gradient_step,
     own_rows,
+    private,
     replicas,
     run_step,
     several_steps,
 )
 from keras_ssvae.distributions import Tensor, blocks
+from keras_ssvae.models import fitting
+from keras_ssvae.models.checks import check_optimizer, check_variables
 from keras_ssvae.models.labels import is_integer
 from keras_ssvae.models.objective_weights import WeightedObjective
 from keras_ssvae.models.passes import COUNTERS_PER_STEP, first_counter, passes
+from keras_ssvae.models.probes import without_probes
 from keras_ssvae.noise import Stream
 
 
@@ -40,7 +44,7 @@ class BaseVAE(WeightedObjective):
 
     Args:
         seed: Seed of all the noise that training draws. The noise depends on nothing but the seed and the step
-            (`optimizer.iterations`), so a resumed run continues as if it had never stopped.
+            (`steps_taken`), so a resumed run continues as if it had never stopped.
         name: Model name.
     """
 
@@ -50,6 +54,8 @@ class BaseVAE(WeightedObjective):
     test_terms: tuple[str, ...] = ()
     reduction = "sum"  # of the terms over the batch, in the objective: "sum" or "mean"
     forward_passes: dict[str, int] = {}  # how often a training step runs each network, for its dropout  # noqa: RUF012
+
+    made_by: dict[str, str] = {}  # network -> the call that makes one, for the messages  # noqa: RUF012
 
     def __init__(self, seed: int = 0, name: str | None = None):
         # The networks follow the global dtype policy; sums and logarithms of the losses are float32 under any.
@@ -83,6 +89,10 @@ class BaseVAE(WeightedObjective):
     def objective(self, terms: dict[str, Tensor], step: Tensor) -> Tensor:
         """The scalar that training minimises, of the terms reduced over the batch."""
         raise NotImplementedError
+
+    def validation_objective(self, terms: dict[str, Tensor], step: Tensor) -> Tensor:
+        """`val_loss`: the objective of the means of the evaluation terms; the terms that they lack count as 0."""
+        return self.objective({**dict.fromkeys(self.training_terms, 0.0), **terms}, step)
 
     def check_batch(self, images: dict[str, Tensor], labels: Tensor | None) -> None:
         """Raises ValueError for a batch that does not fit; runs once, when the step is traced."""
@@ -142,6 +152,11 @@ class BaseVAE(WeightedObjective):
         return sum(self.latents.values())
 
     @property
+    def steps_taken(self) -> keras.Variable | int:
+        """The training steps so far, 0 before `compile`; of accumulated gradients each counts, not in `iterations`."""
+        return private.steps_taken(self.optimizer) if self.compiled else 0
+
+    @property
     def metrics(self) -> list[keras.Metric]:
         return list(self._means.values())
 
@@ -152,21 +167,31 @@ class BaseVAE(WeightedObjective):
     def compile(self, optimizer, **kwargs) -> None:
         """As `keras.Model.compile`; a `GroupedOptimizer` learns this model's groups of variables.
 
+        Call it again after `trainable` of a network has changed. The same optimizer goes on, where it was first made
+        for as many variables; what it remembers of the frozen ones waits.
+
         Raises:
-            ValueError: For a loss or metrics, which the model has of its own, and for networks with regularisers,
-                which the objective does not hold.
+            ValueError: For a loss or metrics, which the model has of its own; for networks with regularisers, which
+                the objective does not hold; for networks in float16 without a `loss_scale_factor`; for an optimizer
+                that was built for other variables.
         """
-        ignored = [name for name in ("loss", "metrics", "weighted_metrics") if kwargs.get(name) is not None]
+        ignored = [
+            name for name in ("loss", "loss_weights", "metrics", "weighted_metrics") if kwargs.get(name) is not None
+        ]
         if ignored:
             raise ValueError(f"`compile` was given {ignored}; this model has its own loss and metrics. Leave them out.")
         if self.losses:
             raise ValueError(
                 "A network has a regulariser, which the objective does not hold. Give its optimizer a `weight_decay`."
             )
+        optimizer = keras.optimizers.get(optimizer)
+        check_optimizer(optimizer, [layer.compute_dtype for layer in private.flatten_layers(self)])
         if hasattr(optimizer, "bind"):
             optimizer.bind(self.variable_groups())
+        optimizer.build(self.trainable_variables)
+        check_variables(optimizer, self.trainable_variables)
         super().compile(optimizer, **kwargs)
-        self.optimizer.build(self.trainable_variables)
+        self._compiled_variables = list(map(id, self.trainable_variables))
 
     def compile_from_config(self, config) -> None:
         # Keras skips this for models with a `compile` of their own, and the optimizer's state would be lost.
@@ -176,6 +201,32 @@ class BaseVAE(WeightedObjective):
         # After `compile` nothing is left to build. Keras would draw a batch and average it over the workers of a
         # `MultiWorkerMirroredStrategy`, which fails for a dictionary.
         pass
+
+    def fit(self, *args, **kwargs) -> keras.callbacks.History:
+        """As `keras.Model.fit`, and with batches of `data.semi_supervised` a few things more.
+
+        Without `steps_per_epoch` an epoch is as long as they say. A second `fit` on the same batches goes on where the
+        first ended, so two times two epochs equal four; in another process `start_step` says where they begin.
+
+        Callbacks that monitor `val_loss` or a term need no `mode`: smaller is better. A term that is NaN or infinite
+        ends the training: a FloatingPointError names it and the step. (With Keras' `TerminateOnNaN` it is a warning.)
+
+        Raises:
+            ValueError: For weights of samples or classes, data without an end or a length, and where `trainable` has
+                changed since `compile`.
+            FloatingPointError: When a term is not finite.
+        """
+        if self.compiled and self._compiled_variables != list(map(id, self.trainable_variables)):
+            raise ValueError("`trainable` of a network has changed since `compile`. Call `compile` again before `fit`.")
+        with fitting.prepared(self, *args, **kwargs) as arguments:
+            return super().fit(**arguments)
+
+    def _get_metrics_result_or_logs(self, logs):
+        # Keras takes the last step's logs where some terms are not in each step, as when parts of batches alternate.
+        means = {name: mean.result() for name, mean in self._means.items() if ops.convert_to_numpy(mean.count) > 0}
+        if means and "loss" not in means:  # of validation
+            means = {"loss": self.validation_objective(means, self.steps_taken), **means}
+        return {**means, **{name: value for name, value in (logs or {}).items() if name not in self._means}}
 
     def make_train_function(self, force=False) -> None:
         if self.train_function is None or force:
@@ -198,7 +249,8 @@ class BaseVAE(WeightedObjective):
             for name, value in config.items()
             if isinstance(value, dict)
         }
-        return cls(**{**config, **objects})
+        with without_probes():
+            return cls(**{**config, **objects})
 
     # The training step
 
@@ -213,7 +265,7 @@ class BaseVAE(WeightedObjective):
     def replay_step(self, batch: dict[str, Tensor], noise: dict[str, Tensor]) -> dict[str, Tensor]:
         """One training step with the given noise: differentiates, applies the optimizer, returns `step_losses`."""
         # As a tensor: on JAX a variable of the optimizer has no value where the losses are differentiated.
-        step = ops.convert_to_tensor(self.optimizer.iterations)
+        step = ops.convert_to_tensor(self.steps_taken)
         return gradient_step(self, lambda: self.step_losses(batch, noise, step))
 
     def own_part(
@@ -253,7 +305,7 @@ class BaseVAE(WeightedObjective):
                 "of a batch. Train with `model.fit(data.distribute(batches, strategy), ...)`."
             )
         batch = images if labels is None else {**images, "labels": labels}
-        terms = self.replay_step(batch, self.draw_noise(batch, self.optimizer.iterations))
+        terms = self.replay_step(batch, self.draw_noise(batch, self.steps_taken))
         # A replica has its share of the batch in the terms. Those of the labelled images alone have fewer rows.
         counted = next(terms[name] for name in ("reconstruction", *self.training_terms) if name in terms)
         num_images = ops.cast(ops.shape(counted)[0], "float32")
@@ -295,8 +347,15 @@ class BaseVAE(WeightedObjective):
         if dtype != "float32" or shape[1:] != self.image_shape:
             raise ValueError(
                 f"`{name}` is {dtype} of shape {shape}; it must be float32 images in [-1, 1] of shape "
-                f"{(None, *self.image_shape)}. `data.scale` converts uint8."
+                f"{(None, *self.image_shape)}. {self._advice(shape)}"
             )
+
+    def _advice(self, shape):
+        if len(shape) != 4 or shape[1:] == self.image_shape or not self.made_by:
+            return "`data.scale` converts uint8."
+        arguments = ", ".join(f"`{name}=`" for name in self.made_by)
+        made_by = "`, `".join(self.made_by.values())
+        return f"For images of another shape give the model other networks, {arguments}: `{made_by}` make them."
 
     def generate(self, n: int, seed: int | Tensor) -> Tensor:
         """Images from the prior.

@@ -1,7 +1,10 @@
 """The checks that the models have in common. Every error is a sentence."""
 
+from collections.abc import Sequence
+
 import keras
 
+from keras_ssvae.backend import private
 from keras_ssvae.distributions import Tensor
 
 
@@ -35,7 +38,9 @@ def input_shape(name: str, network: keras.Model) -> tuple[int, ...]:
     return shape[1:]
 
 
-def check_network(name: str, network: keras.Model, takes: tuple[int, ...], gives: object, reason: str) -> None:
+def check_network(
+    name: str, network: keras.Model, takes: tuple[int, ...], gives: object, reason: str, made_by: str
+) -> None:
     """Raises ValueError for a network that does not map images or latent variables as it must.
 
     Args:
@@ -44,11 +49,39 @@ def check_network(name: str, network: keras.Model, takes: tuple[int, ...], gives
         takes: Shape of its input, without the batch.
         gives: Shape of its output, with None for the batch, or a list of those of its outputs.
         reason: What asks for these shapes.
+        made_by: The call of a function that makes such a network.
     """
     shape, outputs = input_shape(name, network), network.output_shape
     given = list(outputs) if isinstance(outputs, (list, tuple)) and isinstance(outputs[0], tuple) else outputs
     if shape != takes or given != gives:
         raise ValueError(
-            f"`{name}` maps {(None, *shape)} to {given}; with {reason} it must map {(None, *takes)} to {gives}. Change "
-            "one of them."
+            f"`{name}` maps {(None, *shape)} to {given}; with {reason} it must map {(None, *takes)} to {gives}. Pass "
+            f"another `{name}=`, as `{made_by}` makes it, or change the others."
+        )
+
+
+def check_optimizer(optimizer: keras.optimizers.Optimizer | None, dtypes: Sequence[str]) -> None:
+    """Raises ValueError for what is no optimizer of a step of this library, on layers that compute in these dtypes."""
+    if optimizer is None:
+        raise ValueError("`optimizer` is None; it must be an optimizer, as `keras_ssvae.optimizers.Adam(1e-3)`.")
+    dynamic = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    if dynamic or ("float16" in dtypes and not optimizer.loss_scale_factor):
+        what = "`optimizer` is a `LossScaleOptimizer`" if dynamic else "A network computes in float16"
+        raise ValueError(
+            f"{what}; the scale of the loss is not found by trial here, and without one small gradients in float16 are "
+            '0. Build the networks under `keras.config.set_dtype_policy("mixed_bfloat16")`, which needs none, or give '
+            "the optimizer, or that of each group, a number, such as `loss_scale_factor=1024`."
+        )
+
+
+def check_variables(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> None:
+    """Raises ValueError for an optimizer that was built for variables without some of these."""
+    known = set(map(id, private.optimized_variables(optimizer)))
+    unknown = [variable.path for variable in variables if id(variable) not in known]
+    # Keras' own puts the averages back at the end of `fit` all together.
+    if unknown or (optimizer.use_ema and len(known) > len(variables)):
+        which = f"without {unknown[0]!r} and {len(unknown) - 1} others" if unknown else "some of which are frozen now"
+        raise ValueError(
+            f"`optimizer` was built for {len(known)} variables, {which}. Give `compile` a new optimizer: one that has "
+            "seen this model with everything trainable may come again, unless it has `use_ema`."
         )

@@ -22,7 +22,7 @@ from keras_ssvae.distributions import (
     straight_through_one_hot,
 )
 from keras_ssvae.likelihoods import Gaussian
-from keras_ssvae.models import explanation
+from keras_ssvae.models import explanation, probes
 from keras_ssvae.models.base import BaseVAE
 from keras_ssvae.models.checks import check_has_labels, check_network, check_one_hot, input_shape
 from keras_ssvae.models.importance import log_likelihood
@@ -75,7 +75,8 @@ class EXoN(ClassifierMixin, BaseVAE):
     A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled`, `unlabeled`, `labeled_augmented`,
     `unlabeled_augmented` (see `data.semi_supervised`); `y` one-hot labels of the labelled part. The ELBO sees the
     images as they are, cross entropy and SCI the augmented ones. Validation data is `(images, labels)`; callbacks
-    monitor `val_error` (percent), for validation has no loss.
+    monitor `val_error` (percent) or `val_loss`, which is the objective without the terms that augmentation or mixing
+    make random: `reconstruction + beta (kl_categorical + kl_gaussian)`. Both are smaller the better.
 
     Args:
         encoder: Keras model, images `(B, H, W, C)` -> `(mean, logvar)`, each `(B, K, d)`. Default: Table 4.
@@ -115,6 +116,12 @@ class EXoN(ClassifierMixin, BaseVAE):
     # The classifier makes pseudo-labels, then sees the images as they are, the augmented and the mixed ones.
     forward_passes = {"classifier": 5, "encoder": 1, "decoder": 1}  # noqa: RUF012
 
+    made_by = {  # noqa: RUF012
+        "encoder": "networks.exon.mnist_encoder(num_classes, latent_dim, image_shape)",
+        "decoder": "networks.exon.mnist_decoder(latent_dim, image_shape)",
+        "classifier": "networks.exon.mnist_classifier(num_classes, image_shape=image_shape)",
+    }
+
     def __init__(
         self,
         encoder: keras.Model | None = None,
@@ -134,6 +141,7 @@ class EXoN(ClassifierMixin, BaseVAE):
             raise ValueError(f"`prior` is {prior!r}; it must be a `priors.Prior`, as `priors.circle()` gives.")
         self.labels = Labels(self.prior.num_components)
         self.latents = {"z": self.prior.latent_dim}
+        given = {"encoder": encoder, "decoder": decoder, "classifier": classifier}
         self.encoder = encoder or exon.mnist_encoder(self.prior.num_components, self.latent_dim)
         self.decoder = decoder or exon.mnist_decoder(self.latent_dim)
         self.classifier = classifier or exon.mnist_classifier(self.prior.num_components)
@@ -141,13 +149,15 @@ class EXoN(ClassifierMixin, BaseVAE):
         self.pseudo_label_dropout = pseudo_label_dropout
         self.image_shape = input_shape("encoder", self.encoder)
         self._check_networks()
+        kinds = {"encoder": {1: probes.LOGVAR}, "decoder": {0: probes.PIXELS}, "classifier": {0: probes.CLASS_LOGITS}}
+        for name, network in given.items():
+            probes.probe(name, network, kinds[name])
         self.build((None, *self.image_shape))
 
     @property
     def likelihood(self) -> Gaussian:
         """`N(D(z), beta I)`, with beta as it is now."""
-        step = self.optimizer.iterations if self.compiled else 0
-        return Gaussian(self.weights_at(step).beta)
+        return Gaussian(self.weights_at(self.steps_taken).beta)
 
     @property
     def class_prior(self) -> GaussianMixture:
@@ -159,9 +169,13 @@ class EXoN(ClassifierMixin, BaseVAE):
         reason = (
             f"a `prior` of {self.num_classes} classes in {self.latent_dim} dimensions and images {self.image_shape}"
         )
-        check_network("encoder", self.encoder, self.image_shape, [components, components], reason)
-        check_network("decoder", self.decoder, (self.latent_dim,), (None, *self.image_shape), reason)
-        check_network("classifier", self.classifier, self.image_shape, (None, self.num_classes), reason)
+        shapes = {
+            "encoder": (self.image_shape, [components, components]),
+            "decoder": ((self.latent_dim,), (None, *self.image_shape)),
+            "classifier": (self.image_shape, (None, self.num_classes)),
+        }
+        for name, (takes, gives) in shapes.items():
+            check_network(name, getattr(self, name), takes, gives, reason, self.made_by[name])
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`autoencoder` (encoder, decoder, a learned prior) and `classifier`; the paper's optimizers differ."""

@@ -21,6 +21,7 @@ from keras_ssvae.distributions import (
     sample_mixture,
 )
 from keras_ssvae.likelihoods import Bernoulli, Laplace, to_unit
+from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
 from keras_ssvae.models.checks import check_network, check_one_hot, input_shape
 from keras_ssvae.models.importance import log_likelihood
@@ -80,7 +81,9 @@ class PartedVAE(ClassifierMixin, BaseVAE):
     A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled` and `unlabeled` (see
     `data.semi_supervised`; augmented images are not looked at), `y` one-hot labels of the labelled part, those of
     several c_i side by side. Without labels it is `{"unlabeled": images}`, or the images alone. Validation data is
-    `(images, labels)`; callbacks monitor `val_error` (percent), for validation has no loss.
+    `(images, labels)`; callbacks monitor `val_error` (percent) or `val_loss`, the objective of the means over all
+    validation images, without `kl_c` and `overlap`, and with the capacities that it has in the end, so that epochs
+    compare. Both are smaller the better.
 
     Args:
         encoder: Keras model, images `(B, H, W, C)` -> features h `(B, F)`. Default: Table 3.
@@ -129,6 +132,11 @@ class PartedVAE(ClassifierMixin, BaseVAE):
     )
     forward_passes = {"encoder": 1, "decoder": 1}  # of each of the two steps  # noqa: RUF012
 
+    made_by = {  # noqa: RUF012
+        "encoder": "networks.parted_vae.encoder(image_shape, filters)",
+        "decoder": "networks.parted_vae.decoder(latent_dim, smallest, filters)",
+    }
+
     def __init__(
         self,
         encoder: keras.Model | None = None,
@@ -166,9 +174,12 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         self.image_shape = input_shape("encoder", self.encoder)
         reason = f"images {self.image_shape} and {z_dim} dimensions of z and {self._u_dims} of u"
         features: Any = self.encoder.output_shape[-1] if isinstance(self.encoder.output_shape, tuple) else "features"
-        check_network("encoder", self.encoder, self.image_shape, (None, features), reason)
-        check_network("decoder", self.decoder, (self.latent_dim,), (None, *self.image_shape), reason)
+        check_network("encoder", self.encoder, self.image_shape, (None, features), reason, self.made_by["encoder"])
+        shapes = (self.latent_dim,), (None, *self.image_shape)
+        check_network("decoder", self.decoder, *shapes, reason, self.made_by["decoder"])
         self.likelihood = _LIKELIHOODS[pixel_loss]()
+        probes.probe("encoder", encoder, {}, unit_pixels=True)
+        probes.probe("decoder", decoder, {0: self.likelihood.takes})
         self.heads = parted_vae.Heads(features, self.labels.sizes, self._u_dims, z_dim, name="heads")
         self.u_priors = [LearnedMixture(*sizes) for sizes in zip(self.labels.sizes, self._u_dims, strict=True)]
         self.build((None, *self.image_shape))
@@ -239,7 +250,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         }
 
     def replay_step(self, batch, noise) -> dict[str, Tensor]:
-        step = ops.convert_to_tensor(self.optimizer.iterations)
+        step = ops.convert_to_tensor(self.steps_taken)
         terms = {}
         if "labeled" in batch:
             terms = gradient_step(self, lambda: self.supervised_losses(batch, noise, step), "supervised")
@@ -292,6 +303,9 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             + weights.gamma_h * terms["entropy_c"]
             + weights.gamma_bc * terms["overlap"]
         )
+
+    def validation_objective(self, terms, step) -> Tensor:
+        return super().validation_objective(terms, ops.maximum(ops.cast(step, "int32"), self.capacity_steps))
 
     def _slope(self, step):
         """Of the attention."""

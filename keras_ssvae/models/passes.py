@@ -47,6 +47,11 @@ def passes(
             raise ValueError(f"A training step runs `{network.name}` more often than its `forward_passes` says.")
         _seed_dropout(network, seed, dropout + place * _COUNTERS_PER_PASS)
         outputs = network(inputs, training=True)
+        if network.losses:
+            raise ValueError(
+                f"A layer of `{network.name}` adds a loss, as by `add_loss` or an `activity_regularizer`, which the "
+                "objective does not hold. Build the network without it."
+            )
         return [as_floatx(each) for each in outputs] if isinstance(outputs, list | tuple) else as_floatx(outputs)
 
     return run

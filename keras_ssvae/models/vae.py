@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_ssvae.distributions import Tensor, as_floatx, gaussian_log_prob, sample_gaussian
 from keras_ssvae.likelihoods import Bernoulli, Likelihood, from_unit, to_unit
+from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
 from keras_ssvae.models.checks import check_network, input_shape
 from keras_ssvae.models.importance import log_likelihood
@@ -18,6 +19,7 @@ from keras_ssvae.priors import Prior, StandardNormal
 
 _PARTS = ("labeled", "unlabeled")
 _FLOOR = 1e-5  # of the probabilities of pixels, as in VampPrior's code
+_EVALUATION_NOISES = 1024
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
@@ -52,7 +54,8 @@ class VAE(BaseVAE):
     A batch is float images in [-1, 1], or a dictionary with `unlabeled`, `labeled` or both, as `data.semi_supervised`
     makes it: all of these are trained on, and labels are not looked at. Validation data is images, or `(images,
     labels)`. Validation has a loss, the negative bound at beta 1, which callbacks monitor as `val_loss`. Its z is
-    sampled, with noise that is a function of the batch alone: the same batches give the same numbers.
+    sampled, with noise that is a function of each image alone: however images are divided into batches, the numbers
+    are the same.
 
     Args:
         encoder: Keras model, images `(B, H, W, C)` with pixels in [0, 1] -> `(mean, logvar)`, each `(B, d)`. Default:
@@ -87,6 +90,11 @@ class VAE(BaseVAE):
     objective_weights = ("beta",)
     forward_passes = {"encoder": 1, "decoder": 1}  # noqa: RUF012
 
+    made_by = {  # noqa: RUF012
+        "encoder": "networks.vae.encoder(image_shape, latent_dim)",
+        "decoder": "networks.vae.decoder(image_shape, latent_dim)",
+    }
+
     def __init__(
         self,
         encoder: keras.Model | None = None,
@@ -112,8 +120,11 @@ class VAE(BaseVAE):
         self.decoder = decoder or vae.decoder(outputs, self.latent_dim)
         reason = f"images {self.image_shape}, {self._likelihood_name} and a `prior` in {self.latent_dim} dimensions"
         heads = [(None, self.latent_dim)] * 2
-        check_network("encoder", self.encoder, self.image_shape, heads, reason)
-        check_network("decoder", self.decoder, (self.latent_dim,), (None, *outputs), reason)
+        check_network("encoder", self.encoder, self.image_shape, heads, reason, self.made_by["encoder"])
+        shapes = (self.latent_dim,), (None, *outputs)
+        check_network("decoder", self.decoder, *shapes, reason, self.made_by["decoder"])
+        probes.probe("encoder", encoder, {1: probes.LOGVAR}, unit_pixels=True)
+        probes.probe("decoder", decoder, {0: self.likelihood.takes})
         self.prior.bind(self.encoder)
         self.build((None, *self.image_shape))
 
@@ -191,11 +202,13 @@ class VAE(BaseVAE):
     def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
         self.check_images("x", images)
         posterior = self.posterior(images)
-        # Whole numbers add up to the same sum in any order. Places count, or similar batches would have equal sums.
+        # Each image chooses its noise among many. Whole numbers add up to the same sum in any order; places count, or
+        # similar images would have equal sums.
         pixels = ops.cast(ops.round(127.5 * images), "int32")
         places = ops.reshape(ops.arange(1, math.prod(self.image_shape) + 1), self.image_shape)
-        stream = Stream(ops.sum(pixels * places), 0, "evaluation")
-        epsilon = keras.random.normal(ops.shape(posterior["mean"]), seed=stream)
+        chosen = ops.mod(ops.sum(pixels * places, axis=(1, 2, 3)), _EVALUATION_NOISES)
+        noises = keras.random.normal((_EVALUATION_NOISES, self.latent_dim), seed=Stream(0, 0, "evaluation"))
+        epsilon = ops.take(noises, chosen, axis=0)
         z = sample_gaussian(**posterior, epsilon=epsilon)
         terms = self._terms(images, **posterior, z=z, outputs=self.decoder(z, training=False))
         return {"loss": terms["reconstruction"] + terms["kl"], **terms}

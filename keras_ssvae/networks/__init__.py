@@ -1,1 +1,5 @@
 """The networks of the papers: one file per system, one function per table."""
+
+from keras_ssvae.networks import exon, layers, parted_vae, vae
+
+__all__ = ["exon", "layers", "parted_vae", "vae"]

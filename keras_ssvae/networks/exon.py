@@ -1,5 +1,7 @@
 """The networks of EXoN: Tables 4 and 5 (MNIST), 8 and 9 (CIFAR-10)."""
 
+import math
+
 import keras
 from keras import layers
 
@@ -9,9 +11,11 @@ MNIST_SHAPE = (28, 28, 1)
 CIFAR10_SHAPE = (32, 32, 3)
 
 
-def mnist_encoder(num_classes: int = 10, latent_dim: int = 2) -> keras.Model:
-    """Images `(B, 28, 28, 1)` -> means and log-variances of the K components, each `(B, K, d)` (Table 4, left)."""
-    images = keras.Input(MNIST_SHAPE, name="image")
+def mnist_encoder(
+    num_classes: int = 10, latent_dim: int = 2, image_shape: tuple[int, int, int] = MNIST_SHAPE
+) -> keras.Model:
+    """Images `(B, H, W, C)` -> means and log-variances of the K components, each `(B, K, d)` (Table 4, left)."""
+    images = keras.Input(image_shape, name="image")
     x = layers.Flatten(name="flatten")(images)
     x = layers.Dense(256, activation="relu", name="dense_0")(x)
     x = layers.Dense(128, activation="relu", name="dense_1")(x)
@@ -20,29 +24,32 @@ def mnist_encoder(num_classes: int = 10, latent_dim: int = 2) -> keras.Model:
     return keras.Model(images, (mean, logvar), name="encoder")
 
 
-def mnist_decoder(latent_dim: int = 2) -> keras.Model:
-    """Latent variables `(B, d)` -> images `(B, 28, 28, 1)` in [-1, 1] (Table 4, right).
+def mnist_decoder(latent_dim: int = 2, image_shape: tuple[int, int, int] = MNIST_SHAPE) -> keras.Model:
+    """Latent variables `(B, d)` -> images `(B, H, W, C)` in [-1, 1] (Table 4, right).
 
     It ends in tanh, as the original code; the paper's table says ReLU, which cannot reach the dark pixels.
     """
     z = keras.Input((latent_dim,), name="z")
     x = layers.Dense(128, activation="relu", name="dense_0")(z)
     x = layers.Dense(256, activation="relu", name="dense_1")(x)
-    x = layers.Dense(784, activation="tanh", dtype="float32", name="dense_2")(x)
-    return keras.Model(z, layers.Reshape(MNIST_SHAPE, dtype="float32", name="image")(x), name="decoder")
+    x = layers.Dense(math.prod(image_shape), activation="tanh", dtype="float32", name="dense_2")(x)
+    return keras.Model(z, layers.Reshape(image_shape, dtype="float32", name="image")(x), name="decoder")
 
 
-def mnist_classifier(num_classes: int = 10, dropout: float = 0.5) -> keras.Model:
-    """Images `(B, 28, 28, 1)` -> class logits `(B, K)` (Table 5; the softmax is left to the model).
+def mnist_classifier(
+    num_classes: int = 10, dropout: float = 0.5, image_shape: tuple[int, int, int] = MNIST_SHAPE
+) -> keras.Model:
+    """Images `(B, H, W, C)` -> class logits `(B, K)` (Table 5; the softmax is left to the model).
 
     Args:
         num_classes: Classes K.
         dropout: Rate of the spatial dropout after each block.
+        image_shape: `(H, W, C)`, at least 8 pixels each way.
 
     Returns:
         A `keras.Model`.
     """
-    images = keras.Input(MNIST_SHAPE, name="image")
+    images = keras.Input(image_shape, name="image")
     x = images
     for i, (filters, kernel_size) in enumerate([(32, 5), (64, 3), (128, 3)]):
         x = ConvBlock(filters, kernel_size, pool=True, rate=dropout, name=f"block_{i}")(x)

@@ -76,7 +76,7 @@ class PlateauAdam(Adam):
     def observe(self, loss: Tensor) -> None:
         """Takes note of the loss of the step that was just applied; at the end of an epoch the rate may fall."""
         mean = self._mean + ops.cast(loss, "float32") / self.steps_per_epoch
-        ended = ops.equal(self.iterations % self.steps_per_epoch, 0)
+        ended = ops.equal(private.steps_taken(self) % self.steps_per_epoch, 0)
         better = mean < self._best * (1.0 - self.threshold)
         stalled = ops.where(ops.logical_or(better, self._cooling > 0.0), 0.0, self._stalled + 1.0)
         falls = stalled > self.patience

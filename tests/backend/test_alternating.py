@@ -68,6 +68,22 @@ def test_fit_trains_as_if_the_other_part_were_not_there(steps_per_execution):
     assert kinds == {("labeled", "labeled_augmented", True), ("unlabeled", "unlabeled_augmented", False)}
 
 
+@pytest.mark.parametrize("steps_per_execution", [1, 5])
+def test_the_logs_of_an_epoch_are_means_over_the_steps_that_have_the_term(steps_per_execution):
+    model = Small()
+    model.compile(keras.optimizers.SGD(0.0), steps_per_execution=steps_per_execution)
+    logs = model.fit(make_batches(), verbose=0).history
+    expected = {name: [] for name in model.training_terms}
+    for batch in itertools.islice(make_batches(), 10):
+        images, *labels = due_parts(batch)
+        terms = model.step_losses(images | ({"labels": labels[0]} if labels else {}), {}, 0)
+        for name in set(terms) - {"total"}:
+            expected[name].append(ops.convert_to_numpy(terms[name]))
+    assert len(expected["squares"]) == 3
+    for name, values in expected.items():
+        assert logs[name][0] == pytest.approx(np.concatenate(values).mean(), rel=1e-4), name
+
+
 def test_a_batch_of_both_parts_or_of_something_else_stays_as_it_is():
     images = np.zeros((2, 8, 8, 1))
     for batch in (

@@ -86,6 +86,41 @@ def test_an_optimizer_knows_the_variables_that_it_was_built_for():
     assert found is variable
 
 
+def test_the_steps_of_an_optimizer_count_each_accumulated_gradient():
+    variable, optimizer = keras.Variable([1.0]), keras.optimizers.SGD(0.5, gradient_accumulation_steps=2)
+    optimizer.build([variable])
+    for _ in range(3):
+        optimizer.apply([ops.ones((1,))], [variable])
+    assert int(optimizer.iterations) == 1
+    assert int(private.steps_taken(optimizer)) == 3
+
+
+def test_a_variable_comes_with_its_moving_average():
+    variable, optimizer = keras.Variable([1.0]), keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.75)
+    optimizer.build([variable])
+    for _ in range(2):
+        optimizer.apply([ops.ones((1,))], [variable])
+    ((found, average),) = private.moving_averages(optimizer)
+    assert found is variable
+    assert float(ops.convert_to_numpy(average)[0]) == 0.75 * 0.5 + 0.25 * 0.0
+
+
+def test_the_last_activation_is_found_behind_shapes_and_in_nested_models():
+    layers = keras.layers
+
+    def last(*following):
+        return private.last_activation(keras.Sequential([keras.Input((4,)), *following]))
+
+    assert last(layers.Dense(4, activation="softmax"), layers.Reshape((2, 2)), layers.Dropout(0.5)) == "softmax"
+    assert last(layers.Dense(4, activation="softmax"), layers.Dense(2)) is None
+    assert last(layers.Dense(4, activation="tanh"), layers.Activation("linear")) == "tanh"
+    assert last(layers.Dense(4), layers.Softmax()) == "softmax"
+    assert last(keras.Sequential([keras.Input((4,)), layers.Dense(4, activation="sigmoid")])) == "sigmoid"
+    assert last(layers.Rescaling(2.0)) == "rescaling"  # no activation's name
+    start = keras.Input((4,))
+    assert private.last_activation(keras.Model(start, [start + 1.0, ops.sigmoid(start)]), 1) == "sigmoid"
+
+
 def test_a_strategy_knows_whether_it_has_several_workers():
     if keras.backend.backend() != "tensorflow":
         pytest.skip("a strategy of TensorFlow")

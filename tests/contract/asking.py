@@ -75,13 +75,14 @@ def state(model):
 
 
 def evaluation_means(entry, model, images, batch_size):
-    """What `evaluate` must give: the means of the evaluation terms, batch by batch."""
+    """What `evaluate` must give: the means of the evaluation terms, batch by batch, and a loss."""
     labels, terms = true_labels(entry), {}
     for start in range(0, len(images), batch_size):
         rows = slice(start, start + batch_size)
         for name, values in model.evaluation_terms(images[rows], None if labels is None else labels[rows]).items():
             terms.setdefault(name, []).append(ops.convert_to_numpy(values))
-    return {name: np.mean(np.concatenate(values)) for name, values in terms.items() if name in model.test_terms}
+    means = {name: np.mean(np.concatenate(values)) for name, values in terms.items() if name in model.test_terms}
+    return {"loss": float(model.validation_objective(means, model.steps_taken)), **means}
 
 
 def assert_same_bits(given, expected):

@@ -40,8 +40,6 @@ class Entry:
             Replicas end with the weights of one device only then.
         as_published: Arguments for networks with the layers of the paper's, and float32 ends under every policy: under
             `mixed_bfloat16` the terms are within 1 % of those in float32.
-        draws_in_evaluation: Whether validation draws random numbers; then its terms depend on how images are divided
-            into batches and among replicas.
         draws: For each array of `draw_noise` that holds continuous random numbers, its name.
         verbs: `(model, images) -> {name: (verb, arguments, shape)}`: verbs of its own.
     """
@@ -60,7 +58,6 @@ class Entry:
     falling: dict[str, float] = field(default_factory=lambda: {"loss": 0.8})
     rowwise: Callable[[float], dict] = field(default=lambda dropout: {})
     as_published: Callable[[], dict] = dict
-    draws_in_evaluation: bool = False
     draws: tuple[str, ...]
     verbs: Callable[[keras.Model, object], dict] = field(default=lambda model, images: {})
 
@@ -145,7 +142,10 @@ SEVERAL_LABELS = {
 def parted(several=False, dropout=0.0, weights_seed=5, **arguments):
     given = {"num_classes": small.K, "u_dims": 2, "z_dim": 2, "capacity_steps": 5, "slope_steps": 4, **PARTED_WEIGHTS}
     given |= SEVERAL_LABELS if several else {}
-    networks = {"encoder": lambda: small.features(dropout), "decoder": lambda: small.decoder(5 if several else 4)}
+    networks = {
+        "encoder": lambda: small.features(dropout),
+        "decoder": lambda: small.decoder(5 if several else 4, activation=None),
+    }
     given |= {name: build() for name, build in networks.items() if name not in arguments}
     return small.with_weights(PartedVAE(**{**given, **arguments}), weights_seed)
 
@@ -204,7 +204,8 @@ def vae(vamp=False, dropout=0.0, weights_seed=3, **arguments):
     prior = (
         (lambda: priors.VampPrior(4, small.D, small.IMAGE_SHAPE)) if vamp else (lambda: priors.StandardNormal(small.D))
     )
-    parts = {"encoder": lambda: small.gaussian_encoder(dropout), "decoder": small.decoder, "prior": prior}
+    parts = {"encoder": lambda: small.gaussian_encoder(dropout), "decoder": lambda: small.decoder(activation=None)}
+    parts |= {"prior": prior}
     given |= {name: build() for name, build in parts.items() if name not in arguments}
     return small.with_weights(VAE(**{**given, **arguments}), weights_seed)
 
@@ -241,7 +242,6 @@ def _vae(vamp):
             "encoder": networks.encoder(small.IMAGE_SHAPE, small.D, hidden=8),
             "decoder": networks.decoder(small.IMAGE_SHAPE, small.D, hidden=8),
         },
-        draws_in_evaluation=True,
         draws=("epsilon", "uniform"),
     )
 

@@ -22,10 +22,10 @@ def encoder(num_classes=K, latent_dim=D, image_shape=IMAGE_SHAPE):
     return keras.Model(images, outputs, name="encoder")
 
 
-def decoder(latent_dim=D, image_shape=IMAGE_SHAPE):
-    """Latent variables -> images, or logits of the pixels."""
+def decoder(latent_dim=D, image_shape=IMAGE_SHAPE, activation="tanh"):
+    """Latent variables -> images, or without an activation logits of the pixels."""
     z = keras.Input((latent_dim,))
-    x = layers.Dense(int(np.prod(image_shape)), activation="tanh", name="pixels")(z)
+    x = layers.Dense(int(np.prod(image_shape)), activation=activation, name="pixels")(z)
     return keras.Model(z, layers.Reshape(image_shape)(x), name="decoder")
 
 

@@ -34,7 +34,7 @@ def wrong_arguments(entry):
         for i, wrong in enumerate(networks):
             kinds[f"{name} {i} of another shape"] = (
                 (lambda name=name, wrong=wrong: {name: wrong()}),
-                rf"`{name}` maps .*; with .* it must map .*Change one of them",
+                rf"`{name}` maps .*; with .* it must map .*Pass another `{name}=`, as `networks.* makes it",
             )
         kinds[f"{name} without a known input"] = (
             lambda name=name: {name: type("Subclassed", (keras.Model,), {})()},

@@ -45,7 +45,7 @@ def interrupted(entry, tmp_path_factory):
 
 def test_fit_logs_the_named_terms_and_those_of_validation(entry, straight):
     model, logs = straight.model, straight.logs
-    assert set(logs) == {"loss", *model.training_terms, *(f"val_{name}" for name in model.test_terms)}
+    assert set(logs) == {"loss", *model.training_terms, "val_loss", *(f"val_{name}" for name in model.test_terms)}
     assert np.isfinite(list(logs.values())).all()
 
 

@@ -1,7 +1,11 @@
 """What the verbs and the validation of EXoN give, and its groups of variables."""
 
+import keras
 import numpy as np
+import pytest
 from keras import ops
+
+from keras_ssvae.schedules import RampUp
 
 
 def softmax(logits):
@@ -82,6 +86,18 @@ def test_evaluation_terms_equal_their_definitions(model, images):
     assert set(terms) == set(expected) == set(model.test_terms)
     for name, value in expected.items():
         np.testing.assert_allclose(terms[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_the_loss_of_validation_is_the_objective_without_augmented_images(make_model, images):
+    schedule = RampUp(0.5, ramp_epochs=3, steps_per_epoch=5)
+    model = make_model(beta=schedule)
+    model.compile(keras.optimizers.SGD(0.0))
+    for step in (0, 20):
+        model.optimizer.iterations.assign(step)
+        logs = model.evaluate(images, np.zeros(len(images)), batch_size=3, verbose=0, return_dict=True)
+        beta = float(schedule(step))
+        expected = logs["reconstruction"] + beta * (logs["kl_categorical"] + logs["kl_gaussian"])
+        assert logs["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 # Groups

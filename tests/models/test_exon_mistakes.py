@@ -13,7 +13,9 @@ from keras_ssvae.models import EXoN
     ids=["K", "d"],
 )
 def test_a_prior_that_does_not_fit_the_networks_is_refused(make_model, prior, network):
-    sentence = rf"`{network}` maps .*a `prior` of {prior.num_classes} classes in {prior.latent_dim} dimensions.*Change"
+    sentence = (
+        rf"`{network}` maps .*a `prior` of {prior.num_classes} classes in {prior.latent_dim} dimensions.*Pass another"
+    )
     with pytest.raises(ValueError, match=sentence):
         make_model(prior=prior)
 

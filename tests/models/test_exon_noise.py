@@ -49,10 +49,17 @@ def recording(inputs, outputs, **kwargs):
     return keras.Model(inputs, outputs(x), **kwargs), records
 
 
+def forget(records):
+    """What the model has seen when it looked at its networks."""
+    for record in records:
+        record.seen = ()
+
+
 def dropout_masks(make_model, batch, seed, steps):
     """Of the first four images in each of the five passes of the classifier, for both layers."""
     classifier, records = recording(keras.Input((8, 8, 3)), layers.Dense(3))
     model = make_model(classifier=classifier, seed=seed)
+    forget(records)
     for step in steps:
         model.step_losses(batch, model.draw_noise(batch, step), step)
     masks = [seen[:4] == 0 for record in records for seen in record.seen]
@@ -83,6 +90,7 @@ def test_encoder_and_decoder_drop_out_by_the_step_each_in_its_own_way(make_model
     encoder, of_encoder = recording(keras.Input((8, 8, 3)), heads)
     decoder, of_decoder = recording(keras.Input((2,)), pixels)
     model = make_model(encoder=encoder, decoder=decoder)
+    forget((*of_encoder, *of_decoder))
     noise = [model.draw_noise(batch, step) for step in (0, 1)]
     for step in (0, 1, 0):
         # The same images, the same latent variables: only dropout follows the step.

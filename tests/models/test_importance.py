@@ -21,7 +21,7 @@ def any_model(request, make_model, make_parted):
         case "vae":
             prior = LearnedMixture(3, 2, bounded=False)
             prior.free_means.assign([[0.5, 1.0], [-1.0, 0.3], [0.2, 0.1]])
-            return small.with_weights(VAE(small.gaussian_encoder(), small.decoder(), prior), 7)
+            return small.with_weights(VAE(small.gaussian_encoder(), small.decoder(activation=None), prior), 7)
         case name:
             return make_parted(several="two" in name)
 

@@ -64,7 +64,7 @@ class Reference:
     def terms(self, u_mean, u_logvar, z, u):
         """Those of each image, for given posteriors of u_i and samples of z and u."""
         decoder = self.model.decoder.get_layer("pixels")
-        logits = np.tanh(dense(decoder, np.concatenate([z, u], axis=-1))).reshape(self.pixels.shape)
+        logits = dense(decoder, np.concatenate([z, u], axis=-1)).reshape(self.pixels.shape)
         if self.model.pixel_loss == "cross_entropy":
             of_pixels = -(self.pixels * np.log(sigmoid(logits)) + (1 - self.pixels) * np.log(sigmoid(-logits)))
         else:

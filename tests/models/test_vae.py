@@ -148,13 +148,24 @@ def test_validation_is_the_negative_bound_and_the_same_for_the_same_batches(prio
     assert with_labels == first
 
 
-def test_similar_batches_have_noise_of_their_own():
+def test_the_noise_of_validation_is_each_images_own():
     model = make()
     moved = BINARY.copy()
     moved[0] = np.roll(moved[0], 1)
-    terms = [model.evaluation_terms(ops.convert_to_tensor(x), None) for x in (BINARY, moved)]
-    kl = [ops.convert_to_numpy(each["kl"]) for each in terms]
-    assert (kl[0][1:] != kl[1][1:]).all()
+    together, others, backwards = (
+        ops.convert_to_numpy(model.evaluation_terms(ops.convert_to_tensor(x), None)["kl"])
+        for x in (BINARY, moved, BINARY[::-1].copy())
+    )
+    np.testing.assert_allclose(together, backwards[::-1], rtol=1e-5)
+    np.testing.assert_allclose(together[1:], others[1:], rtol=1e-5)
+    assert abs(together[0] - others[0]) > 1e-3
+
+
+def test_each_step_has_noise_of_its_own_where_gradients_accumulate():
+    model = make()
+    model.compile(keras.optimizers.SGD(0.0, gradient_accumulation_steps=4))
+    losses = model.fit(BINARY, batch_size=6, epochs=4, shuffle=False, verbose=0).history["loss"]
+    assert len(set(losses)) == 4
 
 
 @pytest.mark.parametrize("prior", list(PRIORS))
