@@ -48,6 +48,7 @@ setup(
             "pytest",
             "pytest-xdist",
             "hypothesis",
+            "scikit-image",  # the oracle of the structural similarity
             "tensorflow-probability",
             "tf-keras>=2.21,<2.22",
             "jax>=0.10,<0.11",
