@@ -55,6 +55,12 @@ class Prior(layers.Layer):
         self.num_components, self.latent_dim = num_components, latent_dim
         self.built = True
 
+    def __repr__(self) -> str:
+        components = "component" if self.num_components == 1 else "components"
+        dimensions = "dimension" if self.latent_dim == 1 else "dimensions"
+        kind = f"{type(self).__name__} {self.name}"
+        return f"<{kind}: {self.num_components} {components} in {self.latent_dim} {dimensions}>"
+
     def bind(self, encoder: keras.Model) -> None:
         """A model hands over its encoder here, for priors whose components the encoder makes."""
 
