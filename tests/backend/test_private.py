@@ -2,7 +2,6 @@
 
 import ast
 import re
-from importlib.metadata import version
 from pathlib import Path
 
 import keras
