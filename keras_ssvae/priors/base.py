@@ -181,7 +181,7 @@ class Prior(layers.Layer):
 
     def _unequal_weights(self):
         """The weights in NumPy; None where they are equal, of which NumPy draws other numbers."""
-        log_weights = np.float64(ops.convert_to_numpy(self.log_weights))
+        log_weights = ops.convert_to_numpy(self.log_weights).astype("float64")
         if np.ptp(log_weights) == 0:
             return None
         weights = np.exp(log_weights - log_weights.max())

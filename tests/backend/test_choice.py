@@ -20,8 +20,9 @@ def error_of(backend, *missing):
 
 def test_another_backend_is_named_where_tensorflow_is_not_installed():
     error = error_of("numpy", "tensorflow")
-    assert error.startswith("ImportError: keras_ssvae runs on the TensorFlow and JAX backends of Keras; the backend is")
-    assert "'numpy'" in error
+    # Before Keras 3.11, Keras' NumPy backend needs JAX.
+    assert "keras_ssvae runs on the TensorFlow and JAX backends of Keras" in error
+    assert "numpy" in error
 
 
 @pytest.mark.parametrize(("backend", "package"), [("tensorflow", "tensorflow"), ("jax", "jax"), ("torch", "torch")])
