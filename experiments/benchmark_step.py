@@ -12,7 +12,6 @@ import argparse
 import importlib
 import itertools
 import json
-import resource
 import statistics
 import sys
 import time
@@ -97,8 +96,12 @@ def repeated(batch) -> Iterator:
 
 def peak_memory() -> dict[str, float]:
     """The most memory that this process, and on JAX its accelerator, used at a time, in GB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = {"peak_memory_gb": 1e-9 * unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    peak = {}
+    if sys.platform != "win32":  # which has no such count
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak["peak_memory_gb"] = 1e-9 * unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if JAX:
         import jax
 

@@ -119,7 +119,7 @@ def load(file: Path) -> EXoN:
 def class_names(model: Path, num_classes: int) -> tuple[str, ...] | None:
     """The names of the classes of the data set that the run's settings, beside the model, name."""
     try:
-        names = CLASS_NAMES.get(json.loads(model.with_name("config.json").read_text())["dataset"])
+        names = CLASS_NAMES.get(json.loads(model.with_name("config.json").read_text(encoding="utf-8"))["dataset"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return names if names is not None and len(names) == num_classes else None

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 
 import keras
 import numpy as np
@@ -28,6 +29,12 @@ class Weighted(Prior):
 def learned():
     keras.utils.set_random_seed(0)
     return LearnedMixture(K, D)
+
+
+def test_a_prior_is_shown_in_one_line():
+    shown = repr(GaussianMixture(MEANS, VARIANCES))
+    assert re.fullmatch(r"<GaussianMixture gaussian_mixture\w*: 3 components in 2 dimensions>", shown)
+    assert re.fullmatch(r"<StandardNormal \w+: 1 component in 1 dimension>", repr(StandardNormal(1)))
 
 
 ALL = {

@@ -1,8 +1,19 @@
 """The code that knows a backend: a gradient step, and kernels that `keras.ops` does not have."""
 
 import importlib
+import os
 
-import keras
+try:
+    import keras
+except ModuleNotFoundError as error:
+    missing = (error.name or "").partition(".")[0]
+    if missing == "keras":
+        raise
+    raise ImportError(
+        f"Keras could not be imported, since its backend needs {missing!r}, which is not installed here (the "
+        f"environment variable KERAS_BACKEND is {os.environ.get('KERAS_BACKEND', 'not set')}). keras_ssvae runs on the "
+        "TensorFlow and JAX backends of Keras: install one of them, and set KERAS_BACKEND to tensorflow or jax."
+    ) from error
 
 _name = keras.backend.backend()
 if _name not in ("tensorflow", "jax"):

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import textwrap
 import time
 
 import keras
@@ -10,8 +11,8 @@ import keras
 class ProgressBar(keras.callbacks.Callback):
     """One live line while an epoch runs, and one line for each finished epoch, with every named term.
 
-    The live line has the time left of the whole run, not of the epoch. Where the output is not a terminal, only the
-    finished epochs are printed. Use it with `fit(verbose=0)`.
+    The live line has the time left of the whole run, not of the epoch. It is there in a terminal and in a notebook, of
+    whatever width; elsewhere, as in a log file, each finished epoch is one line. Use it with `fit(verbose=0)`.
 
     Args:
         hidden: Logs that are not shown.
@@ -22,13 +23,13 @@ class ProgressBar(keras.callbacks.Callback):
 
     async_safe = True  # Keras need not wait for the logs of a step before it launches the next
 
-    _WIDTH = 20
+    _WIDTH = 20  # of the bar; at most a quarter of the line
     _REFRESH_SECONDS = 0.25
 
     def __init__(self, hidden: tuple[str, ...] = ()):
         super().__init__()
         self.hidden = hidden
-        self._live = False
+        self._shown = 0  # characters of the live line
         self._began: float | None = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -46,7 +47,7 @@ class ProgressBar(keras.callbacks.Callback):
             # The first step compiles: it says nothing about the rest.
             self._began, self._first_batch = now, batch
         # Keras' threads may bring an older step after a newer one.
-        if sys.stdout.isatty() and batch > self._latest and now - self._drawn >= self._REFRESH_SECONDS:
+        if _is_interactive() and batch > self._latest and now - self._drawn >= self._REFRESH_SECONDS:
             self._drawn, self._latest = now, batch
             self._draw(self._line(batch, now, logs or {}))
 
@@ -55,13 +56,28 @@ class ProgressBar(keras.callbacks.Callback):
         done = (self._epoch - self._first_epoch) * steps + batch - self._first_batch
         left = (self.params["epochs"] - self._epoch) * steps - batch - 1
         remaining = _clock((now - self._began) / done * left) if done > 0 else "?"
-        filled = self._WIDTH * (batch + 1) // steps
-        bar = "█" * filled + "░" * (self._WIDTH - filled)
-        return f"{self._title()} {bar} {batch + 1}/{steps}, {remaining} left: {self._terms(logs)}"
+        columns = _columns()
+        width = min(self._WIDTH, columns // 4)
+        filled = width * (batch + 1) // steps
+        full, empty = _blocks()
+        line = f"{self._title()} {full * filled + empty * (width - filled)} {batch + 1}/{steps}, {remaining} left:"
+        for term in self._terms(logs):  # whole terms, as many as fit
+            if len(line) + 1 + len(term) > columns:
+                break
+            line += f" {term}"
+        return line[:columns]
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._draw("")
-        print(f"{self._title()} {self._terms(logs or {})}", flush=True)
+        title, terms = self._title(), self._terms(logs or {})
+        line = " ".join([title, *terms])
+        if _is_interactive():
+            # Between terms, not between a name and its number.
+            glued = " ".join([title, *(term.replace(" ", "\0") for term in terms)])
+            indent = " " * (len(title) + 1)
+            wrapped = textwrap.wrap(glued, _columns(), subsequent_indent=indent, break_long_words=False)
+            line = "\n".join(wrapped).replace("\0", " ")
+        print(line, flush=True)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self._draw("")
@@ -70,14 +86,33 @@ class ProgressBar(keras.callbacks.Callback):
         return f"epoch {self._epoch + 1:{len(str(self.params['epochs']))}d}/{self.params['epochs']}"
 
     def _terms(self, logs):
-        return " ".join(f"{name} {value:.4g}" for name, value in logs.items() if name not in self.hidden)
+        return [f"{name} {value:.4g}" for name, value in logs.items() if name not in self.hidden]
 
     def _draw(self, line):
-        if line or self._live:
-            columns = shutil.get_terminal_size().columns - 1
-            sys.stdout.write("\r\033[K" + line[:columns])
+        if line or self._shown:
+            # Spaces, since not every notebook and console knows the code that clears a line.
+            sys.stdout.write("\r" + line + " " * (self._shown - len(line)) + ("" if line else "\r"))
             sys.stdout.flush()
-        self._live = bool(line)
+        self._shown = len(line)
+
+
+def _is_interactive():
+    """Whether the output is a terminal's or a notebook's, whose last line can be written anew."""
+    return sys.stdout.isatty() or type(sys.stdout).__module__.partition(".")[0] == "ipykernel"
+
+
+def _columns():
+    # A full line would wrap, and each refresh begin a new one.
+    return max(1, shutil.get_terminal_size().columns - 1)
+
+
+def _blocks():
+    """What the bar is made of, in characters that the output has: a Windows console may not have all."""
+    try:
+        "█░".encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return "#", "-"
+    return "█", "░"
 
 
 def _clock(seconds):

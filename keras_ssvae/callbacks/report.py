@@ -18,7 +18,7 @@ class Report(keras.callbacks.Callback):
 
     The metrics that are single numbers go into the epoch's logs, so that the history and the callbacks after this one
     (TensorBoard, CSVLogger) have them. Where the report has None, and in the epochs without a report, the logs hold
-    NaN. For a latent plane, the diversity of the decoded grid takes most of the time: some seconds.
+    NaN.
 
     Args:
         images: Images, shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
@@ -28,6 +28,7 @@ class Report(keras.callbacks.Callback):
         prefix: Before the names in the logs.
         directory: Writes each report as `epoch_0001_report.json`, ..., here; epochs count from 1.
         batch_size: Images in a batch.
+        ssim: Whether to compute `negative_ssim`, which takes some ten seconds each time.
 
     Attributes:
         reports: Epoch, counted from 1 -> what `evaluation.report` returned.
@@ -53,12 +54,13 @@ class Report(keras.callbacks.Callback):
         prefix: str = "test_",
         directory: str | PathLike | None = None,
         batch_size: int = 500,
+        ssim: bool = False,
     ):
         super().__init__()
         if every < 1:
             raise ValueError(f"`every` is {every}; it must be at least 1 epoch.")
         self.images, self.labels = np.asarray(images), None if labels is None else np.asarray(labels)
-        self.every, self.prefix, self.batch_size = every, prefix, batch_size
+        self.every, self.prefix, self.batch_size, self.ssim = every, prefix, batch_size, ssim
         self.directory = None if directory is None else Path(directory)
         self.reports: dict[int, dict[str, Any]] = {}
 
@@ -74,12 +76,12 @@ class Report(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         metrics: dict[str, Any] = {}
         if (epoch + 1) % self.every == 0:
-            metrics = evaluation.report(self.model, self.images, self.labels, self.batch_size)
+            metrics = evaluation.report(self.model, self.images, self.labels, self.batch_size, self.ssim)
             self.reports[epoch + 1] = metrics
             if self.directory is not None:
                 self.directory.mkdir(parents=True, exist_ok=True)
                 text = json.dumps(metrics, indent=2) + "\n"
                 (self.directory / f"epoch_{epoch + 1:04d}_report.json").write_text(text)
         if logs is not None:
-            values = ((name, metrics.get(name)) for name in names_of_numbers(self.model))
+            values = ((name, metrics.get(name)) for name in names_of_numbers(self.model, self.ssim))
             logs.update({f"{self.prefix}{name}": np.nan if value is None else value for name, value in values})

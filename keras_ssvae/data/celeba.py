@@ -54,6 +54,9 @@ class CelebAPart:
     split: str
     labels: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.split}: {len(self.labels)} images in {self.directory}>"
+
     @property
     def complete(self) -> np.ndarray:
         """Indices of the images that have a value of each label."""

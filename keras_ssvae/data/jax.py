@@ -114,6 +114,10 @@ class _Batches(keras.utils.PyDataset):
         first = {kind: _take(sources[kind], slice(part.batch_size)) for kind, part in self._parts.items()}
         jax.eval_shape(functools.partial(_assemble, settings=settings), first, np.uint32(0))
 
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{part.batch_size} {kind} of {self._sizes[kind]}" for kind, part in self._parts.items())
+        return f"<batches of {parts} images, {self._steps_per_epoch} steps an epoch, from step {self._start_step}>"
+
     @property
     def num_batches(self):
         return None

@@ -67,8 +67,8 @@ def semi_supervised(
             difference: everything is done on the device.
         shuffle: `False`: every pass goes through the images in the order given. Each epoch still begins with the first
             one, so an epoch that is shorter than a set never comes to its last images.
-        shuffle_buffer: How many elements the shuffle of a `tf.data.Dataset` holds. Defaults to the whole set. Arrays
-            are always shuffled as a whole.
+        shuffle_buffer: How many elements the shuffle of a `tf.data.Dataset` holds. Defaults to the whole set, or to as
+            many as take 1 GiB. Arrays are always shuffled as a whole.
 
     Returns:
         Batches `(x, y)` without end: on the TensorFlow backend a `tf.data.Dataset`, on JAX a `keras.utils.PyDataset`

@@ -69,6 +69,11 @@ class ImageData:
     test_labels: np.ndarray
     class_names: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.train_images.shape[1:]))
+        counts = f"{len(self.train_images)} training and {len(self.test_images)} test images"
+        return f"<{type(self).__name__} {self.name}: {counts}, {shape}, {self.num_classes} classes>"
+
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
@@ -221,15 +226,24 @@ def damage_named(name: str, path: Path) -> Iterator[None]:
     """Turns whatever goes wrong while a set is read, for which the user's remedy is the same, into one sentence.
 
     Raises:
-        DataDamagedError: For any error but those that say that memory or a package is missing.
+        DataDamagedError: For any error but those below.
+        DataUnavailableError: For an error of an import or of an interface, which comes from the packages that are
+            installed, not from the data: nobody shall delete a good copy for it.
     """
     try:
         yield
-    except (MemoryError, ImportError):
+    except (MemoryError, DataUnavailableError):
         raise
     except Exception as error:
         # TensorFlow wraps its message in the names of its own nodes and operations.
         detail = " ".join(re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", str(error)).split()).rstrip(" .")[:300]
+        if isinstance(error, (ImportError, AttributeError, TypeError)):
+            raise DataUnavailableError(
+                f"The data of {name} in {path} could not be read, because an installed package failed "
+                f"({type(error).__name__}: {detail}). Leave the data as they are, and check the packages: `pip check`, "
+                "and `pip install --upgrade tensorflow-datasets importlib_resources` where tensorflow_datasets is at "
+                "fault."
+            ) from error
         kind = "directory" if path.is_dir() else "file"
         raise DataDamagedError(
             f"The data of {name} in {path} cannot be read ({type(error).__name__}: {detail}). Delete that {kind} and "
@@ -385,10 +399,17 @@ def _download(name, work):
                 return f"no progress for {patience:.0f} seconds"
         return None if child.returncode == 0 else "the download failed"
     finally:
-        # The whole group: tfds starts processes of its own.
+        _end_tree(child)
+
+
+def _end_tree(child):
+    """Ends a process that began a session, with all that it started: tfds starts processes of its own."""
+    if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+    elif child.poll() is None:  # Windows has neither groups nor that signal
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(child.pid)], check=False, capture_output=True)
+    child.wait()
 
 
 def _bytes_under(folder):

@@ -25,6 +25,10 @@ class Split:
     unlabeled: np.ndarray
     validation: np.ndarray
 
+    def __repr__(self) -> str:
+        labeled, unlabeled, validation = map(len, (self.labeled, self.unlabeled, self.validation))
+        return f"<Split: {labeled} labeled, {unlabeled} unlabeled and {validation} validation images>"
+
 
 def split(
     labels,

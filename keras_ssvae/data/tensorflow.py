@@ -97,10 +97,14 @@ def make_batches(
     return batches
 
 
+# The shuffle of a dataset holds so much of it: its images may be many more than fit into memory.
+_SHUFFLE_BYTES = 2**30
+
+
 def _reader(source, part, *, steps, seed, shuffle, buffer):
     """Two functions: from an epoch to a dataset of what is in its batches, and from its elements to their content."""
     if is_dataset(source):
-        buffer = (buffer or int(source.cardinality())) if shuffle else None
+        buffer = (buffer or _shuffle_buffer(source)) if shuffle else None
         return functools.partial(_read, source, part, steps=steps, seed=seed, buffer=buffer), lambda chosen: chosen
     with tf.device("/CPU:0"):
         tensors = tf.nest.map_structure(tf.convert_to_tensor, source)
@@ -121,6 +125,13 @@ def _reader(source, part, *, steps, seed, shuffle, buffer):
         return tf.nest.map_structure(lambda tensor: tf.gather(tensor, chosen), tensors)
 
     return indices, fetch
+
+
+def _shuffle_buffer(source):
+    """The whole set, or as many elements as take `_SHUFFLE_BYTES`."""
+    specs = tf.nest.flatten(source.element_spec)
+    size = sum(spec.dtype.size * (spec.shape.num_elements() or 1) for spec in specs)
+    return max(1, min(int(source.cardinality()), _SHUFFLE_BYTES // size))
 
 
 def _read(elements, part, epoch, *, steps, seed, buffer):

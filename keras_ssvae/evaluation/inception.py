@@ -50,7 +50,7 @@ class InceptionScore(NamedTuple):
 
 
 def inception_score_from_probs(
-    probs: ArrayLike, splits: int = 50, classifier: str = "the given probabilities"
+    probs: ArrayLike, splits: int = 50, classifier: str = "the given probabilities", seed: int | None = 0
 ) -> InceptionScore:
     """The Inception Score of class probabilities: in each split exp(mean of KL(p(y | x) || mean of p(y | x))).
 
@@ -58,9 +58,11 @@ def inception_score_from_probs(
     compare only scores with equal numbers of images and splits.
 
     Args:
-        probs: Class probabilities, shape (N, K). Their order decides the splits, so it must be random.
-        splits: Into how many consecutive parts of equal size (give or take one) the images are split.
+        probs: Class probabilities, shape (N, K), in any order.
+        splits: Into how many parts of equal size (give or take one) the images are split.
         classifier: What to call the classifier in the result.
+        seed: Of the random order in which the images are split. Split in the order of their classes, images would
+            have a score of 1 however good they are. None keeps the order of `probs`.
 
     Returns:
         An `InceptionScore`.
@@ -71,7 +73,7 @@ def inception_score_from_probs(
     Example:
 
     ```python
-    inception_score_from_probs([[1, 0], [0, 1]] * 10, splits=2).mean  # 2.0: two classes, each image surely of one
+    inception_score_from_probs([[1, 0]] * 10 + [[0, 1]] * 10, splits=1).mean  # 2.0: two classes, each surely one
     ```
 
     Reference: Salimans et al.: Improved techniques for training GANs, 2016.
@@ -81,6 +83,8 @@ def inception_score_from_probs(
         raise ValueError(f"`probs` has shape {probs.shape}; it must be (images, classes), with at least 2 classes.")
     check_probabilities("`probs` holds", probs)
     _check_splits(splits, len(probs))
+    if seed is not None:
+        probs = np.random.default_rng(seed).permutation(probs)
     scores = []
     for part in np.array_split(probs, splits):
         divergence = rel_entr(part, part.mean(axis=0)).sum(axis=1)
@@ -93,6 +97,7 @@ def inception_score(
     classifier: keras.Model | str | PathLike | None = None,
     splits: int = 50,
     batch_size: int = 100,
+    seed: int | None = 0,
 ) -> InceptionScore:
     """The Inception Score of images, by the ImageNet classifier InceptionV3 or by one of your own.
 
@@ -101,11 +106,12 @@ def inception_score(
     published scores: the result says which classifier scored.
 
     Args:
-        images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1], in random order.
+        images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1], in any order.
         classifier: A Keras model, or the path of a `.keras` file, that maps images in [-1, 1] to class probabilities.
             By default InceptionV3 with its ImageNet weights, as `load_classifier` finds them.
         splits: Into how many parts the images are split.
         batch_size: Images in a batch.
+        seed: Of the random order in which the images are split; None keeps the order of `images`.
 
     Returns:
         An `InceptionScore`.
@@ -147,7 +153,7 @@ def inception_score(
             )
         check_probabilities(f"`classifier` {name} gives", batch)
         probs.append(batch)
-    return inception_score_from_probs(np.concatenate(probs), splits, name)
+    return inception_score_from_probs(np.concatenate(probs), splits, name, seed)
 
 
 def sample_classes(
@@ -177,7 +183,7 @@ def sample_classes(
     """
     if images_per_class < 1:
         raise ValueError(f"`images_per_class` is {images_per_class}; it must be at least 1.")
-    instead = "Draw images of another model with its `generate`, in random order, and score them."
+    instead = "Draw images of another model with its `generate`, and score them."
     prior = require_class_prior(model, "sample_classes", instead)
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(prior.num_classes), images_per_class))

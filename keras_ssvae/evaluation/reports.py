@@ -28,7 +28,6 @@ _NUMBERS = (
     "kl_gaussian_lower_bound",
     "kl_gaussian_upper_bound",
     *KLDecomposition._fields,
-    "negative_ssim",
 )
 GRID_31 = np.stack(np.meshgrid(np.arange(-15.0, 16.0), np.arange(-15.0, 16.0)), axis=-1).reshape(-1, 2)
 
@@ -42,10 +41,10 @@ def check_can_report(model: keras.Model, function: str = "report") -> None:
         )
 
 
-def names_of_numbers(model: keras.Model) -> tuple[str, ...]:
+def names_of_numbers(model: keras.Model, ssim: bool = False) -> tuple[str, ...]:
     """The entries of a model's report that are single numbers."""
     if isinstance(model, HasClassPrior):
-        return _NUMBERS
+        return (*_NUMBERS, "negative_ssim") if ssim else _NUMBERS
     terms = tuple(name for name in model.test_terms if name != "error")
     return ("error_percent", *terms) if isinstance(model, Classifies) else terms
 
@@ -62,7 +61,11 @@ def batches_for(
 
 
 def report(
-    model: keras.Model, data: ArrayLike | Iterable, labels: ArrayLike | None = None, batch_size: int = 500
+    model: keras.Model,
+    data: ArrayLike | Iterable,
+    labels: ArrayLike | None = None,
+    batch_size: int = 500,
+    ssim: bool = False,
 ) -> dict[str, Any]:
     """Runs a model over a test set.
 
@@ -76,6 +79,8 @@ def report(
         labels: True classes, integers of shape (N,), or (N, n) for a model with n labels for each image. A model
             without a classifier needs none; then batches of `data` may be images alone, and labels are not used.
         batch_size: Images in a batch, where `data` holds images.
+        ssim: Whether to compute `negative_ssim`, which compares all pairs of 961 decoded images: some ten seconds,
+            however few images `data` holds.
 
     Returns:
         A dict of plain numbers, ready for JSON. Nats and errors are means over the N images.
@@ -96,8 +101,8 @@ def report(
         * `information_xy`, `kl_y`, `information_xz`, `kl_z`: the parts of the KL-divergence in equation (22), nats;
           with `information_xz_standard_error` and `information_xz_ceiling`, see `KLDecomposition`.
         * `reconstruction`: half the squared error summed over pixels, in nats times beta.
-        * `negative_ssim`: equation (24), of the decoded grid -15, -14, ..., 15; None where the latent space is not a
-          plane or the images are smaller than 11 x 11.
+        * `negative_ssim`, with `ssim=True` only: equation (24), of the decoded grid -15, -14, ..., 15; None where the
+          latent space is not a plane or the images are smaller than 11 x 11.
         * `kl_gaussian_per_class`: a list by true class, None for a class without images.
         * `activated_at_1`: by true class, the number of coordinates whose V-nat is above 1; None as above.
         * `v_nat`: by true class, the list of the d V-nats in nats; None as above. `plots.v_nat` draws it.
@@ -116,11 +121,11 @@ def report(
     """
     check_can_report(model)
     if isinstance(model, HasClassPrior):
-        return _report_of_class_prior(model, data, labels, batch_size)
+        return _report_of_class_prior(model, data, labels, batch_size, ssim)
     return _report_of_terms(model, data, labels, batch_size)
 
 
-def _report_of_class_prior(model, data, labels, batch_size):
+def _report_of_class_prior(model, data, labels, batch_size, ssim):
     prior = model.class_prior
     infer = inference(model)
     collected: dict[str, list[Any]] = {n: [] for n in ("mean", "logvar", "probs", "reconstruction", "labels")}
@@ -147,9 +152,9 @@ def _report_of_class_prior(model, data, labels, batch_size):
     bounds = kl_gaussian_bounds(logvar, labels, prior) if seen.all() else (None, None)
     metrics["kl_gaussian_lower_bound"], metrics["kl_gaussian_upper_bound"] = bounds
     metrics |= kl_decomposition(mean, logvar, probs, prior)._asdict()
-    metrics["negative_ssim"] = None
-    if prior.latent_dim == 2 and min(image_shape[:2]) >= WINDOW_SIZE:
-        metrics["negative_ssim"] = negative_ssim(decode_batches(model, GRID_31, batch_size))
+    if ssim:
+        is_plane = prior.latent_dim == 2 and min(image_shape[:2]) >= WINDOW_SIZE
+        metrics["negative_ssim"] = negative_ssim(decode_batches(model, GRID_31, batch_size)) if is_plane else None
     for name in ("error_percent", "kl_gaussian"):
         metrics[f"{name}_per_class"] = _per_class(per_example[name], labels, prior.num_classes)
     values = v_nat(logvar, labels, prior)

@@ -68,6 +68,9 @@ class Explanation:
     high: np.ndarray
     reconstruction: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.sentence()}>"
+
     def sentence(self, class_names: Sequence[str] | None = None) -> str:
         """Where the image falls, in words: with the offsets where they are few, else with the usual distance."""
         k, d = self.component, len(self.z)

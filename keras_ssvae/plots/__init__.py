@@ -1,6 +1,7 @@
 """Figures of models and their latent spaces: functions that return a `matplotlib.figure.Figure`.
 
-Save a figure with `figure.savefig(path)`. No display is needed, and no global state of matplotlib is touched.
+Save a figure with `figure.savefig(path)`. No display is needed, and no global state of matplotlib is touched. In a
+notebook a figure that is the last line of a cell is shown.
 """
 
 from keras_ssvae.plots.compared import errors, latent_spaces, paths

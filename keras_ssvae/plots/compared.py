@@ -6,12 +6,12 @@ from typing import Any
 import keras
 import numpy as np
 from matplotlib import ticker
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from keras_ssvae.evaluation.inputs import sample_posterior, straight_path
 from keras_ssvae.models.capabilities import HasClassPrior
 from keras_ssvae.plots import _drawing
+from keras_ssvae.plots._figure import Figure
 from keras_ssvae.plots.decoded import draw_grid
 from keras_ssvae.plots.scatters import draw_scatter
 

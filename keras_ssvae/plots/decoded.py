@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from keras_ssvae.evaluation.inputs import encode_batches, image_batches, straight_path
@@ -13,6 +12,7 @@ from keras_ssvae.models.batched import as_float32
 from keras_ssvae.models.capabilities import require_class_prior
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.plots import _drawing
+from keras_ssvae.plots._figure import Figure
 from keras_ssvae.priors import GaussianMixture
 
 

@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from keras_ssvae.evaluation.inputs import image_batches
 from keras_ssvae.models.explanation import SPAN, Explanation
 from keras_ssvae.plots import _drawing
+from keras_ssvae.plots._figure import Figure
 
 _MOST_BARS = 10
 _COLOURS = "RdBu_r"

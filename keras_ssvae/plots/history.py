@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import ticker
-from matplotlib.figure import Figure
 
 from keras_ssvae.plots import _drawing
+from keras_ssvae.plots._figure import Figure
 
 _SETS = {"training": "", "validation": "val_"}  # what a line is of -> the prefix of its terms
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 from keras import ops
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from keras_ssvae.evaluation.inputs import image_batches
 from keras_ssvae.models.capabilities import HasLabelPriors, Transfers
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.plots import _drawing
+from keras_ssvae.plots._figure import Figure
 
 _DEVIATIONS = tuple(np.linspace(-2.0, 2.0, 9).tolist())
 

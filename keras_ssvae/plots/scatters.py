@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from keras_ssvae.evaluation.inputs import sample_posterior
 from keras_ssvae.models.capabilities import HasClassPrior
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.plots import _drawing
+from keras_ssvae.plots._figure import Figure
 from keras_ssvae.priors import GaussianMixture
 
 

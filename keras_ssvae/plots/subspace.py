@@ -5,12 +5,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from keras_ssvae.evaluation import activated
 from keras_ssvae.evaluation.inputs import encode_batches
 from keras_ssvae.plots import _drawing
+from keras_ssvae.plots._figure import Figure
 
 
 def v_nat(

@@ -55,6 +55,12 @@ class Prior(layers.Layer):
         self.num_components, self.latent_dim = num_components, latent_dim
         self.built = True
 
+    def __repr__(self) -> str:
+        components = "component" if self.num_components == 1 else "components"
+        dimensions = "dimension" if self.latent_dim == 1 else "dimensions"
+        kind = f"{type(self).__name__} {self.name}"
+        return f"<{kind}: {self.num_components} {components} in {self.latent_dim} {dimensions}>"
+
     def bind(self, encoder: keras.Model) -> None:
         """A model hands over its encoder here, for priors whose components the encoder makes."""
 
@@ -175,7 +181,7 @@ class Prior(layers.Layer):
 
     def _unequal_weights(self):
         """The weights in NumPy; None where they are equal, of which NumPy draws other numbers."""
-        log_weights = np.float64(ops.convert_to_numpy(self.log_weights))
+        log_weights = ops.convert_to_numpy(self.log_weights).astype("float64")
         if np.ptp(log_weights) == 0:
             return None
         weights = np.exp(log_weights - log_weights.max())

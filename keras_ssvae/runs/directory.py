@@ -119,7 +119,7 @@ def _read(file, damaged, *needed):
     if not file.exists():
         return None
     try:
-        content = dict(json.loads(file.read_text()))
+        content = dict(json.loads(file.read_text(encoding="utf-8")))
         return {**content, **{name: dict(content[name]) for name in needed}}
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(damaged.format(error)) from error
@@ -172,7 +172,7 @@ def check_writable(directory: Path, flag: str) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replaces a file as a whole, so that a kill leaves the old one or the new one."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, newline="")
+    temporary.write_text(text, encoding="utf-8", newline="")
     os.replace(temporary, path)
 
 

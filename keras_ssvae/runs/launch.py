@@ -76,7 +76,8 @@ class Pool:
     def __exit__(self, *error) -> None:
         for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
+                # Windows cannot interrupt a process that has a console of its own; a run goes on from its checkpoint.
+                process.terminate() if os.name == "nt" else process.send_signal(signal.SIGINT)
         until = time.monotonic() + _SECONDS_TO_END
         for process in self._processes.values():
             try:
@@ -152,7 +153,7 @@ def work_off(jobs: Sequence[Job], place) -> dict[Job, str]:
 def _reason(job, status):
     if status < 0:
         return f"it was killed by signal {-status}; see {job.log}"
-    lines = job.log.read_text(errors="replace").strip().splitlines()
+    lines = job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return f"{lines[-1]} ({job.log})" if lines else f"exit status {status}"
 
 

@@ -101,7 +101,7 @@ class InMemory:
 
     def report(self, model: keras.Model) -> dict[str, Any]:
         """All numbers of the trained model on the test images."""
-        return evaluation.report(model, self.test_images, self.images.test_labels)
+        return evaluation.report(model, self.test_images, self.images.test_labels, ssim=True)
 
 
 class Binary(InMemory):

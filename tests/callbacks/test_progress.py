@@ -12,7 +12,6 @@ from keras_ssvae.callbacks import ProgressBar
 from keras_ssvae.callbacks import progress as module
 
 LOGS = {"loss": 1234.5678, "error": 0.25, "secret": 1.0}
-CLEAR = "\r\033[K"
 
 
 class Terminal(io.StringIO):
@@ -21,7 +20,7 @@ class Terminal(io.StringIO):
 
     def screens(self):
         """What the last line of the terminal showed, one after another."""
-        return self.getvalue().split(CLEAR)
+        return [screen if "\n" in screen else screen.rstrip() for screen in self.getvalue().split("\r")]
 
 
 class Clock:
@@ -103,14 +102,15 @@ def test_the_time_left_of_a_resumed_run_counts_its_own_steps(terminal, clock):
     assert time_left(screens[99, 8]) == "0:20"
 
 
-@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+@pytest.mark.parametrize("columns", [1, 20, 40, 60, 80, 200])
 def test_the_live_line_fits_into_the_terminal(terminal, clock, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     screens = train(ProgressBar(), clock, terminal).values()
-    assert all(screen.startswith("epoch") for screen in screens)
-    assert max(map(len, screens)) < columns  # a full line would wrap, and each refresh begin a new one
-    if columns >= 80:
+    assert all(screen.startswith("epoch"[: max(1, columns - 1)]) for screen in screens)
+    assert max(map(len, screens)) < max(2, columns)  # a full line would wrap, and each refresh begin a new one
+    if columns >= 60:
         assert all(" left: loss 1235" in screen for screen in screens)
+    assert not any(re.search(r" (err|erro|error|s|secret)$", screen) for screen in screens)  # terms are whole
 
 
 def test_every_finished_epoch_stays_in_the_terminal(terminal, clock):
@@ -128,3 +128,40 @@ def test_a_live_line_is_not_drawn_for_every_fast_step(terminal, clock):
 def test_an_unknown_number_of_steps_is_shown_as_it_grows(terminal, clock):
     screens = train(ProgressBar(), clock, terminal, epochs=1, steps=None)
     assert "3/3, 0:00 left: " in screens[0, 2]
+
+
+def test_a_finished_epoch_is_wrapped_between_terms(terminal, clock, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "33")
+    train(ProgressBar(), clock, terminal, epochs=1)
+    indent = " " * len("epoch 1/1 ")
+    assert terminal.getvalue().endswith(f"\repoch 1/1 loss 1235 error 0.25\n{indent}secret 1\n")
+
+
+def test_a_shorter_live_line_leaves_nothing_of_the_longer_one(terminal, clock):
+    bar, shown = ProgressBar(), ""
+    train(bar, clock, terminal, epochs=2)
+    for part in terminal.getvalue().split("\r"):
+        if "\n" in part:
+            assert not shown[len(part) :].strip()  # the live line was blank before
+            shown = ""
+        else:
+            shown = part + shown[len(part) :]
+            assert shown.rstrip() == part.rstrip()
+
+
+def test_it_is_live_in_a_notebook_whose_output_is_no_terminal(terminal, clock):
+    stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
+    stream.screens = lambda: stream.getvalue().split("\r")
+    screens = train(ProgressBar(), clock, stream)
+    assert screens[2, 9].startswith("epoch 3/3 ")
+    assert "10/10, 0:00 left: loss 1235" in screens[2, 9]
+    assert "\033" not in stream.getvalue()
+
+
+def test_a_console_without_blocks_gets_plain_characters(clock):
+    raw = io.BytesIO()
+    console = io.TextIOWrapper(raw, encoding="cp1252", write_through=True)
+    console.isatty = lambda: True
+    console.screens = lambda: raw.getvalue().decode("cp1252").split("\r")
+    screens = train(ProgressBar(), clock, console)
+    assert re.match(r"epoch 1/3 #+-+ 5/10, ", screens[0, 4])

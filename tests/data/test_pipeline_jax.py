@@ -42,6 +42,11 @@ def test_item_i_is_the_batch_of_step_start_plus_i_in_whatever_order_they_are_ask
         assert_same(later[i], in_turn[i + 5])
 
 
+def test_batches_are_shown_in_one_line():
+    shown = repr(make(start_step=5, labeled_batch_size=10))
+    assert shown == ("<batches of 10 labeled of 100, 96 unlabeled of 1000 images, 8 steps an epoch, from step 5>")
+
+
 def test_batches_are_arrays_on_the_device():
     batch = make()[0]
     assert all(isinstance(array, jax.Array) for array in jax.tree.leaves(batch))

@@ -12,6 +12,8 @@ if keras.backend.backend() != "tensorflow":
 
 import tensorflow as tf
 
+from keras_ssvae.data import tensorflow as backend
+
 NAMES = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
 LABELS = np.arange(100) % 10
 UNLABELED = np.random.default_rng(0).integers(0, 256, (1000, 8, 8, 1), np.uint8)
@@ -72,6 +74,16 @@ def test_datasets_are_used_up_like_arrays_in_another_order(datasets):
 
 def test_a_small_shuffle_buffer_keeps_images_near_their_place():
     [(x, _)] = take(1, LABELED, as_dataset(UNLABELED), shuffle_buffer=4, unlabeled_batch_size=32)
+    assert rows(x["unlabeled"]) <= rows(FLOATS[:36])
+
+
+def test_a_set_that_does_not_fit_is_shuffled_in_a_window_of_a_gigabyte(monkeypatch):
+    source = as_dataset(UNLABELED)
+    assert backend._shuffle_buffer(source) == len(UNLABELED)
+    large = tf.data.Dataset.range(10**6).map(lambda i: tf.zeros((256, 256, 3), tf.uint8))
+    assert backend._shuffle_buffer(large) == 2**30 // (256 * 256 * 3)
+    monkeypatch.setattr(backend, "_SHUFFLE_BYTES", 4 * 8 * 8)
+    [(x, _)] = take(1, LABELED, source, unlabeled_batch_size=32)
     assert rows(x["unlabeled"]) <= rows(FLOATS[:36])
 
 

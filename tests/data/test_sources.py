@@ -2,6 +2,8 @@ import csv
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -189,6 +191,65 @@ def test_damaged_files_are_named_in_a_sentence(tmp_path, damage):
     assert "Delete that directory" in message
     assert "{{" not in message
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("kind", [ImportError, ModuleNotFoundError, AttributeError, TypeError])
+def test_a_package_that_fails_never_has_the_data_deleted(tmp_path, monkeypatch, kind):
+    def fails(path):
+        raise kind("module 'numpy' has no attribute 'bool8'")
+
+    with pytest.raises(data.DataUnavailableError) as caught, sources.damage_named("mnist", tmp_path):
+        fails(tmp_path)
+    assert not isinstance(caught.value, data.DataDamagedError)
+    message = str(caught.value)
+    assert "has no attribute 'bool8'" in message
+    assert "Delete" not in message
+    assert "Leave the data as they are" in message
+
+
+def test_a_broken_tensorflow_datasets_is_named_and_not_the_data(monkeypatch):
+    prepared("mnist")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("tensorflow_datasets is read on TensorFlow alone")
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(data.DataUnavailableError, match=r"an installed package failed \(ModuleNotFoundError.*Leave"):
+        data.load("mnist")
+
+
+def test_a_download_that_hangs_is_ended_with_its_children(tmp_path):
+    marker = tmp_path / "lives"
+    grandchild = f"import time, pathlib\nwhile True: pathlib.Path({str(marker)!r}).touch(); time.sleep(0.05)"
+    code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {grandchild!r}]); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    while not marker.exists():
+        time.sleep(0.05)
+    sources._end_tree(child)
+    assert child.returncode is not None
+    marker.unlink(missing_ok=True)
+    time.sleep(0.5)
+    assert not marker.exists()
+
+
+def test_without_process_groups_windows_way_is_taken(monkeypatch):
+    monkeypatch.delattr(os, "killpg", raising=False)
+    monkeypatch.delattr(sources.signal, "SIGKILL", raising=False)
+    commands = []
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+
+    def run(command, **options):
+        commands.append(command)
+        os.kill(child.pid, 9)
+
+    monkeypatch.setattr(sources.subprocess, "run", run)
+    sources._end_tree(child)
+    assert commands == [["taskkill", "/F", "/T", "/PID", str(child.pid)]]
+
+
+def test_data_are_shown_in_one_line_without_their_pixels():
+    digits = data.load("digits")
+    assert repr(digits) == "<ImageData digits: 1437 training and 360 test images, 28x28x1, 10 classes>"
+    parts = data.split(digits.train_labels, 100, 200, seed=1)
+    assert repr(parts) == "<Split: 100 labeled, 1437 unlabeled and 200 validation images>"
 
 
 def test_some_classes_become_the_first_ones_in_the_given_order():

@@ -255,6 +255,23 @@ def test_mig_by_hand():
     assert mig([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [3.0, 7.0]], factor, bins=2) == approx(1 - second)
 
 
+def test_an_outlier_moves_mig_of_equal_bins_which_warns_and_not_of_quantiles():
+    rng = np.random.default_rng(0)
+    factors = rng.integers(0, 5, (2000, 2))
+    latents = factors + 0.01 * rng.standard_normal((2000, 2))
+    spoilt = np.concatenate([latents, [[1e4, -1e4]]]), np.concatenate([factors, [[0, 0]]])
+    assert mig(latents, factors) > 0.95
+    with pytest.warns(UserWarning, match=r'0, 1\. Outliers stretch the bins.*`binning="quantile"`'):
+        assert mig(*spoilt) < 0.05
+    assert mig(*spoilt, binning="quantile") == approx(mig(latents, factors, binning="quantile"), abs=0.01)
+    assert mig(*spoilt, binning="quantile") > 0.9
+
+
+def test_quantiles_keep_equal_values_together():
+    assert mig(GRID, GRID, binning="quantile") == approx(1.0)
+    assert mig(np.ones((len(GRID), 2)), GRID, binning="quantile") == 0.0
+
+
 def test_mig_is_that_of_histograms_and_scikit_learn():
     latents, factors = mixed(0), GRID // 2  # some of whose values are more frequent
     binned = [np.digitize(z, np.histogram(z, 20)[1][:-1]) for z in latents.T]
@@ -314,6 +331,7 @@ def test_arrays_that_do_not_fit_are_named(score, latents, factors, message):
         (lambda: beta_vae_score(GRID, GRID, pairs=0), "`pairs` is 0; it must be at least 1"),
         (lambda: beta_vae_score(GRID, GRID, train_points=3), "`train_points` is 3; it must be at least 4"),
         (lambda: mig(GRID, GRID, bins=1), "`bins` is 1; it must be at least 2"),
+        (lambda: mig(GRID, GRID, binning="robust"), '`binning` is \'robust\'; it must be "equal" or "quantile".'),
         (lambda: sap(GRID, GRID, categorical=[1, 4, -1]), "`categorical` holds [-1, 4]; `factors` has the columns 0"),
         (lambda: dci(GRID[:59], GRID[:59, 1:]), "`len(latents)` is 59; it must be at least 60"),
     ],

@@ -39,7 +39,7 @@ def test_uniform_probabilities_score_one_and_sure_ones_spread_over_k_classes_sco
     uniform = np.full((2 * num_classes, num_classes), 1 / num_classes)
     assert inception_score_from_probs(uniform, splits=2)[:2] == pytest.approx((1.0, 0.0), abs=1e-9)
     sure = np.tile(np.eye(num_classes), (2, 1))
-    assert inception_score_from_probs(sure, splits=2)[:2] == pytest.approx((num_classes, 0.0), rel=1e-9)
+    assert inception_score_from_probs(sure, splits=2, seed=None)[:2] == pytest.approx((num_classes, 0.0), rel=1e-9)
 
 
 def test_images_that_are_all_surely_of_one_class_score_one():
@@ -54,16 +54,26 @@ def test_unsure_probabilities_score_by_the_definition():
     assert inception_score_from_probs(probs, splits=1).mean == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_splits_are_consecutive_and_score_on_their_own():
+def test_images_in_the_order_of_their_classes_score_as_in_any_other():
+    probs = np.repeat(np.eye(10), 100, axis=0)
+    assert inception_score_from_probs(probs, splits=10, seed=None).mean == pytest.approx(1.0)  # a class in each split
+    score = inception_score_from_probs(probs, splits=10)
+    assert 9.0 < score.mean < 10.0
+    shuffled = np.random.default_rng(5).permutation(probs)
+    assert inception_score_from_probs(shuffled, splits=10).mean == pytest.approx(score.mean, rel=0.03)
+    assert inception_score_from_probs(probs, splits=10) == score != inception_score_from_probs(probs, 10, seed=1)
+
+
+def test_without_a_seed_the_splits_are_consecutive_and_score_on_their_own():
     probs = np.concatenate([np.eye(4), np.eye(4)[[0] * 4]])  # scores 4 and 1
-    score = inception_score_from_probs(probs, splits=2, classifier="mine")
+    score = inception_score_from_probs(probs, splits=2, classifier="mine", seed=None)
     assert score == InceptionScore(mean=pytest.approx(2.5), deviation=pytest.approx(1.5), splits=2, classifier="mine")
     assert inception_score_from_probs(probs, splits=8).mean == pytest.approx(1.0)  # one image alone
 
 
 def test_splits_that_do_not_divide_the_images_use_all_of_them():
     probs = np.eye(2)[[0, 0, 0, 0, 1]]  # parts of 3 and 2 images
-    assert inception_score_from_probs(probs, splits=2)[:2] == pytest.approx((1.5, 0.5))
+    assert inception_score_from_probs(probs, splits=2, seed=None)[:2] == pytest.approx((1.5, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -85,14 +95,14 @@ def test_what_is_no_probability_is_refused_in_a_sentence(probs, splits, message)
 
 def test_a_keras_classifier_scores_images_of_any_size_and_the_result_names_it():
     images = flat_images([-0.5, 0.5] * 6)
-    score = inception_score(images, brightness_classifier(), splits=3, batch_size=5)
+    score = inception_score(images, brightness_classifier(), splits=3, batch_size=5, seed=None)
     assert score == InceptionScore(pytest.approx(2.0), pytest.approx(0.0, abs=1e-6), 3, "brightness")
     assert inception_score(flat_images([0.5] * 6), brightness_classifier(), splits=3).mean == pytest.approx(1.0)
 
 
 def test_bytes_and_grey_images_score_like_scaled_ones_of_three_channels():
     bright_and_dark = flat_images([10, 250] * 4, channels=1).astype("uint8")
-    assert inception_score(bright_and_dark, brightness_classifier(), splits=2).mean == pytest.approx(2.0)
+    assert inception_score(bright_and_dark, brightness_classifier(), splits=1).mean == pytest.approx(2.0)
 
 
 def test_images_are_resized_by_nearest_neighbour(monkeypatch):

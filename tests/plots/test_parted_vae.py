@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from keras import ops
+from scipy import integrate
 
 from keras_ssvae import plots
 from keras_ssvae.priors import GaussianMixture
@@ -84,7 +85,7 @@ def test_a_table_of_transfers_has_the_images_left_and_their_attributes_on_top():
 def test_a_learned_prior_is_drawn_with_its_densities_and_images_of_the_densest_component():
     top, bottom = plots.learned_prior(Coded(), n=5).axes
     axis = top.lines[0].get_xdata()
-    areas = [np.trapezoid(line.get_ydata(), line.get_xdata()) for line in top.lines]
+    areas = [integrate.trapezoid(line.get_ydata(), line.get_xdata()) for line in top.lines]
     np.testing.assert_allclose(areas, [0.25, 0.25, 0.5], rtol=0.01)
     np.testing.assert_allclose([axis[0], axis[-1]], [-8.5, 7.25], atol=1e-5)
     strip = np.asarray(bottom.images[0].get_array())[:, ::4].T * 20 - 10

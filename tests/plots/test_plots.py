@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 from types import MappingProxyType
 
 import matplotlib
@@ -269,3 +270,16 @@ class Solid:
 def test_wrong_arguments_are_refused_in_a_sentence(draw, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         draw()
+
+
+def test_a_notebook_shows_every_figure_once_with_and_without_the_inline_backend():
+    figure = plots.prior(priors.circle(3))
+    assert isinstance(figure, Figure)  # so matplotlib's inline backend knows it, and takes its own way
+    assert figure._repr_png_().startswith(b"\x89PNG\r\n\x1a\n")
+    assert figure._repr_html_() is None  # matplotlib's, which is for another backend
+
+
+def test_no_figure_of_the_package_is_one_that_a_notebook_does_not_show():
+    folder = Path(plots.__file__).parent
+    bare = [path.name for path in folder.glob("*.py") if "\nfrom matplotlib.figure import" in path.read_text()]
+    assert bare == ["_drawing.py"]  # for type hints

@@ -1,6 +1,8 @@
 """Scores by the gap between the two coordinates that tell most of a factor."""
 
+import warnings
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,26 +11,37 @@ from scipy.stats import entropy
 
 from keras_ssvae.evaluation.disentanglement.arrays import at_least, checked, standardized
 
+# One bin with more than this share of a coordinate hides what the coordinate tells.
+_NEARLY_ALL = 0.95
 
-def mig(latents: ArrayLike, factors: ArrayLike, bins: int = 20) -> float:
+
+def mig(
+    latents: ArrayLike, factors: ArrayLike, bins: int = 20, binning: Literal["equal", "quantile"] = "equal"
+) -> float:
     """The mutual information gap: how much more of a factor its best coordinate tells than the second best.
 
     It is the mean over the factors of the difference between the two largest I(coordinate, factor), in units of the
-    factor's entropy. The information is that of the histogram: each coordinate is cut into equal bins from its least
-    to its largest value, and both mutual information and entropy are those of the frequencies. It is 0 for constant
-    latents, and for two coordinates that tell the same; a factor with more values than bins cannot reach 1. Of a
-    single coordinate all that it tells is the gap.
+    factor's entropy. The information is that of the histogram: each coordinate is cut into bins, and both mutual
+    information and entropy are those of the frequencies. It is 0 for constant latents, and for two coordinates that
+    tell the same; a factor with more values than bins cannot reach 1. Of a single coordinate all that it tells is the
+    gap.
 
     Args:
         latents: Shape (N, d).
         factors: Integers of shape (N, F).
         bins: How many bins; disentanglement_lib has 20 as well.
+        binning: `"equal"` cuts each coordinate into bins of equal width from its least to its largest value, as
+            disentanglement_lib does: one outlier can then put all other images into one bin, and the score falls to
+            0. `"quantile"` cuts it into bins of (nearly) equally many images, which an outlier does not move.
 
     Returns:
         The score.
 
     Raises:
-        ValueError: If latents or factors are not as described, or there are fewer than 2 bins.
+        ValueError: If latents or factors are not as described, there are fewer than 2 bins, or `binning` is neither.
+
+    Warns:
+        UserWarning: Where one bin holds more than 95 % of a coordinate that has more values than bins.
 
     Example:
 
@@ -41,7 +54,10 @@ def mig(latents: ArrayLike, factors: ArrayLike, bins: int = 20) -> float:
     """
     latents, factors = checked(latents, factors)
     at_least("bins", bins, 2, "to tell anything")
-    binned = [_binned(coordinate, bins) for coordinate in _at_least_two(latents).T]
+    if binning not in ("equal", "quantile"):
+        raise ValueError(f'`binning` is {binning!r}; it must be "equal" or "quantile".')
+    binned = [_binned(coordinate, bins, binning) for coordinate in _at_least_two(latents).T]
+    _warn_of_full_bins(latents, binned, bins)
     return _mean_gap([_information(codes, factor) for codes in binned] for factor in factors.T)
 
 
@@ -96,9 +112,28 @@ def _at_least_two(latents):
     return latents if latents.shape[1] > 1 else np.pad(latents, ((0, 0), (0, 1)))
 
 
-def _binned(coordinate, bins):
+def _binned(coordinate, bins, binning):
+    if binning == "quantile":
+        # Equal values stay together, so a coordinate of few values has a bin for each.
+        edges = np.unique(np.quantile(coordinate, np.arange(1, bins) / bins))
+        return np.searchsorted(edges, coordinate, side="right")
     width = np.ptp(coordinate) / bins or 1.0
     return np.minimum((coordinate - coordinate.min()) // width, bins - 1).astype("int64")
+
+
+def _warn_of_full_bins(latents, binned, bins):
+    full = []
+    for i, coordinate in enumerate(latents.T):
+        if np.bincount(binned[i]).max() > _NEARLY_ALL * len(coordinate) and len(np.unique(coordinate)) > bins:
+            full.append(i)
+    if full:
+        warnings.warn(
+            f"`latents` have coordinates of which one bin holds more than {_NEARLY_ALL:.0%} of the images: "
+            f"{', '.join(map(str, full))}. Outliers stretch the bins, and the score says too little of these "
+            'coordinates. `binning="quantile"` is not moved by outliers.',
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _information(codes, factor):
