@@ -20,9 +20,11 @@ all_rows = _backend.all_rows
 apply_adam = _backend.apply_adam
 batch_mean = _backend.batch_mean
 batch_normalize = _backend.batch_normalize
+categorical_rows = _backend.categorical_rows
 compiled = _backend.compiled
 gradient_step = _backend.gradient_step
 inference = _backend.inference
+normal_rows = _backend.normal_rows
 normalize_pool_activate = _backend.normalize_pool_activate
 own_rows = _backend.own_rows
 replica = _backend.replica
@@ -38,9 +40,11 @@ __all__ = [
     "apply_adam",
     "batch_mean",
     "batch_normalize",
+    "categorical_rows",
     "compiled",
     "gradient_step",
     "inference",
+    "normal_rows",
     "normalize_pool_activate",
     "own_rows",
     "replica",

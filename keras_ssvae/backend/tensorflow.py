@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ssvae.backend.parts import due_parts, may_alternate
+from keras_ssvae.backend.philox import categorical_rows, normal_rows  # noqa: F401 (part of this backend)
 from keras_ssvae.backend.private import in_multi_worker_mode
 
 SEED_DTYPE = "int64"  # of the seeds that `keras.random` takes
