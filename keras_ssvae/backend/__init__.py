@@ -18,6 +18,7 @@ WHOLE_BATCH = "whole_batch"
 SEED_DTYPE = _backend.SEED_DTYPE
 all_rows = _backend.all_rows
 apply_adam = _backend.apply_adam
+argmax = _backend.argmax
 batch_mean = _backend.batch_mean
 batch_normalize = _backend.batch_normalize
 categorical_rows = _backend.categorical_rows
@@ -38,6 +39,7 @@ __all__ = [
     "WHOLE_BATCH",
     "all_rows",
     "apply_adam",
+    "argmax",
     "batch_mean",
     "batch_normalize",
     "categorical_rows",

@@ -233,3 +233,8 @@ def categorical_rows(log_weights: jax.Array, seeds: jax.Array) -> jax.Array:
     return jax.vmap(lambda seed: jax.random.categorical(seed, log_weights[None, :, None], 1, (1, 1))[0, 0], in_axes=1)(
         seeds
     )
+
+
+def argmax(values: jax.Array) -> jax.Array:
+    """The place of the largest value along the last axis, int32."""
+    return jnp.argmax(values, axis=-1).astype("int32")

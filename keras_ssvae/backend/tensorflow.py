@@ -54,6 +54,14 @@ def several_steps(model: keras.Model, train_function: Callable) -> Callable:
     return launch
 
 
+def argmax(values: tf.Tensor) -> tf.Tensor:
+    """The place of the largest value along the last axis, int32, without Keras' distinction of 0.0 and -0.0.
+
+    That looks at bits, which neither ONNX nor LiteRT can.
+    """
+    return tf.argmax(values, axis=-1, output_type=tf.int32)
+
+
 _inference: weakref.WeakKeyDictionary[Any, tuple[list[int], Callable]] = weakref.WeakKeyDictionary()
 
 

@@ -9,7 +9,7 @@ from keras_ssvae.export import guards
 CHANNELS = (1, 3)  # of the images that a picture can become
 _MAX_PIXELS = 2**22  # 2048 x 2048: a small file may hold a huge picture
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_HEADER = 24  # bytes: the signature, a chunk's length and name, width and height
+_HEADER = 33  # bytes: the signature and the first chunk, whose numbers are width, height, bits and colour type
 _GREY = (0.299, 0.587, 0.114)  # of red, green and blue, as in Pillow
 
 
@@ -36,11 +36,18 @@ def _decoded(name, row, content, image_shape):
     # Its name stands in the message of TensorFlow, when a file is damaged inside.
     pixels = tf.io.decode_png(content, channels=4, dtype=tf.uint16, name=name)
     pixels = tf.cast(pixels, tf.float32) / 257.0
-    colours, alpha = pixels[..., :3], pixels[..., 3:] / 255.0
+    colours, alpha = pixels[..., :3], pixels[..., 3:] / _opaque(content)
     if channels == 1:
         colours = tf.tensordot(colours, tf.constant(_GREY), 1)[..., None]
     resized = tf.image.resize(colours * alpha, (height, width), antialias=True)  # on black
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+
+
+def _opaque(content):
+    """The alpha, of 255, of what is not transparent: TensorFlow gives files of 1, 2 or 4 bits 1, 3 or 15."""
+    bits = tf.io.decode_raw(tf.strings.substr(content, 24, 1), tf.uint8, fixed_length=1)[0]
+    has_alpha = tf.strings.regex_full_match(content, r"\C*tRNS\C*")
+    return tf.where(has_alpha | (bits >= 8), 255.0, 2.0 ** tf.cast(bits, tf.float32) - 1.0)
 
 
 def _checked(name, row, content):

@@ -83,7 +83,7 @@ def _of_every_model(model):
 
     def generate_classes(label, seed):
         label = guards.labels("label", label, model.labels.sizes, model.labels.several)
-        label, seed = guards.equally_many(label=label, seed=seeds(seed))
+        label, seed = guards.equally_many(label=guards.at_most("label", label), seed=seeds(seed))
         return decoded(model.sample_latent(tf.cast(label, tf.int32), seed))
 
     return {

@@ -172,6 +172,16 @@ class BaseVAE(WeightedObjective):
         # Keras skips this for models with a `compile` of their own, and the optimizer's state would be lost.
         self.compile(**keras.saving.deserialize_keras_object(config))
 
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs) -> None:
+        """As `keras.Model.export`; the model need not have been called. It writes what `call` gives of images.
+
+        `keras_ssvae.export.export_saved_model` writes all verbs, for a server, with inputs that are checked.
+        """
+        if input_signature is None:
+            spec = keras.InputSpec(dtype="float32", shape=(None, *self.image_shape), name="images")
+            input_signature = [spec]
+        super().export(filepath, format, verbose, input_signature, **kwargs)
+
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # After `compile` nothing is left to build. Keras would draw a batch and average it over the workers of a
         # `MultiWorkerMirroredStrategy`, which fails for a dictionary.

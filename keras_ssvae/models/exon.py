@@ -9,7 +9,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae import losses, priors
-from keras_ssvae.backend import all_rows
+from keras_ssvae.backend import all_rows, argmax
 from keras_ssvae.distributions import (
     Tensor,
     as_floatx,
@@ -360,5 +360,5 @@ class EXoN(ClassifierMixin, BaseVAE):
 
 def _most_probable(posterior):
     """The mean `(B, d)` of each image's most probable component."""
-    component = ops.argmax(posterior["probs"], axis=-1)[:, None, None]
+    component = argmax(posterior["probs"])[:, None, None]
     return ops.take_along_axis(posterior["mean"], component, axis=1)[:, 0]

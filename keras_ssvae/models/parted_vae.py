@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ssvae.backend import batch_mean, gradient_step
+from keras_ssvae.backend import argmax, batch_mean, gradient_step
 from keras_ssvae.distributions import (
     Tensor,
     as_floatx,
@@ -351,7 +351,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         """Each `log q(c_i | x)`, and means and log-variances of z and u."""
         h = self.encoder(to_unit(images), training=False)
         log_c = self.heads.log_c(h)
-        c = [ops.one_hot(ops.argmax(log_c_i, axis=-1), log_c_i.shape[-1]) for log_c_i in log_c]
+        c = [ops.one_hot(argmax(log_c_i), log_c_i.shape[-1]) for log_c_i in log_c]
         return log_c, self.heads.z(h), self.heads.u(h, c, _LAST_SLOPE)
 
     def classify(self, images: Tensor) -> Tensor:

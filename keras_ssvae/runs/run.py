@@ -171,7 +171,7 @@ def prepare(plan: Plan) -> Run:
 
 def _name_classes(model, plan):
     """Tells a model the names of its classes, where it learns the labels of the data set."""
-    names = plan.images.class_names
+    names = getattr(plan.images, "class_names", ())  # an experiment with several labels names them itself
     if isinstance(model, HasLabels) and model.num_classes == len(names) and plan.settings.get("labels"):
         model.class_names = names
 
