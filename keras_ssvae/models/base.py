@@ -17,6 +17,7 @@ from keras_ssvae.backend import (
 )
 from keras_ssvae.distributions import Tensor, blocks
 from keras_ssvae.models.labels import is_integer
+from keras_ssvae.models.marks import marks, obeyed
 from keras_ssvae.models.objective_weights import WeightedObjective
 from keras_ssvae.models.passes import COUNTERS_PER_STEP, first_counter, passes
 from keras_ssvae.noise import Stream
@@ -148,6 +149,14 @@ class BaseVAE(WeightedObjective):
     def build(self, input_shape) -> None:
         # The networks come built; all that is left is to say so, which lets Keras save and export the model.
         self.built = True
+
+    def save_own_variables(self, store) -> None:
+        super().save_own_variables(store)
+        for name, values in marks(self).items():
+            store[name] = values
+
+    def load_own_variables(self, store) -> None:
+        super().load_own_variables(obeyed(self, store))
 
     def compile(self, optimizer, **kwargs) -> None:
         """As `keras.Model.compile`; a `GroupedOptimizer` learns this model's groups of variables.

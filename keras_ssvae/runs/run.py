@@ -13,7 +13,7 @@ import keras
 
 from keras_ssvae import callbacks, plots
 from keras_ssvae.export import export_saved_model
-from keras_ssvae.models.capabilities import HasLabels
+from keras_ssvae.models.labels import ClassifierMixin
 from keras_ssvae.priors import GaussianMixture
 from keras_ssvae.runs import devices, flags, summary
 from keras_ssvae.runs.directory import (
@@ -172,7 +172,7 @@ def prepare(plan: Plan) -> Run:
 def _name_classes(model, plan):
     """Tells a model the names of its classes, where it learns the labels of the data set."""
     names = getattr(plan.images, "class_names", ())  # an experiment with several labels names them itself
-    if isinstance(model, HasLabels) and model.num_classes == len(names) and plan.settings.get("labels"):
+    if isinstance(model, ClassifierMixin) and model.num_classes == len(names) and plan.settings.get("labels"):
         model.class_names = names
 
 
