@@ -108,7 +108,8 @@ def answers_of(format, file, images):
         return Interpreter(str(file)).get_signature_runner()(images=images)
     import tensorflow as tf
 
-    return asking.to_numpy(tf.saved_model.load(file).serve(images))
+    served = tf.saved_model.load(file)  # kept as long as its function
+    return asking.to_numpy(served.serve(images))
 
 
 @pytest.mark.skipif(JAX, reason="these formats are made by TensorFlow")

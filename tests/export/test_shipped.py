@@ -124,6 +124,13 @@ def test_it_is_exported_again(folder, model, images, tmp_path):
     np.testing.assert_allclose(probs, model.classify(images), atol=1e-6)
 
 
+def test_without_the_import_the_error_names_the_module(folder):
+    code = f"import keras; keras.saving.load_model({str(folder / 'model.keras')!r})"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert finished.returncode != 0
+    assert re.search(r"Could not locate class '\w+'.*'module': 'keras_ssvae\.models", finished.stderr)
+
+
 @on_tensorflow
 def test_explain_works_on_the_exon_of_a_clone(images, tmp_path):
     Image.fromarray(np.round(127.5 * np.asarray(images[1, ..., 0]) + 127.5).astype("uint8")).save(tmp_path / "7.png")
