@@ -57,6 +57,9 @@ setup(
             "mypy>=2.4,<3",
         ],
         "serving": ["tensorflow-serving-api>=2.20,<3"],
+        # What `model.export(format="onnx")` needs, and what runs such a file; likewise LiteRT.
+        "onnx": ["tf2onnx>=1.16,<2", "onnx>=1.16,<2", "onnxruntime>=1.20,<2"],
+        "litert": ["ai-edge-litert>=1.4,<3"],
         "cluster": ["ray>=2.60,<3"],  # tables of runs on several machines
     },
     classifiers=[

@@ -59,7 +59,7 @@ def explain(args: argparse.Namespace) -> None:
     picture = read(args.image)
     model = load(args.model)
     image = resized(picture, model.image_shape, args.invert)
-    names = class_names(args.model, model.num_classes)
+    names = model.class_names or class_names(args.model, model.num_classes)
     (explanation,) = model.explain(data.scale(image[None]), args.delta)
     figure = plots.explanation(image, explanation, class_names=names)
     print("\n".join(in_words(explanation, names)))
@@ -117,7 +117,7 @@ def load(file: Path) -> EXoN:
 
 
 def class_names(model: Path, num_classes: int) -> tuple[str, ...] | None:
-    """The names of the classes of the data set that the run's settings, beside the model, name."""
+    """The names of the classes of the data set that the run's settings, beside a model of version 0.1, name."""
     try:
         names = CLASS_NAMES.get(json.loads(model.with_name("config.json").read_text(encoding="utf-8"))["dataset"])
     except (OSError, ValueError, KeyError, TypeError):

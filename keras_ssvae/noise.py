@@ -1,11 +1,12 @@
 """Random numbers as a pure function of a seed and a counter."""
 
 import zlib
+from collections.abc import Sequence
 
 import keras
 from keras import ops
 
-from keras_ssvae.backend import SEED_DTYPE
+from keras_ssvae.backend import SEED_DTYPE, categorical_rows, normal_rows
 from keras_ssvae.distributions import Tensor
 
 
@@ -16,7 +17,8 @@ class Stream(keras.random.SeedGenerator):
     computation that draws: it counts in Python.
 
     Args:
-        seed: An integer or an integer tensor; it counts modulo 2^32.
+        seed: An integer or an integer tensor; it counts modulo 2^32. Of a tensor `(B,)` each row has a seed of its
+            own: draw with `normal` and `categorical`.
         counter: Where the stream begins, an integer or an integer tensor. Each draw takes the next one.
         purpose: Streams of one seed and different purposes share no number, whatever their counters are.
 
@@ -32,9 +34,46 @@ class Stream(keras.random.SeedGenerator):
         self._counter = ops.cast(counter, SEED_DTYPE)
 
     def next(self, ordered: bool = True) -> Tensor:
-        drawn = ops.stack([self._seed, self._counter])
+        drawn = ops.stack([self._seed, ops.broadcast_to(self._counter, ops.shape(self._seed))])
         self._counter = self._counter + 1
         return drawn
+
+    def rows(self) -> int | Tensor | None:
+        """The number of rows that have a seed of their own; None where all have the same."""
+        return ops.shape(self._seed)[0] if len(self._seed.shape) else None
+
+
+def normal(shape: Sequence[int | Tensor], seed: keras.random.SeedGenerator) -> Tensor:
+    """Standard normal numbers; of a `Stream` of many seeds row i is what seed i alone gives for one row, to the bit.
+
+    Up to rounding they are those of `keras.random.normal`.
+
+    Raises:
+        ValueError: If there are not as many seeds as rows.
+    """
+    if _has_rows(shape[0], seed):
+        return normal_rows(seed.next(), tuple(shape[1:]))
+    if isinstance(seed, Stream):  # by the same operations
+        return normal_rows(seed.next()[:, None], tuple(shape))[0]
+    return keras.random.normal(shape, seed=seed)
+
+
+def categorical(log_weights: Tensor, n: int | Tensor, seed: keras.random.SeedGenerator) -> Tensor:
+    """`n` draws `(n,)` of the categories with log-weights `(K,)`; of a `Stream` of many seeds as `normal`.
+
+    Raises:
+        ValueError: If there are not as many seeds as draws.
+    """
+    if not _has_rows(n, seed):
+        return keras.random.categorical(log_weights[None], n, seed=seed)[0]
+    return categorical_rows(log_weights, seed.next())
+
+
+def _has_rows(n, seed):
+    rows = seed.rows() if isinstance(seed, Stream) else None
+    if isinstance(rows, int) and isinstance(n, int) and n != rows:
+        raise ValueError(f"`seed` holds {rows} seeds for {n} images; it must be one integer, or one for each image.")
+    return rows is not None
 
 
 def _modulo_2_to_the_32(number):

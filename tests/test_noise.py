@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_ssvae import noise
 from keras_ssvae.noise import Stream
 
 
@@ -101,3 +102,50 @@ def test_draws_are_normal_and_independent_of_each_other():
     assert abs(drawn.std() - 1) < 5 / np.sqrt(2 * n)
     correlations = np.corrcoef(drawn)[np.triu_indices(100, k=1)]
     assert np.abs(correlations).max() < 6 / np.sqrt(1000)
+
+
+# One seed for each row
+
+SEEDS = (0, 1, 7, 2**31 - 3, 2**31 - 2, 2**31 - 1, 2**32 - 1, 2**32 + 5, -1, -(2**40))
+
+
+def seeds_and_streams(counter, purpose):
+    given = ops.convert_to_tensor(np.mod(SEEDS, 2**32).astype("int64" if ON_TENSORFLOW else "uint32"))
+    return Stream(given, counter, purpose), [Stream(seed, counter, purpose) for seed in SEEDS]
+
+
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (4,), (7,), (16,), (3, 5)])
+def test_normal_numbers_of_many_seeds_are_those_of_each_alone(shape, compiled):
+    together, alone = seeds_and_streams(3, "generate")
+    program = compiled(lambda: [noise.normal((len(SEEDS), *shape), together) for _ in range(2)])
+    for number, drawn in enumerate(program()):  # the second draw takes the next counter
+        np.testing.assert_array_equal(drawn, np.concatenate([noise.normal((1, *shape), stream) for stream in alone]))
+        of_keras = [keras.random.normal((1, *shape), seed=Stream(seed, 3 + number, "generate")) for seed in SEEDS]
+        np.testing.assert_allclose(drawn, np.concatenate(of_keras), rtol=3e-7, atol=0)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [0.2, 0.5, 0.3], [0.5, 0.0, 0.5]])
+def test_categories_of_many_seeds_are_those_of_each_alone(weights, compiled):
+    with np.errstate(divide="ignore"):
+        log_weights = ops.convert_to_tensor(np.log(weights).astype("float32"))
+    seeds = ops.convert_to_tensor(np.arange(200), "int32")
+    drawn = compiled(lambda: noise.categorical(log_weights, 200, Stream(seeds, 1)))()
+    alone = [noise.categorical(log_weights, 1, Stream(seed, 1))[0] for seed in range(200)]
+    np.testing.assert_array_equal(drawn, alone)
+    assert set(np.unique(drawn)) == {k for k, weight in enumerate(weights) if weight}
+
+
+def test_no_seeds_draw_nothing():
+    none = Stream(ops.zeros((0,), "int32"), 0)
+    assert noise.normal((0, 3), none).shape == (0, 3)
+    assert noise.categorical(ops.zeros((2,)), 0, none).shape == (0,)
+
+
+def test_as_many_seeds_as_rows_are_asked_for():
+    two = Stream(ops.convert_to_tensor([1, 2]), 0)
+    for draw in (lambda: noise.normal((3, 2), two), lambda: noise.categorical(ops.zeros(1), 3, two)):
+        with pytest.raises(ValueError, match="`seed` holds 2 seeds for 3 images; it must be one integer, or one for"):
+            draw()

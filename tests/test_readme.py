@@ -51,4 +51,8 @@ def test_the_serving_example_runs(monkeypatch):
     names = {}
     exec(BLOCKS[5], names)
     assert names["images"].shape == (2, 28, 28, 1)
-    assert {name: value.shape for name, value in names["answer"].items()} == {"probs": (2, 10), "label": (2,)}
+    assert {name: value.shape for name, value in names["answer"].items()} == {
+        "probs": (2, 10),
+        "label": (2,),
+        "label_name": (2,),
+    }

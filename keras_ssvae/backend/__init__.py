@@ -29,11 +29,14 @@ WHOLE_BATCH = "whole_batch"
 SEED_DTYPE = _backend.SEED_DTYPE
 all_rows = _backend.all_rows
 apply_adam = _backend.apply_adam
+argmax = _backend.argmax
 batch_mean = _backend.batch_mean
 batch_normalize = _backend.batch_normalize
+categorical_rows = _backend.categorical_rows
 compiled = _backend.compiled
 gradient_step = _backend.gradient_step
 inference = _backend.inference
+normal_rows = _backend.normal_rows
 normalize_pool_activate = _backend.normalize_pool_activate
 own_rows = _backend.own_rows
 replica = _backend.replica
@@ -47,11 +50,14 @@ __all__ = [
     "WHOLE_BATCH",
     "all_rows",
     "apply_adam",
+    "argmax",
     "batch_mean",
     "batch_normalize",
+    "categorical_rows",
     "compiled",
     "gradient_step",
     "inference",
+    "normal_rows",
     "normalize_pool_activate",
     "own_rows",
     "replica",

@@ -221,3 +221,20 @@ def _max_pool_backward(residuals, gradient):
 
 
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def normal_rows(seeds: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Standard normal numbers `(B, *shape)`: row i is what `keras.random.normal` gives for `seeds[:, i]` alone."""
+    return jax.vmap(lambda seed: jax.random.normal(seed, shape), in_axes=1)(seeds)
+
+
+def categorical_rows(log_weights: jax.Array, seeds: jax.Array) -> jax.Array:
+    """Categories `(B,)`: entry i is what `keras.random.categorical` gives for `seeds[:, i]` and one draw alone."""
+    return jax.vmap(lambda seed: jax.random.categorical(seed, log_weights[None, :, None], 1, (1, 1))[0, 0], in_axes=1)(
+        seeds
+    )
+
+
+def argmax(values: jax.Array) -> jax.Array:
+    """The place of the largest value along the last axis, int32."""
+    return jnp.argmax(values, axis=-1).astype("int32")

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ssvae.backend.parts import due_parts, may_alternate
+from keras_ssvae.backend.philox import categorical_rows, normal_rows  # noqa: F401 (part of this backend)
 from keras_ssvae.backend.private import in_multi_worker_mode
 
 SEED_DTYPE = "int64"  # of the seeds that `keras.random` takes
@@ -51,6 +52,14 @@ def several_steps(model: keras.Model, train_function: Callable) -> Callable:
         return train_function(iterator)
 
     return launch
+
+
+def argmax(values: tf.Tensor) -> tf.Tensor:
+    """The place of the largest value along the last axis, int32, without Keras' distinction of 0.0 and -0.0.
+
+    That looks at bits, which neither ONNX nor LiteRT can.
+    """
+    return tf.argmax(values, axis=-1, output_type=tf.int32)
 
 
 _inference: weakref.WeakKeyDictionary[Any, tuple[list[int], Callable]] = weakref.WeakKeyDictionary()

@@ -20,6 +20,7 @@ from keras_ssvae.distributions import Tensor, blocks
 from keras_ssvae.models import fitting
 from keras_ssvae.models.checks import check_optimizer, check_variables
 from keras_ssvae.models.labels import is_integer
+from keras_ssvae.models.marks import marks, obeyed
 from keras_ssvae.models.objective_weights import WeightedObjective
 from keras_ssvae.models.passes import COUNTERS_PER_STEP, first_counter, passes
 from keras_ssvae.models.probes import without_probes
@@ -164,6 +165,14 @@ class BaseVAE(WeightedObjective):
         # The networks come built; all that is left is to say so, which lets Keras save and export the model.
         self.built = True
 
+    def save_own_variables(self, store) -> None:
+        super().save_own_variables(store)
+        for name, values in marks(self).items():
+            store[name] = values
+
+    def load_own_variables(self, store) -> None:
+        super().load_own_variables(obeyed(self, store))
+
     def compile(self, optimizer, **kwargs) -> None:
         """As `keras.Model.compile`; a `GroupedOptimizer` learns this model's groups of variables.
 
@@ -196,6 +205,16 @@ class BaseVAE(WeightedObjective):
     def compile_from_config(self, config) -> None:
         # Keras skips this for models with a `compile` of their own, and the optimizer's state would be lost.
         self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs) -> None:
+        """As `keras.Model.export`; the model need not have been called. It writes what `call` gives of images.
+
+        `keras_ssvae.export.export_saved_model` writes all verbs, for a server, with inputs that are checked.
+        """
+        if input_signature is None:
+            spec = keras.InputSpec(dtype="float32", shape=(None, *self.image_shape), name="images")
+            input_signature = [spec]
+        super().export(filepath, format, verbose, input_signature, **kwargs)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # After `compile` nothing is left to build. Keras would draw a batch and average it over the workers of a

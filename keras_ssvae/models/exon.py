@@ -1,6 +1,7 @@
 """EXoN: EXplainable encoder Network (An, Choi, Jeon)."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,7 +9,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae import losses, priors
-from keras_ssvae.backend import all_rows
+from keras_ssvae.backend import all_rows, argmax
 from keras_ssvae.distributions import (
     Tensor,
     as_floatx,
@@ -30,7 +31,7 @@ from keras_ssvae.models.labels import ClassifierMixin, Labels
 from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.models.passes import without_dropout
 from keras_ssvae.networks import exon
-from keras_ssvae.noise import Stream
+from keras_ssvae.noise import Stream, normal
 from keras_ssvae.priors import GaussianMixture, Prior
 
 _PARTS = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
@@ -91,6 +92,7 @@ class EXoN(ClassifierMixin, BaseVAE):
             code does not for CIFAR-10.
         seed: Of the noise of training. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
+        class_names: Names of the classes, which the served model answers with. Default: none.
 
     Example:
         >>> model = EXoN(beta=0.25)
@@ -134,12 +136,14 @@ class EXoN(ClassifierMixin, BaseVAE):
         pseudo_label_dropout: bool = True,
         seed: int = 0,
         name: str = "exon",
+        class_names: Sequence | None = None,
     ):
         super().__init__(seed=seed, name=name)
         self.prior = priors.circle() if prior is None else prior
         if not isinstance(self.prior, Prior):
             raise ValueError(f"`prior` is {prior!r}; it must be a `priors.Prior`, as `priors.circle()` gives.")
         self.labels = Labels(self.prior.num_components)
+        self.class_names = class_names
         self.latents = {"z": self.prior.latent_dim}
         given = {"encoder": encoder, "decoder": decoder, "classifier": classifier}
         self.encoder = encoder or exon.mnist_encoder(self.prior.num_components, self.latent_dim)
@@ -316,7 +320,7 @@ class EXoN(ClassifierMixin, BaseVAE):
 
     def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
         """`z ~ N(m_k, s_k^2)` of given classes, `(B, d)`."""
-        epsilon = keras.random.normal((ops.shape(labels)[0], self.latent_dim), seed=Stream(seed, 0))
+        epsilon = normal((ops.shape(labels)[0], self.latent_dim), Stream(seed, 0))
         return self.prior.draw(labels, epsilon)
 
     def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:
@@ -363,11 +367,12 @@ class EXoN(ClassifierMixin, BaseVAE):
         return {
             **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in (*_NETWORKS, "prior")},
             "pseudo_label_dropout": self.pseudo_label_dropout,
+            "class_names": self.class_names,
             **super().get_config(),
         }
 
 
 def _most_probable(posterior):
     """The mean `(B, d)` of each image's most probable component."""
-    component = ops.argmax(posterior["probs"], axis=-1)[:, None, None]
+    component = argmax(posterior["probs"])[:, None, None]
     return ops.take_along_axis(posterior["mean"], component, axis=1)[:, 0]

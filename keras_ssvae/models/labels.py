@@ -109,12 +109,32 @@ class Labels:
             )
         return given.astype("int64")
 
+    def check_names(self, names: Sequence) -> tuple:
+        """Returns names of the classes as a tuple, of several labels as a tuple of tuples.
+
+        Raises:
+            ValueError: If they are not a different name for each class.
+        """
+        of_labels = tuple(names) if self.several and not isinstance(names, str) else (names,)
+        fits = len(of_labels) == len(self.sizes) and all(
+            not isinstance(each, str) and len(each) == len({*each}) == size and all(isinstance(n, str) for n in each)
+            for each, size in zip(of_labels, self.sizes, strict=True)
+        )
+        if not fits:
+            what = "for each label " if self.several else ""
+            raise ValueError(
+                f"`class_names` is {names!r}; it must be {what}a different name for each class, {self.num_classes} of "
+                "them."
+            )
+        result = tuple(tuple(each) for each in of_labels)
+        return result if self.several else result[0]
+
 
 class ClassifierMixin:
     """The verbs of a model whose images have labels.
 
-    A subclass sets `labels` and gives `classify`, and `sample_latent(labels, seed)`: latent variables of images of
-    these classes, from the prior.
+    A subclass sets `labels` and then `class_names`, which its configuration keeps, and gives `classify`, and
+    `sample_latent(labels, seed)`: latent variables of images of these classes, from the prior.
     """
 
     labels: Labels
@@ -125,6 +145,15 @@ class ClassifierMixin:
     def num_classes(self) -> int | tuple[int, ...]:
         """The number of classes, or the numbers of values of several labels."""
         return self.labels.num_classes
+
+    @property
+    def class_names(self) -> tuple | None:
+        """The names of the classes, of several labels those of each; None where nobody gave them."""
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names: Sequence | None) -> None:
+        self._class_names = None if names is None else self.labels.check_names(names)
 
     def classify(self, images: Tensor) -> Tensor:
         """Class probabilities `(B, K)` of images `(B, H, W, C)` in [-1, 1]; of several labels side by side."""
@@ -159,7 +188,8 @@ class ClassifierMixin:
 
         Args:
             labels: Class of each image, integers `(B,)`, or `(B, n)` of n labels; or the number of images B.
-            seed: An integer; the same seed gives the same images.
+            seed: An integer; the same seed gives the same images. Or of given classes a tensor of one seed for each
+                image, which then depends on nothing else: it is the one image of its label and this seed.
 
         Returns:
             `(B, H, W, C)` in [-1, 1].
@@ -178,6 +208,8 @@ class ClassifierMixin:
     def sample_labels(self, n: int, seed: int | Tensor) -> Tensor:
         """Labels of n images, int32 `(n,)` or, of several, `(n, labels)`, drawn uniformly."""
         stream = Stream(seed, 0, "labels")
+        if stream.rows() is not None:
+            raise ValueError("`seed` holds a seed for each image; give the `labels` of these images, not their number.")
         drawn = [keras.random.randint((n,), 0, size, dtype="int32", seed=stream) for size in self.labels.sizes]
         return ops.stack(drawn, axis=-1) if self.labels.several else drawn[0]
 

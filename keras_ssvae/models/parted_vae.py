@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ssvae.backend import batch_mean, gradient_step
+from keras_ssvae.backend import argmax, batch_mean, gradient_step
 from keras_ssvae.distributions import (
     Tensor,
     as_floatx,
@@ -28,7 +28,7 @@ from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.labels import ClassifierMixin, Labels
 from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.networks import parted_vae
-from keras_ssvae.noise import Stream
+from keras_ssvae.noise import Stream, normal
 from keras_ssvae.optimizers import GroupedOptimizer
 from keras_ssvae.priors import LearnedMixture, StandardNormal
 
@@ -101,6 +101,8 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         slope_steps: Steps in which the slope of the attention rises to 8, which it has in use.
         seed: Of the noise of training.
         name: Model name.
+        class_names: Names of the classes, of several labels those of each, which the served model answers with.
+            Default: none.
 
     Raises:
         ValueError: For an argument that does not fit the others.
@@ -158,9 +160,11 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         slope_steps: int = 35_000,
         seed: int = 0,
         name: str = "parted_vae",
+        class_names: Sequence | None = None,
     ):
         super().__init__(seed=seed, name=name)
         self.labels = Labels(num_classes)  # type: ignore[arg-type]  # any sequence becomes a tuple
+        self.class_names = class_names
         self._u_dims = tuple(u_dims) if isinstance(u_dims, Sequence) else (u_dims,)
         self.z_dim, self.pixel_loss = z_dim, pixel_loss
         self.capacity_steps, self.slope_steps = capacity_steps, slope_steps
@@ -361,7 +365,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         """Each `log q(c_i | x)`, and means and log-variances of z and u."""
         h = self.encoder(to_unit(images), training=False)
         log_c = self.heads.log_c(h)
-        c = [ops.one_hot(ops.argmax(log_c_i, axis=-1), log_c_i.shape[-1]) for log_c_i in log_c]
+        c = [ops.one_hot(argmax(log_c_i), log_c_i.shape[-1]) for log_c_i in log_c]
         return log_c, self.heads.z(h), self.heads.u(h, c, _LAST_SLOPE)
 
     def classify(self, images: Tensor) -> Tensor:
@@ -380,9 +384,9 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         """`z ~ N(0, I)` and `u_i ~ p(u_i | c_i)` of given classes, `(B, d)`."""
         rows, stream = ops.shape(labels)[0], Stream(seed, 0)
         labels = ops.reshape(labels, (rows, len(self.labels.sizes)))
-        parts = [keras.random.normal((rows, self.z_dim), seed=stream)]
+        parts = [normal((rows, self.z_dim), stream)]
         for i, prior in enumerate(self.u_priors):
-            parts.append(prior.draw(labels[:, i], keras.random.normal((rows, prior.latent_dim), seed=stream)))
+            parts.append(prior.draw(labels[:, i], normal((rows, prior.latent_dim), stream)))
         return ops.concatenate(parts, axis=-1)
 
     def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:
@@ -453,6 +457,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             "pixel_loss": self.pixel_loss,
             "capacity_steps": self.capacity_steps,
             "slope_steps": self.slope_steps,
+            "class_names": self.class_names,
             **super().get_config(),
         }
 

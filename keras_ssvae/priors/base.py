@@ -8,6 +8,7 @@ import numpy as np
 from keras import config, layers, ops
 
 from keras_ssvae.distributions import Tensor, gaussian_kl, gaussian_log_prob, sample_gaussian
+from keras_ssvae.noise import categorical, normal
 
 if TYPE_CHECKING:
     from keras_ssvae.priors.mixture import GaussianMixture
@@ -144,8 +145,8 @@ class Prior(layers.Layer):
 
     def random(self, n: int, seed: keras.random.SeedGenerator) -> Tensor:
         """Draws from p(z) in the backend, `(n, d)`; `sample` draws in NumPy and tells the components."""
-        components = keras.random.categorical(self.log_weights[None], n, seed=seed)[0]
-        return self.draw(components, keras.random.normal((n, self.latent_dim), seed=seed))
+        components = categorical(self.log_weights, n, seed)
+        return self.draw(components, normal((n, self.latent_dim), seed))
 
     def sample(self, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Draws from p(z), in NumPy; of each point also its component.

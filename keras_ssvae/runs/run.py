@@ -13,6 +13,7 @@ import keras
 
 from keras_ssvae import callbacks, plots
 from keras_ssvae.export import export_saved_model
+from keras_ssvae.models.labels import ClassifierMixin
 from keras_ssvae.priors import GaussianMixture
 from keras_ssvae.runs import devices, flags, summary
 from keras_ssvae.runs.directory import (
@@ -152,6 +153,7 @@ def prepare(plan: Plan) -> Run:
     flags.apply_precision(settings)
     with plan.devices.scope(), flags_named():
         model = experiment.build_model(settings, plan.prior)
+    _name_classes(model, plan)
     stopping = None if experiment.early_stopping is None else experiment.early_stopping(settings)
     checkpoint = callbacks.Checkpoint(output_dir / CHECKPOINT, callbacks=[] if stopping is None else [stopping])
     checkpoint.set_model(model)
@@ -165,6 +167,13 @@ def prepare(plan: Plan) -> Run:
     images = f"{labels}{plan.sets.num_images} images"
     print(f"{experiment.name} on {plan.data_title}: {images}{beta}; {output_dir}", flush=True)
     return Run(plan, model, batches, checkpoint, stopping, done)
+
+
+def _name_classes(model, plan):
+    """Tells a model the names of its classes, where it learns the labels of the data set."""
+    names = getattr(plan.images, "class_names", ())  # an experiment with several labels names them itself
+    if isinstance(model, ClassifierMixin) and model.num_classes == len(names) and plan.settings.get("labels"):
+        model.class_names = names
 
 
 class EpochLog(keras.callbacks.Callback):

@@ -105,6 +105,7 @@ EXON = Entry(
         "lambda1": 11.0,
         "lambda2": RampUp(7.5, 10, 468),
         "pseudo_label_dropout": False,
+        "class_names": ["cat", "dog", "truck"],
         "seed": 9,
         "name": "mine",
     },
@@ -131,6 +132,7 @@ EXON = Entry(
 
 PARTED_WEIGHTS = {"gamma_z": 2.0, "gamma_u": 3.0, "gamma_c": 5.0, "gamma_h": 0.7, "gamma_bc": 1.1, "tolerance": 0.3}
 PARTED_WEIGHTS |= {"capacity_z": 4.0, "capacity_u": 6.0}
+SEVERAL_NAMES = [["cat", "dog", "truck"], ["by day", "by night"]]
 SEVERAL_LABELS = {
     "num_classes": (small.K, 2),
     "u_dims": (2, 1),
@@ -177,6 +179,7 @@ def _parted(several):
             **PARTED_WEIGHTS,
             "capacity_steps": 6,
             "slope_steps": 7,
+            "class_names": SEVERAL_NAMES if several else SEVERAL_NAMES[0],
             "seed": 9,
             "name": "mine",
         },

@@ -1,5 +1,6 @@
 """A model of a file is the same in another process, and its SavedModel in one without Keras. One process for all."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from contract import asking, small
 from contract.registry import ENTRIES
 from keras import ops
 
+from keras_ssvae import data
+
 HERE = Path(__file__).parent
 JAX = keras.backend.backend() == "jax"
 pytestmark = pytest.mark.xdist_group("lives")
@@ -23,11 +26,12 @@ def run(script, folders, **environment):
     finished = subprocess.run(
         [sys.executable, HERE / script, *folders],
         env={**os.environ, "KERAS_BACKEND": keras.backend.backend(), **environment},
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
+    return finished.stdout
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +72,10 @@ def batched(entry, images):
     return requests
 
 
+def in_bytes(images):
+    return np.round(127.5 * images + 127.5).astype("uint8")
+
+
 @pytest.fixture(scope="session")
 def served(saved, images):
     """Each model's answers to `batched`, from a process that has TensorFlow alone."""
@@ -78,6 +86,7 @@ def served(saved, images):
         requests["decode"] = {"z": np.linspace(-1, 1, 2 * latent_dim, dtype="float32").reshape(2, -1)}
         if "verb/classify" in expected:
             requests["classify"] = {"image": images}
+            requests["classify_uint8"] = {"image": in_bytes(images)}
         flat = {f"{signature}/{name}": value for signature, named in requests.items() for name, value in named.items()}
         np.savez(folder / "requests.npz", **flat)
     run("with_tensorflow_alone.py", [life.folder for life in saved.values()], PYTHONPATH="")
@@ -89,7 +98,9 @@ def test_tensorflow_alone_gives_the_models_own_answers(entry, served, images):
     folder, expected = served[entry.name].folder, served[entry.name].answers
     answers = dict(np.load(folder / "answers.npz"))
     classified = "verb/classify" in expected
-    assert set(answers.pop("signatures")) == SIGNATURES | ({"classify"} if classified else set())
+    assert set(answers.pop("signatures")) == SIGNATURES | (
+        {"classify", "classify_uint8", "classify_png"} if classified else set()
+    )
     model = keras.saving.load_model(folder / "model.keras")
     wanted, seeds = asking.to_generate(entry), (7, 7, 11)
     rows = [(wanted[i : i + 1] if entry.sizes else 1, seed) for i, seed in enumerate(seeds)]
@@ -104,6 +115,8 @@ def test_tensorflow_alone_gives_the_models_own_answers(entry, served, images):
         probs = expected["verb/classify"]
         of_classes = {"probs": probs, "label": ops.convert_to_numpy(model.predicted_labels(probs))}
         right |= {f"{name}/{key}": of_classes[key] for name in ("classify", "serving_default") for key in of_classes}
+        probs = ops.convert_to_numpy(model.classify(data.scale(in_bytes(images))))
+        right |= {"classify_uint8/probs": probs, "classify_uint8/label": model.predicted_labels(probs)}
     else:
         right["serving_default/z"] = expected["verb/encode"]
     assert set(answers) == set(right)
@@ -111,3 +124,31 @@ def test_tensorflow_alone_gives_the_models_own_answers(entry, served, images):
         np.testing.assert_allclose(answers[name], value, atol=1e-5, err_msg=name)
         assert answers[name].dtype == ("int64" if name.endswith("label") else "float32"), name
     assert answers["interpolate/images"].shape == (2, 3, *small.IMAGE_SHAPE)
+
+
+@pytest.fixture(scope="session")
+def malformed(saved):
+    """What each SavedModel says to malformed requests, of which each in turn must leave the process alive."""
+    paths = [life.folder / "served" / "1" for life in saved.values()]
+    return dict(zip(saved, json.loads(run("hostile.py", paths, PYTHONPATH="")).values(), strict=True))
+
+
+@pytest.mark.skipif(JAX, reason="a SavedModel is exported on the TensorFlow backend")
+def test_a_malformed_request_is_refused_in_words_that_name_the_input(entry, malformed):
+    signatures = {name: asked for name, asked in malformed[entry.name].items() if name != "empty"}
+    assert set(signatures) >= SIGNATURES
+    for signature, asked in signatures.items():
+        assert len(asked) >= 5
+        for what, name, message in asked:
+            assert message is not None, f"{signature} answered {what} of {name}"
+            # What is wrong inside a PNG file TensorFlow says, at the operation that bears the name.
+            expected = f"node map/while/{name}" if "Invalid PNG" in message else f"`{name}`"
+            assert expected in message, f"{signature}, {what} of {name}: {message}"
+
+
+@pytest.mark.skipif(JAX, reason="a SavedModel is exported on the TensorFlow backend")
+def test_an_empty_batch_has_an_empty_answer(entry, malformed):
+    shapes = malformed[entry.name]["empty"]
+    assert {shape[0] for shape in shapes.values()} == {0}
+    assert shapes["decode/image"][1:] == list(small.IMAGE_SHAPE)
+    assert shapes["interpolate/images"][2:] == list(small.IMAGE_SHAPE)

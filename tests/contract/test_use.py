@@ -92,6 +92,16 @@ def test_generate_is_a_function_of_the_seed(entry, model):
     assert np.abs(other[0] - other[1]).max() > 1e-2  # of one class, too, each image is another
 
 
+def test_with_a_seed_for_each_image_it_depends_on_nothing_else(entry, model):
+    wanted, seeds = asking.to_generate(entry), (7, 7, 11)
+    together = ops.convert_to_numpy(model.generate(wanted, seed=ops.convert_to_tensor(seeds)))
+    rows = [(wanted[i : i + 1] if entry.sizes else 1, seed) for i, seed in enumerate(seeds)]
+    np.testing.assert_allclose(together, np.concatenate([model.generate(*row) for row in rows]), atol=1e-6)
+    assert np.abs(together[2] - together[0]).max() > 1e-2
+    with pytest.raises(ValueError, match=r"`seed` holds 2 seeds for 3 images; it must be one integer, or one for each"):
+        model.generate(wanted, seed=ops.convert_to_tensor(seeds[:2]))
+
+
 def test_classify_gives_probabilities_of_each_label_side_by_side(entry, model, images, answers):
     if not asking.classifies(model):
         pytest.skip("it has no classifier")

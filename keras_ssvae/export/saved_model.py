@@ -1,22 +1,19 @@
-"""Export of a trained model as a SavedModel for TensorFlow Serving."""
+"""Versions of a model that TensorFlow Serving loads: written whole, or not at all."""
 
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
 
+import keras_ssvae
 from keras_ssvae.models.base import BaseVAE
 from keras_ssvae.models.capabilities import HasLabels
 
 __all__ = ["export_saved_model", "next_version", "write_warmup_requests"]
-
-
-# Of an interpolation: one request must not take the server's memory.
-_MAX_POINTS = 1000
 
 NEEDS_TENSORFLOW = (
     "Exporting a SavedModel needs TensorFlow, and Keras does not run on it here. Save the model as a `.keras` file and "
@@ -45,20 +42,35 @@ def export_saved_model(model: BaseVAE, directory: str | os.PathLike) -> Path:
     | signature                     | inputs                                | outputs                            |
     |-------------------------------|---------------------------------------|------------------------------------|
     | `classify`, `serving_default` | `image`                               | `probs` (B, K), `label` int64 (B,) |
+    | `classify_uint8`              | `image` uint8, pixels 0 to 255        | as `classify`                      |
+    | `classify_png`                | `image_bytes` (B,), PNG files         | as `classify`                      |
     | `encode`                      | `image`                               | `z` (B, d)                         |
     | `decode`                      | `z` (B, d)                            | `image`                            |
     | `reconstruct`                 | `image`                               | `image`                            |
     | `generate`                    | `label` int64 (B,), `seed` int64 (B,) | `image`                            |
     | `interpolate`                 | images `a` and `b`, `n` int64 (B,)    | `images` (B, n, H, W, C)           |
 
-    Of a model with several labels for each image `label` is (B, labels), and `probs` has theirs side by side. A model
-    without labels has no `classify`: its `serving_default` is `encode`, and its `generate` takes `seed` alone.
+    Of a model with several labels for each image `label` is (B, labels), and `probs` has theirs side by side. Where
+    the model knows its `class_names`, `label_name`, strings in the shape of `label`, is a third output. A model without
+    labels has no `classify`: its `serving_default` is `encode`, and its `generate` takes `seed` alone.
+
+    A picture of `classify_png` may be grey, coloured, of a palette, transparent (on black, as images of training are)
+    and of 8 or 16 bits; it is made grey as Pillow does where the model's images are, and resized as
+    `data.ImageData.resized` does, within 1 of 255. It may have up to 2^22 pixels.
+
+    Each input is checked before anything is computed, and an error says in a sentence which input it was, what it was
+    and what it must be: its shape, that numbers are finite and pixels in [-1, 1] (within 0.001), that labels are
+    classes and that the inputs of a request are equally many. Where a small request has a large answer, it is bounded:
+    10,000 images of `decode`, `generate` and `classify_png`, and as many points of all lines of `interpolate`. An empty
+    batch has an empty answer. More than 1,000 images are computed 1,000 at a time. What has no place in a signature
+    is in `assets.extra/about.json`: size and range of the images, the classes' names, the latent variables' parts.
 
     All are deterministic. **Every input has the batch dimension**, `seed` and `n` included: a request by row cannot
     hold a scalar, and a server that batches requests refuses one. So `generate` takes one seed per image, and an image
     depends on nothing but its own label and seed: row i is `model.generate(label[i:i + 1], seed[i])`, or, without
     labels, `model.generate(1, seed[i])`. `n`, the number of points, sets the shape of the answer and so must be the
-    same, and at least 2, for the whole batch.
+    same, and at least 2, for the whole batch. (The order of a sum, and so its rounding, may depend on the size of a
+    batch: answers are the same within 1e-5.)
 
     The version appears by one rename when it is complete, so a server that watches the directory never loads half of
     one, and an existing version is never touched. Where `tensorflow-serving-api` is installed (extra `serving`), the
@@ -88,9 +100,13 @@ def export_saved_model(model: BaseVAE, directory: str | os.PathLike) -> Path:
         raise RuntimeError(NEEDS_TENSORFLOW)
     import tensorflow as tf
 
-    archive = keras.export.ExportArchive()
-    for name, (function, inputs) in _signatures(model).items():
-        archive.add_endpoint(name, function, inputs)
+    from keras_ssvae.export.signatures import signatures
+
+    archive, given = keras.export.ExportArchive(), signatures(model)
+    for name, signature in given.items():
+        archive.add_endpoint(name, signature.function, signature.inputs)
+    requests = {name: signature.request for name, signature in given.items()}
+    requests["serving_default"] = next(iter(requests.values()))
 
     directory = Path(directory)
     # Not a number, so TF Serving passes over it even if a kill leaves it behind.
@@ -98,7 +114,8 @@ def export_saved_model(model: BaseVAE, directory: str | os.PathLike) -> Path:
     try:
         temporary.mkdir(parents=True)
         archive.write_out(str(temporary), verbose=False)
-        write_warmup_requests(temporary, directory.resolve().name, _warmup_inputs(model))
+        write_warmup_requests(temporary, directory.resolve().name, requests)
+        _write_about(temporary, model)
         return _publish(temporary, directory)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
@@ -145,96 +162,20 @@ def write_warmup_requests(
     return path
 
 
-def _signatures(model: BaseVAE) -> dict[str, tuple[Callable, list]]:
-    """The functions to export and the `TensorSpec`s of their inputs; `serving_default` is Keras' alias of the first."""
-    import tensorflow as tf
-
-    def image(name="image"):
-        return tf.TensorSpec((None, *model.image_shape), tf.float32, name=name)
-
-    def integers(name, shape=()):
-        return tf.TensorSpec((None, *shape), tf.int64, name=name)
-
-    def classify(image):
-        probs = model.classify(image)
-        return {"probs": probs, "label": tf.cast(model.predicted_labels(probs), tf.int64)}
-
-    def encode(image):
-        return {"z": model.encode(image)}
-
-    def decode(z):
-        return {"image": model.decode(z)}
-
-    def reconstruct(image):
-        return {"image": model.reconstruct(image)}
-
-    def generate_classes(label, seed):
-        checks = [
-            tf.debugging.assert_equal(
-                tf.shape(label)[0],
-                tf.shape(seed)[0],
-                message="`label` and `seed` must be equally long: one seed per image.",
-            ),
-            tf.debugging.assert_non_negative(label, message="`label` must not be negative."),
-            tf.debugging.assert_less(
-                label, tf.constant(model.num_classes, tf.int64), message="`label` must be below the number of classes."
-            ),
-        ]
-        with tf.control_dependencies(checks):  # otherwise a failing look-up may speak first
-            label, seed = tf.identity(label), tf.identity(seed)
-        return {"image": row_by_row(lambda row: model.generate(row[0][None], row[1])[0], (label, seed))}
-
-    def generate(seed):
-        return {"image": row_by_row(lambda seed: model.generate(1, seed)[0], seed)}
-
-    def row_by_row(function, rows):
-        # Each row has its own noise: an answer must not depend on what else is in the batch.
-        return tf.map_fn(function, rows, fn_output_signature=tf.TensorSpec(model.image_shape, tf.float32))
-
-    def interpolate(a, b, n):
-        checks = [
-            tf.debugging.assert_equal(n, n[0], message="`n` must be the same for the whole batch."),
-            tf.debugging.assert_greater(n, tf.constant(1, tf.int64), message="`n` must be at least 2."),
-            tf.debugging.assert_less_equal(
-                n, tf.constant(_MAX_POINTS, tf.int64), message=f"`n` must be at most {_MAX_POINTS}."
-            ),
-            tf.debugging.assert_equal(tf.shape(a)[0], tf.shape(b)[0], message="`a` and `b` must be equally many."),
-        ]
-        with tf.control_dependencies(checks):
-            points = tf.identity(n[0])
-        return {"images": model.interpolate(a, b, points)}
-
-    signatures: dict[str, tuple[Callable, list]] = {
-        "encode": (encode, [image()]),
-        "decode": (decode, [tf.TensorSpec((None, model.latent_dim), tf.float32, name="z")]),
-        "reconstruct": (reconstruct, [image()]),
-        "interpolate": (interpolate, [image("a"), image("b"), integers("n")]),
+def _write_about(version_directory: Path, model: BaseVAE) -> None:
+    """Writes `assets.extra/about.json`, what a person who has nothing but the SavedModel must know."""
+    labelled = isinstance(model, HasLabels)
+    classes = {"num_classes": model.num_classes, "class_names": model.class_names} if labelled else {}
+    about = {
+        "model": type(model).__name__,
+        "image": {"shape": model.image_shape, "pixels": [-1, 1], "from_0_to_255": "pixel / 127.5 - 1"},
+        "latents": model.latents,
+        **classes,
+        "made_with": {"keras_ssvae": keras_ssvae.__version__, "keras": keras.__version__},
     }
-    if not isinstance(model, HasLabels):
-        return {**signatures, "generate": (generate, [integers("seed")])}
-    labels = integers("label", model.labels.shape)
-    return {
-        "classify": (classify, [image()]),
-        **signatures,
-        "generate": (generate_classes, [labels, integers("seed")]),
-    }
-
-
-def _warmup_inputs(model: BaseVAE) -> dict[str, dict[str, np.ndarray]]:
-    """One request of one blank image, latent point or label for each signature."""
-    image, seed = np.zeros((1, *model.image_shape), "float32"), np.zeros(1, "int64")
-    inputs: dict[str, dict[str, np.ndarray]] = {
-        "serving_default": {"image": image},
-        "encode": {"image": image},
-        "decode": {"z": np.zeros((1, model.latent_dim), "float32")},
-        "reconstruct": {"image": image},
-        "generate": {"seed": seed},
-        "interpolate": {"a": image, "b": image, "n": np.full(1, 10, "int64")},
-    }
-    if isinstance(model, HasLabels):
-        inputs["classify"] = {"image": image}
-        inputs["generate"] = {"label": np.zeros((1, *model.labels.shape), "int64"), "seed": seed}
-    return inputs
+    path = version_directory / "assets.extra" / "about.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 def _publish(temporary: Path, directory: Path) -> Path:

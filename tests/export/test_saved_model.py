@@ -12,6 +12,7 @@ import pytest
 from keras import ops
 
 from keras_ssvae import export, priors
+from keras_ssvae.export import saved_model
 from keras_ssvae.models import EXoN, PartedVAE
 
 if keras.backend.backend() != "tensorflow":
@@ -19,7 +20,8 @@ if keras.backend.backend() != "tensorflow":
 tf = pytest.importorskip("tensorflow")
 
 IMAGE_SHAPE = (6, 5, 1)
-SIGNATURES = {"classify", "serving_default", "encode", "decode", "reconstruct", "generate", "interpolate"}
+SIGNATURES = {"classify", "classify_uint8", "classify_png", "serving_default"}
+SIGNATURES |= {"encode", "decode", "reconstruct", "generate", "interpolate"}
 
 # `import tensorflow` imports Keras wherever it is installed. None in `sys.modules` hides a package from it and from
 # everything after it, as on a machine that does not have it.
@@ -173,13 +175,13 @@ def test_parted_vae_answers_as_itself_of_one_label_and_of_several(parted):
 def test_parted_vae_refuses_labels_that_it_does_not_have(parted):
     model, signatures = parted
     good = [0] if isinstance(model.num_classes, int) else [[0, 0]]
-    for label, message in ((4, "below the number of classes"), (-1, "negative")):
-        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+    for label in (4, -1):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"`label` is .*{label}.* in row 0; a label must be"):
             generate(signatures, [label] if good == [0] else [[0, label]], [0])
     if good != [0]:
-        with pytest.raises(tf.errors.InvalidArgumentError, match="below the number of classes"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"`label` is \[0 2\] in row 0; .* from 0 to \[3, 1\]"):
             generate(signatures, [[0, 2]], [0])  # the second label has two classes
-    with pytest.raises(tf.errors.InvalidArgumentError, match="one seed per image"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"`label` and `seed` have \[1 2\] rows"):
         generate(signatures, good, [0, 1])
 
 
@@ -191,9 +193,8 @@ def test_the_batch_dimension_of_every_signature_is_free(signatures, batch):
     assert signatures["decode"](z=tf.zeros((batch, 3)))["image"].shape == (batch, *IMAGE_SHAPE)
     assert signatures["reconstruct"](image=x)["image"].shape == (batch, *IMAGE_SHAPE)
     assert generate(signatures, [1] * batch, range(batch)).shape == (batch, *IMAGE_SHAPE)
-    if batch:  # `n` of an empty batch says nothing
-        points = signatures["interpolate"](a=x, b=x, n=int64(*[3] * batch))["images"]
-        assert points.shape == (batch, 3, *IMAGE_SHAPE)
+    points = signatures["interpolate"](a=x, b=x, n=int64(*[3] * batch))["images"]
+    assert points.shape == (batch, 3 if batch else 2, *IMAGE_SHAPE)  # `n` of an empty batch says nothing
 
 
 def test_a_generated_image_depends_on_its_own_label_and_seed_only(signatures):
@@ -207,7 +208,12 @@ def test_a_generated_image_depends_on_its_own_label_and_seed_only(signatures):
 
 @pytest.mark.parametrize(
     ("labels", "seeds", "message"),
-    [([4], [0], "below the number of classes"), ([-1], [0], "negative"), ([1, 2], [0], "one seed per image")],
+    [
+        ([1, 4], [0, 0], "`label` is 4 in row 1; a label must be from 0 to 3"),
+        ([-1], [0], "`label` is -1 in row 0; a label must be from 0 to 3"),
+        ([1, 2], [0], r"`label` and `seed` have \[2 1\] rows; they must be equally many"),
+        ([0] * 10_001, [0] * 10_001, "`label` has 10001 rows; it must have at most 10000. Send several requests"),
+    ],
 )
 def test_generate_refuses_what_it_cannot_answer(signatures, labels, seeds, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
@@ -216,7 +222,12 @@ def test_generate_refuses_what_it_cannot_answer(signatures, labels, seeds, messa
 
 @pytest.mark.parametrize(
     ("n", "message"),
-    [((1, 1), "at least 2"), ((3, 4), "the same for the whole batch"), ((10**9, 10**9), "at most 1000")],
+    [
+        ((1, 1), "`n` is 1; a line has two ends, so it must be at least 2"),
+        ((3, 4), "`n` is from 3 to 4; it must be the same for the whole batch"),
+        ((5001, 5001), "`n` is 5001 for 2 pairs; pairs times `n` must be at most 10000"),
+        ((2**63 - 1, 2**63 - 1), "`n` is 9223372036854775807 for 2 pairs"),
+    ],
 )
 def test_interpolate_refuses_a_number_of_points_it_cannot_answer(signatures, n, message):
     x = tf.constant(images(2))
@@ -225,7 +236,7 @@ def test_interpolate_refuses_a_number_of_points_it_cannot_answer(signatures, n, 
 
 
 def test_interpolate_refuses_sets_of_images_that_are_not_equally_many(signatures):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="equally many"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"`a` and `b` and `n` have \[1 4 4\] rows"):
         signatures["interpolate"](a=tf.constant(images(1)), b=tf.constant(images(4)), n=int64(3, 3, 3, 3))
 
 
@@ -257,7 +268,7 @@ def test_a_version_taken_meanwhile_by_another_process_is_not_overwritten(model, 
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "theirs").touch()
     answers = iter([1, 2])
-    monkeypatch.setattr(export, "next_version", lambda directory: next(answers))
+    monkeypatch.setattr(saved_model, "next_version", lambda directory: next(answers))
     assert export.export_saved_model(model, tmp_path) == tmp_path / "2"
     assert [path.name for path in (tmp_path / "1").iterdir()] == ["theirs"]
 
@@ -270,7 +281,7 @@ def test_a_failure_at_the_last_moment_leaves_nothing_behind(model, tmp_path, mon
         seen.extend(path.name for path in Path(temporary).iterdir())
         raise failure
 
-    monkeypatch.setattr(export, "write_warmup_requests", fail)
+    monkeypatch.setattr(saved_model, "write_warmup_requests", fail)
     with pytest.raises(failure):
         export.export_saved_model(model, tmp_path)
     assert "saved_model.pb" in seen  # it was there, complete, under a name no server looks at

@@ -1,0 +1,142 @@
+"""The models in `saved_models`: SavedModel and `model.keras` are one model, which explains, trains on and exports."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from PIL import Image, ImageDraw
+
+import keras_ssvae.models  # noqa: F401 (registers what the files refer to)
+from keras_ssvae import data
+from keras_ssvae.export import export_saved_model
+from keras_ssvae.models import EXoN
+from keras_ssvae.optimizers import Adam, GroupedOptimizer
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = sorted(path.parent for path in (ROOT / "saved_models").glob("*/README.md"))
+on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a SavedModel is TensorFlow's")
+
+
+@pytest.fixture(scope="module", params=FOLDERS, ids=lambda folder: folder.name)
+def folder(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return keras.saving.load_model(folder / "model.keras")
+
+
+@pytest.fixture(scope="module")
+def images(model):
+    """Sevens, drawn."""
+    height, width, _ = model.image_shape
+    result = []
+    for shift in (-1, 0, 1):
+        image = Image.new("L", (280, 280))  # as in MNIST in the middle, with a margin
+        points = [(80 + 8 * shift, 75), (195 + 8 * shift, 75), (130 + 8 * shift, 220)]
+        ImageDraw.Draw(image).line(points, fill=255, width=24, joint="curve")
+        result.append(np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)))
+    return data.scale(np.stack(result)[..., None])
+
+
+def test_each_has_one_version_a_model_and_a_card_with_code_that_runs(folder, monkeypatch):
+    versions = [path.name for path in folder.iterdir() if path.is_dir()]
+    assert len(versions) == 1
+    assert (folder / "model.keras").stat().st_size < 5e6
+    card = (folder / "README.md").read_text()
+    assert f"saved_models/{folder.name}/{versions[0]}" in card
+    if keras.backend.backend() == "tensorflow":
+        (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+        names = {}
+        monkeypatch.chdir(ROOT)
+        exec(code, names)
+        assert {name: value.shape[0] for name, value in names["answer"].items()} == dict.fromkeys(
+            ("probs", "label", "label_name"), 1
+        )
+
+
+def test_it_knows_sevens_and_draws_them(model, images):
+    assert model.class_names == tuple("0123456789")
+    probs = ops.convert_to_numpy(model.classify(images))
+    assert probs.argmax(axis=1).tolist() == [7, 7, 7]
+    assert model.predicted_labels(model.classify(model.generate([7] * 5, seed=1))).shape == (5,)
+
+
+@on_tensorflow
+def test_the_savedmodel_is_the_same_model(folder, model, images):
+    import tensorflow as tf
+
+    (version,) = (path for path in folder.iterdir() if path.is_dir())
+    served = tf.saved_model.load(version)
+    ask = served.signatures
+    answer = ask["classify"](image=tf.constant(images))
+    np.testing.assert_allclose(answer["probs"], model.classify(images), atol=1e-6)
+    assert answer["label_name"].numpy().tolist() == [b"7"] * 3
+    z = ask["encode"](image=tf.constant(images))["z"]
+    np.testing.assert_allclose(z, model.encode(images), atol=1e-5)
+    np.testing.assert_allclose(ask["decode"](z=z)["image"], model.decode(z), atol=1e-6)
+    label, seed = tf.range(10, dtype=tf.int64), tf.range(10, dtype=tf.int64) * 7
+    generated = ask["generate"](label=label, seed=seed)["image"]
+    alone = [model.generate(label[i : i + 1], int(seed[i])) for i in range(10)]
+    np.testing.assert_allclose(generated, np.concatenate(alone), atol=1e-6)
+    about = json.loads((version / "assets.extra" / "about.json").read_text())
+    assert about["image"]["shape"] == list(model.image_shape)
+    assert tuple(about["class_names"]) == model.class_names
+
+
+def test_it_trains_on(folder, images):
+    model = keras.saving.load_model(folder / "model.keras")
+    parts = ("autoencoder", "classifier") if isinstance(model, EXoN) else ("supervised", "main")
+    model.compile(GroupedOptimizer({name: Adam(1e-4) for name in parts}))
+    labels = np.arange(20) % 10
+    source = np.round(127.5 * np.asarray(model.generate(labels, seed=1)) + 127.5).astype("uint8")
+    of_exon = {"augment": data.augment.mnist} if isinstance(model, EXoN) else {}
+    batches = data.semi_supervised(
+        (source, labels),
+        source,
+        num_classes=10,
+        labeled_batch_size=4,
+        unlabeled_batch_size=8,
+        steps_per_epoch=2,
+        seed=1,
+        **of_exon,
+    )
+    before = ops.convert_to_numpy(model.encode(images))
+    history = model.fit(batches, steps_per_epoch=2, epochs=1, shuffle=False, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert np.abs(ops.convert_to_numpy(model.encode(images)) - before).max() > 1e-6
+    assert ops.convert_to_numpy(model.classify(images)).argmax(axis=1).tolist() == [7, 7, 7]
+
+
+@on_tensorflow
+def test_it_is_exported_again(folder, model, images, tmp_path):
+    import tensorflow as tf
+
+    served = tf.saved_model.load(export_saved_model(model, tmp_path))
+    probs = served.signatures["classify"](image=tf.constant(images))["probs"]
+    np.testing.assert_allclose(probs, model.classify(images), atol=1e-6)
+
+
+def test_without_the_import_the_error_names_the_module(folder):
+    code = f"import keras; keras.saving.load_model({str(folder / 'model.keras')!r})"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert finished.returncode != 0
+    assert re.search(r"Could not locate class '\w+'.*'module': 'keras_ssvae\.models", finished.stderr)
+
+
+@on_tensorflow
+def test_explain_works_on_the_exon_of_a_clone(images, tmp_path):
+    Image.fromarray(np.round(127.5 * np.asarray(images[1, ..., 0]) + 127.5).astype("uint8")).save(tmp_path / "7.png")
+    command = [sys.executable, ROOT / "experiments" / "explain.py", "--image", "7.png"]
+    model = ROOT / "saved_models" / "exon_mnist_100" / "model.keras"
+    finished = subprocess.run([*command, "--model", model], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "  7: " in finished.stdout
+    assert (tmp_path / "7_explained.png").exists()
