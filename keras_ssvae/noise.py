@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_ssvae.backend import SEED_DTYPE
+from keras_ssvae.checks import is_integer
 from keras_ssvae.distributions import Tensor
 
 
@@ -38,5 +39,5 @@ class Stream(keras.random.SeedGenerator):
 
 
 def _modulo_2_to_the_32(number):
-    number = number % 2**32 if isinstance(number, int) else number
+    number = int(number) % 2**32 if is_integer(number) else number
     return ops.bitwise_and(ops.cast(number, SEED_DTYPE), ops.cast(2**32 - 1, SEED_DTYPE))

@@ -23,6 +23,7 @@ batch_normalize = _backend.batch_normalize
 compiled = _backend.compiled
 gradient_step = _backend.gradient_step
 inference = _backend.inference
+is_symbolic = _backend.is_symbolic
 normalize_pool_activate = _backend.normalize_pool_activate
 own_rows = _backend.own_rows
 replica = _backend.replica
@@ -41,6 +42,7 @@ __all__ = [
     "compiled",
     "gradient_step",
     "inference",
+    "is_symbolic",
     "normalize_pool_activate",
     "own_rows",
     "replica",

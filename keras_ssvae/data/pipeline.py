@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import keras
-import numpy as np
 
+from keras_ssvae.checks import check_whole_number, is_integer
 from keras_ssvae.data import backend
 from keras_ssvae.data.backend import check_dataset, is_dataset, make_batches
-from keras_ssvae.data.checks import check_arrays, check_num_classes, check_whole_number
+from keras_ssvae.data.checks import check_arrays
 from keras_ssvae.data.order import Part
+from keras_ssvae.models.labels import Labels
 
 if TYPE_CHECKING:  # TensorFlow may not be there
     import tensorflow as tf
@@ -117,7 +118,7 @@ def semi_supervised(
     sources = {kind: source for kind, source in sources.items() if source is not None}
     if not sources:
         raise ValueError("`labeled` and `unlabeled` are both None. At least one of them must hold images.")
-    classes = None if labeled is None else check_num_classes(num_classes)
+    classes = None if labeled is None else Labels(num_classes).num_classes  # type: ignore[arg-type]  # which says what it must be
     shapes = {kind: _check_source(kind, sources[kind], classes if kind == "labeled" else None) for kind in sources}
     if len(set(shapes.values())) > 1:
         raise ValueError(
@@ -150,8 +151,8 @@ def _check_rhythm(rhythm, kinds):
     """The two counts as Python integers, or None for batches that are paired."""
     if isinstance(rhythm, str) and rhythm == "paired":
         return None
-    counts = rhythm if isinstance(rhythm, tuple | list) and len(rhythm) == 2 else [None]
-    if not all(isinstance(count, int | np.integer) and count >= 1 for count in counts):
+    counts = rhythm if isinstance(rhythm, tuple | list) and len(rhythm) == 2 else [0]
+    if not all(is_integer(count) and count >= 1 for count in counts):
         raise ValueError(
             f'`rhythm` is {rhythm!r}. It must be "paired" or a tuple (labeled, unlabeled) of integers of at least 1.'
         )

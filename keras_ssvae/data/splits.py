@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_ssvae.data.checks import check_indices, check_whole_number
+from keras_ssvae.checks import check_whole_number
+from keras_ssvae.data.checks import check_indices
 
 _UNLABELED = ("all", "all_but_validation", "rest")
 

@@ -110,6 +110,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         "sci_unlabeled",
     )
     test_terms = ("error", "reconstruction", "kl_categorical", "kl_gaussian")
+    must_have_labels = True
     objective_weights = ("beta", "lambda1", "lambda2")
     positive_weights = ("beta",)  # it is the variance of the decoder
     # The classifier makes pseudo-labels, then sees the images as they are, the augmented and the mixed ones.
@@ -265,7 +266,7 @@ class EXoN(ClassifierMixin, BaseVAE):
             yield
 
     def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
-        self.check_images("x", images)
+        images = self.as_images(images, "x")
         check_has_labels(labels)
         outputs = self(images, training=False)
         return {
@@ -285,10 +286,11 @@ class EXoN(ClassifierMixin, BaseVAE):
 
     def classify(self, images: Tensor) -> Tensor:
         """Class probabilities `w(y | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, K)`."""
-        return ops.softmax(as_floatx(self.classifier(images, training=False)))
+        return ops.softmax(as_floatx(self.classifier(self.as_images(images), training=False)))
 
     def posterior(self, images: Tensor) -> dict[str, Tensor]:
         """The mixture `q(z | x)`, (4): `mean` and `logvar` `(B, K, d)` of its components, and their weights `probs`."""
+        images = self.as_images(images)
         mean, logvar = map(as_floatx, self.encoder(images, training=False))
         return {"mean": mean, "logvar": logvar, "probs": self.classify(images)}
 
@@ -313,6 +315,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         }
 
     def log_weights(self, images, noise) -> Tensor:
+        images = self.as_images(images)
         # Of the mixtures q(z | x) and p(z), without the class: `z` alone decides x.
         posterior = self.posterior(images)
         q = log_probs(posterior["probs"]), posterior["mean"], posterior["logvar"]

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import config, layers, ops
 
+from keras_ssvae.checks import is_integer
 from keras_ssvae.distributions import Tensor, gaussian_kl, gaussian_log_prob, sample_gaussian
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ class Prior(layers.Layer):
 
     def __init__(self, num_components: int, latent_dim: int, **kwargs):
         for name, value in (("num_components", num_components), ("latent_dim", latent_dim)):
-            if not isinstance(value, int) or value < 1:
+            if not is_integer(value) or value < 1:
                 raise ValueError(f"`{name}` is {value!r}; it must be an integer of at least 1.")
         super().__init__(**kwargs)
-        self.num_components, self.latent_dim = num_components, latent_dim
+        self.num_components, self.latent_dim = int(num_components), int(latent_dim)
         self.built = True
 
     def bind(self, encoder: keras.Model) -> None:
