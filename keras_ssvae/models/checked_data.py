@@ -14,12 +14,12 @@ from keras_ssvae.backend import WHOLE_BATCH, sync_state
 from keras_ssvae.distributions import Tensor
 from keras_ssvae.models.checks import check_has_labels
 from keras_ssvae.models.labels import ClassifierMixin
-from keras_ssvae.pixels import as_array, check_augmented, check_form, check_values, dtype_name
+from keras_ssvae.pixels import as_array, check_augmented, check_form, check_values, dtype_name, to_float
 
 # Attribute of batches whose images and labels were checked where they come from; see `data.semi_supervised`.
 CHECKED = "checked_by_keras_ssvae"
 
-Check = Callable[[Any, bool], None]  # `(batch, whether it is the first)`; raises a ValueError
+Check = Callable[..., Any]  # `(batch, whether it is the first)` -> images and labels, as the model takes them
 
 
 class ChecksData(keras.Model):
@@ -94,6 +94,7 @@ class ChecksData(keras.Model):
                 check_values(given, part, "refuse" if first else "ignore")
         if labels is not None and isinstance(self, ClassifierMixin):
             self.labels.check_rows("y", labels)
+        return images, labels
 
     def _check_evaluation(self, x, y, batch, first):
         images, labels = _images_and_labels(batch)
@@ -101,10 +102,13 @@ class ChecksData(keras.Model):
         if labels is None and self.must_have_labels:
             check_has_labels(labels)
         if labels is not None and isinstance(self, ClassifierMixin):
-            self.labels.check_targets(y, labels, len(images))
+            labels = self.labels.check_targets(y, labels, len(images))
+        return to_float(images), labels
 
     def _check_images_alone(self, batch, first):
-        self._check_pixels("x", _images_and_labels(batch)[0], "warn" if first else "ignore")
+        images, labels = _images_and_labels(batch)
+        self._check_pixels("x", images, "warn" if first else "ignore")
+        return images, labels
 
     def _check_pixels(self, name, images, in_doubt):
         check_form(name, images, self.image_shape)
@@ -128,19 +132,16 @@ class ChecksData(keras.Model):
             else as_array("x", x)
         )
         y = None if y is None else as_array("y", y)
-        check((x, y), True)
-        return {"x": x, "y": y}
+        return dict(zip(("x", "y"), check((x, y), True), strict=True))
 
     def _checked_validation(self, data, steps):
         """`validation_data`, which is looked at now; of a generator as it comes."""
         x, y = "validation_data[0]", "validation_data[1]"
         check = functools.partial(self._check_evaluation, x, y)
         if isinstance(data, tuple | list):
-            images, *labels = data
-            images = as_array(x, images)
-            labels = [None if part is None else as_array(y, part) for part in labels]
-            check((images, *labels), True)
-            return (images, *labels)
+            images, labels, *weights = *data, *[None] * (2 - len(data))
+            labels = None if labels is None else as_array(y, labels)
+            return (*check((as_array(x, images), labels), True), *weights)
         if isinstance(data, GeneratorType):
             return _checked_batches(data, check)
         for number, batch in enumerate(_in_numbers(data, steps)):
@@ -163,7 +164,7 @@ class _Refusal(ValueError):
     """What a check says of a batch, while Keras is at work."""
 
 
-def in_flight(check: Callable[..., None]) -> Callable[..., None]:
+def in_flight(check: Check) -> Check:
     """The check as it is called while Keras is at work: `refusal` knows its sentence, whatever error it ends as."""
 
     def checked(*args):
