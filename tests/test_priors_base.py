@@ -10,7 +10,6 @@ from keras import ops
 from scipy import integrate, stats
 
 from keras_ssvae import priors
-from keras_ssvae.distributions import mixture_kl
 from keras_ssvae.priors import GaussianMixture, LearnedMixture, Prior, StandardNormal
 
 K, D = 3, 2
@@ -121,13 +120,6 @@ def test_kl_is_the_mean_over_the_posteriors_weights(prior):
         mean, logvar = points(*shape), points(*shape) / 3
         expected = np.sum(probs * ops.convert_to_numpy(prior.kl_per_component(mean, logvar)), axis=-1)
         np.testing.assert_allclose(prior.kl(probs, mean, logvar), expected, rtol=1e-6)
-
-
-def test_kl_is_the_gaussian_part_of_exons_bound_to_the_last_digit():
-    probs = np.random.default_rng(1).dirichlet(np.ones(K), 4).astype("float32")
-    mean, logvar = points(4, K), points(4, K) / 3
-    _, expected = mixture_kl(probs, mean, logvar, MEANS, VARIANCES)
-    np.testing.assert_array_equal(GaussianMixture(MEANS, VARIANCES).kl(probs, mean, logvar), expected)
 
 
 def test_a_drawn_point_is_its_components_centre_and_the_noise_in_its_deviations(prior):

@@ -1,9 +1,13 @@
 """The checks that training data passes before any training starts. Every error is a sentence."""
 
+import warnings
+
 import numpy as np
 
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.pixels import check_form, check_values
+
+_UNEVEN = 10  # times the images: a warning
 
 
 def check_indices(name, indices, size) -> np.ndarray:
@@ -50,13 +54,30 @@ def check_arrays(name, source, num_classes) -> tuple[int, ...]:
     columns = kinds.check(f"{name}[1]", labels, len(images)).reshape(len(images), -1).T
     for i, (column, count) in enumerate(zip(columns, kinds.sizes, strict=True)):
         missing = np.setdiff1d(np.arange(count), column)
+        which = "" if len(columns) == 1 else f" by its label {i}"
         if len(missing):
-            which = "" if len(columns) == 1 else f" by its label {i}"
             raise ValueError(
                 f"`{name}` holds no image of class {missing[0]}{which}. Every one of the `num_classes` = {num_classes} "
                 "classes needs at least one labelled image."
             )
+        warn_if_uneven(
+            f"{name}[1]{which}",
+            np.bincount(column),
+            "`data.class_frequencies` gives the shares, for the prior of the classes of the model.",
+        )
     return shape
+
+
+def warn_if_uneven(name: str, sizes: np.ndarray, hint: str) -> None:
+    """Warns where one class has ten times the images of another."""
+    largest, smallest = int(sizes.argmax()), int(sizes.argmin())
+    if sizes[largest] >= _UNEVEN * max(sizes[smallest], 1):
+        warnings.warn(
+            f"`{name}` holds {sizes[largest]} images of class {largest} and {sizes[smallest]} of class {smallest}. "
+            f"{hint}",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def check_batch(name: str, batch, num_classes: int | tuple[int, ...] | None, first: bool) -> None:

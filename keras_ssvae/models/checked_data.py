@@ -139,7 +139,7 @@ class ChecksData(keras.Model):
         x, y = "validation_data[0]", "validation_data[1]"
         check = functools.partial(self._check_evaluation, x, y)
         if isinstance(data, tuple | list):
-            images, labels, *weights = *data, *[None] * (2 - len(data))
+            images, labels, *weights = data if len(data) > 1 else (data[0], None)
             labels = None if labels is None else as_array(y, labels)
             return (*check((as_array(x, images), labels), True), *weights)
         if isinstance(data, GeneratorType):

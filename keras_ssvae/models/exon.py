@@ -4,6 +4,7 @@ import contextlib
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
@@ -12,7 +13,6 @@ from keras_ssvae.backend import all_rows
 from keras_ssvae.distributions import (
     Tensor,
     as_floatx,
-    categorical_kl_from_uniform,
     log_probs,
     mixture_log_prob,
     sample_beta,
@@ -44,7 +44,8 @@ _UNLABELED_MIXING = 2.0
 class EXoN(ClassifierMixin, BaseVAE):
     """Semi-supervised VAE whose latent space has a layout that you design: one Gaussian per class, where you put it.
 
-    **Generation**: `y ~ uniform`, `z | y = k ~ N(m_k, diag s_k^2)`, `x | z ~ N(D(z), beta I)`.
+    **Generation**: `y ~ uniform`, or the `weights` of the prior, `z | y = k ~ N(m_k, diag s_k^2)`,
+    `x | z ~ N(D(z), beta I)`.
 
     **Inference**: `q(z | x) = sum_k w(k | x) N(mu_k(x), diag sigma_k^2(x))`, (4). A sample takes its component by the
     Gumbel-max trick (straight-through gradient).
@@ -81,7 +82,8 @@ class EXoN(ClassifierMixin, BaseVAE):
         encoder: Keras model, images `(B, H, W, C)` -> `(mean, logvar)`, each `(B, K, d)`. Default: Table 4.
         decoder: Keras model, `(B, d)` -> images. Default: Table 4.
         classifier: Keras model, images -> logits `(B, K)`. Default: Table 5.
-        prior: `priors.GaussianMixture`. Default: `priors.circle()`, the paper's for MNIST.
+        prior: `priors.GaussianMixture`. Default: `priors.circle()`, the paper's for MNIST. Where the classes are
+            uneven, give it `weights=data.class_frequencies(labels, K)`.
         beta: Variance of the decoder; the weight of the KL-divergence.
         lambda1: Weight of cross entropy and SCI of the labelled images.
         lambda2: Weight of SCI of the unlabelled images: a number (then a variable, that a callback can move) or a
@@ -149,6 +151,10 @@ class EXoN(ClassifierMixin, BaseVAE):
         """`N(D(z), beta I)`, with beta as it is now."""
         step = self.optimizer.iterations if self.compiled else 0
         return Gaussian(self.weights_at(step).beta)
+
+    @property
+    def label_probs(self) -> list[np.ndarray] | None:
+        return None if self.prior.uniform else [self.class_prior.probs]
 
     @property
     def class_prior(self) -> GaussianMixture:
@@ -238,7 +244,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         z = ops.sum(y[:, :, None] * sample_gaussian(mean, logvar, epsilon), axis=1)
         return {
             "reconstruction": losses.reconstruction(x, run(self.decoder, z)),
-            "kl_categorical": categorical_kl_from_uniform(w),
+            "kl_categorical": self.prior.categorical_kl(w),
             "kl_gaussian": self.prior.kl(w, mean, logvar),
             "cross_entropy": losses.cross_entropy(batch["labels"], f(batch["labeled_augmented"])),
             "sci_labeled": losses.sci(
@@ -272,7 +278,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         return {
             "error": self.error_percent(outputs["probs"], labels),
             "reconstruction": losses.reconstruction(images, outputs["reconstruction"]),
-            "kl_categorical": categorical_kl_from_uniform(outputs["probs"]),
+            "kl_categorical": self.prior.categorical_kl(outputs["probs"]),
             "kl_gaussian": self.prior.kl(outputs["probs"], outputs["mean"], outputs["logvar"]),
         }
 

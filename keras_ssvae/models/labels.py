@@ -118,7 +118,7 @@ class Labels:
             if not self.several:
                 return f" They are one-hot: `{name}.argmax(axis=-1)` gives the classes."
             return " They are one-hot, those of all labels side by side: `argmax(axis=-1)` of each label's gives it."
-        return _hint_of_dtype(name, given)
+        return hint_of_form(name, given)
 
     def _is_one_hot(self, rows):
         """Whether each row `(N, width)` is one-hot, that of each label."""
@@ -167,7 +167,8 @@ def as_integers(name: str, labels: ArrayLike, columns: bool = False) -> np.ndarr
     return given[:, 0] if is_column and not columns else given
 
 
-def _hint_of_dtype(name, given):
+def hint_of_form(name: str, given: np.ndarray) -> str:
+    """What to write in the place of labels that are no integers, where that can be told."""
     if given.dtype == bool:
         return f" `{name}.astype('int64')` makes 0 and 1 of booleans."
     if given.dtype.kind == "f" and given.size and np.isfinite(given).all() and (given == np.floor(given)).all():
@@ -188,6 +189,11 @@ class ClassifierMixin:
     labels: Labels
     decode: Callable[[Tensor], Tensor]
     sample_latent: Callable[[Tensor, int | Tensor], Tensor]
+
+    @property
+    def label_probs(self) -> list[np.ndarray] | None:
+        """The probabilities `p(y)` of each label's values; None where they are uniform."""
+        return None
 
     @property
     def num_classes(self) -> int | tuple[int, ...]:
@@ -251,7 +257,11 @@ class ClassifierMixin:
         return self.decode(self.sample_latent(ops.cast(ops.convert_to_tensor(labels), "int32"), seed))
 
     def sample_labels(self, n: int, seed: int | Tensor) -> Tensor:
-        """Labels of n images, int32 `(n,)` or, of several, `(n, labels)`, drawn uniformly."""
+        """Labels of n images, int32 `(n,)` or, of several, `(n, labels)`, drawn from `p(y)`."""
         stream = Stream(seed, 0, "labels")
-        drawn = [keras.random.randint((n,), 0, size, dtype="int32", seed=stream) for size in self.labels.sizes]
+        if self.label_probs is None:
+            drawn = [keras.random.randint((n,), 0, size, dtype="int32", seed=stream) for size in self.labels.sizes]
+        else:
+            logits = [np.log(probs)[None].astype("float32") for probs in self.label_probs]
+            drawn = [keras.random.categorical(each, n, dtype="int32", seed=stream)[0] for each in logits]
         return ops.stack(drawn, axis=-1) if self.labels.several else drawn[0]

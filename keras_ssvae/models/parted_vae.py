@@ -89,7 +89,8 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         num_classes: Values of the label c, or those of each label c_i of several.
         u_dims: Dimensions of u, or of each u_i.
         z_dim: Dimensions of z.
-        class_priors: For each label the probabilities `p(c_i)`; they are not normalised. Default: uniform.
+        class_priors: For each label the probabilities `p(c_i)`, as `data.class_frequencies` gives them; they are not
+            normalised. Default: uniform.
         pixel_loss: `"cross_entropy"` of Bernoulli pixels, or `"absolute_error"`.
         gamma_z, gamma_u, gamma_c, gamma_h, gamma_bc: The weights of the terms. The defaults are the paper's for MNIST
             (Table 6).
@@ -197,6 +198,10 @@ class PartedVAE(ClassifierMixin, BaseVAE):
                 f"`class_priors` is {[probs.tolist() for probs in self.class_priors]}; it must be for each label a "
                 f"list of its positive probabilities, whose sum is 1: of {self.labels.sizes} values."
             )
+
+    @property
+    def label_probs(self) -> list[np.ndarray] | None:
+        return self.class_priors if any(np.ptp(probs) for probs in self.class_priors) else None
 
     def compile(self, optimizer, **kwargs) -> None:
         """As `keras.Model.compile`, with a `GroupedOptimizer` of the members `supervised` and `main`.

@@ -16,8 +16,8 @@ JAX = keras.backend.backend() == "jax"
 
 @pytest.fixture(scope="module")
 def compiled(entry):
-    """As in `test_mistakes`."""
-    return entry.compiled if JAX else functools.cache(entry.compiled)
+    """Gives one compiled model: what is refused here is refused before Keras takes a model's variables."""
+    return functools.cache(entry.compiled)
 
 
 def image_verbs(entry, model, images):
@@ -103,8 +103,8 @@ def test_verbs_refuse_no_image(model):
 
 def test_evaluation_of_bytes_is_that_of_the_scaled_images(entry, compiled):
     labels = asking.true_labels(entry)
-    expected = entry.compiled().evaluate(data.scale(BYTES), labels, verbose=0, return_dict=True)
-    assert entry.compiled().evaluate(BYTES, labels, verbose=0, return_dict=True) == pytest.approx(expected)
+    expected = compiled().evaluate(data.scale(BYTES), labels, verbose=0, return_dict=True)
+    assert compiled().evaluate(BYTES, labels, verbose=0, return_dict=True) == pytest.approx(expected)
 
 
 def batches_of(entry, part, images):
