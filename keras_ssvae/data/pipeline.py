@@ -11,6 +11,7 @@ from keras_ssvae.data.backend import check_dataset, is_dataset, make_batches
 from keras_ssvae.data.checks import check_arrays
 from keras_ssvae.data.order import Part
 from keras_ssvae.models.labels import Labels
+from keras_ssvae.pixels import as_array
 
 if TYPE_CHECKING:  # TensorFlow may not be there
     import tensorflow as tf
@@ -50,8 +51,8 @@ def semi_supervised(
     Args:
         labeled: Tuple `(images, labels)` of arrays or, on the TensorFlow backend of Keras, a `tf.data.Dataset` of
             `(image, label)`. Images have the shape `(H, W, C)` and are `uint8` (scaled by `scale`) or floating point in
-            [-1, 1]; labels are integers from 0 to `num_classes - 1`, and every class occurs. With several labels for
-            each image they have the shape `(N, n)`. `None`: for training without labels.
+            [-1, 1]; labels are integers from 0 to `num_classes - 1`, and every class occurs. They have the shape `(N,)`
+            or `(N, 1)`; with several labels for each image `(N, n)`. `None`: for training without labels.
         unlabeled: Array of images or, on the TensorFlow backend, a `tf.data.Dataset` of images, of the same shape. No
             labels. `None`: for training on the labelled images alone.
         num_classes: The number of classes K, or those of each of n labels; needed where there are labels.
@@ -87,7 +88,8 @@ def semi_supervised(
         take it, but on a CPU convolutions and pooling do not. The mean over no rows is NaN.
 
     Raises:
-        ValueError: If an argument does not fit. Arrays are checked completely, datasets by their first element.
+        ValueError: If an argument does not fit. Arrays are checked completely at once; datasets by their first element,
+            and then each batch as it is read, which ends `fit` in the same sentence.
 
     Example:
 
@@ -125,6 +127,7 @@ def semi_supervised(
             f"`labeled` holds images of shape {shapes['labeled']} and `unlabeled` images of shape "
             f"{shapes['unlabeled']}. They must be the same."
         )
+    sources = {kind: _as_arrays(source) for kind, source in sources.items()}
     turns = _check_rhythm(rhythm, list(sources))
     # NumPy's integers, which the checks allow, do not count on without end.
     parts = [Part(kind, int(sizes[f"{kind}_batch_size"]), turns) for kind in sources]
@@ -163,6 +166,13 @@ def _check_rhythm(rhythm, kinds):
 
 def _check_source(name, source, num_classes):
     return (check_dataset if is_dataset(source) else check_arrays)(name, source, num_classes)
+
+
+def _as_arrays(source):
+    """A source whose images and labels are arrays or tensors, where they were lists or the like."""
+    if is_dataset(source):
+        return source
+    return tuple(as_array("labeled", part) for part in source) if isinstance(source, tuple) else as_array("", source)
 
 
 def distribute(batches, strategy) -> "tf.distribute.DistributedDataset":

@@ -18,7 +18,8 @@ def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixt
 
     With r_kj(x) = sigma_kj^2(x) / s_kj^2 they are d/2 - sum_kj w_k/2 E[r_kj | y = k] and
     sum_kj w_k/2 E[1 / r_kj | y = k] - d/2, where w_k = p(y = k), 1/K unless the prior has weights, and the expectations
-    are means over the images of class k. EXoN's Theorem 1 assumes that w(y | x) is the true p(y | x), and that the posteriors of each class together have
+    are means over the images of class k.
+    EXoN's Theorem 1 assumes that w(y | x) is the true p(y | x), and that the posteriors of each class together have
     the mean and the variance of its prior. A trained model meets this only roughly. Where the posteriors are nearly as
     wide as the prior, the bounds are close to each other, and the KL-divergence can lie outside them: above the upper
     bound if a class is off its centre, below the lower bound if its posteriors together are narrower than the prior.

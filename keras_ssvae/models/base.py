@@ -32,7 +32,8 @@ class BaseVAE(WeightedObjective, ChecksData):
     * `draw_noise`, `step_terms` and `objective`: what a training step draws, the terms that it computes, one number
       per example, and the scalar that it minimises, made of the reduced terms;
     * `evaluation_terms`, and the names of all terms in `training_terms` and `test_terms`;
-    * `posterior`, `encode`, `decode` and `sample_latent`, with `image_shape` and the named parts of the `latents`;
+    * `posterior`, `encode`, `decode` and `sample_latent`, with `image_shape` and the named parts of the `latents`; what
+      takes images begins with `as_images`;
     * `posterior_noise` and `log_weights`, of which `evaluation.nll` estimates the likelihood;
     * `check_batch`, `variable_groups`, and `get_config`.
 

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from types import GeneratorType
 from typing import Any
@@ -141,12 +142,25 @@ class ChecksData(keras.Model):
         if isinstance(data, tuple | list):
             images, labels, *weights = data if len(data) > 1 else (data[0], None)
             labels = None if labels is None else as_array(y, labels)
-            return (*check((as_array(x, images), labels), True), *weights)
+            images, labels = check((as_array(x, images), labels), True)
+            self._warn_of_missing_classes(y, labels)
+            return (images, labels, *weights)
         if isinstance(data, GeneratorType):
             return _checked_batches(data, check)
         for number, batch in enumerate(_in_numbers(data, steps)):
             check(batch, number == 0)
         return data
+
+    def _warn_of_missing_classes(self, name, labels):
+        if labels is None or not isinstance(self, ClassifierMixin) or self.labels.several or labels.ndim > 1:
+            return
+        missing = np.setdiff1d(np.arange(self.num_classes), labels)
+        if len(missing):
+            warnings.warn(
+                f"`{name}` holds no image of the classes {missing.tolist()}: the error says nothing of them.",
+                UserWarning,
+                stacklevel=5,
+            )
 
     def _in_sentences(self, method, *args, **kwargs):
         """Calls a method of Keras; a sentence about a batch is its error, not TensorFlow's about its pipeline."""

@@ -114,9 +114,8 @@ class Labels:
     def _hint(self, name, given):
         """What to write in the place of labels of another shape or dtype."""
         name = name if name.isidentifier() else "labels"
-        if given.dtype.kind in "biuf" and given.ndim == 2 and given.shape[1] == self.width and self._is_one_hot(given):
-            if not self.several:
-                return f" They are one-hot: `{name}.argmax(axis=-1)` gives the classes."
+        is_rows = given.dtype.kind in "biuf" and given.ndim == 2 and given.shape[1] == self.width
+        if self.several and is_rows and self._is_one_hot(given):
             return " They are one-hot, those of all labels side by side: `argmax(axis=-1)` of each label's gives it."
         return hint_of_form(name, given)
 
@@ -169,6 +168,8 @@ def as_integers(name: str, labels: ArrayLike, columns: bool = False) -> np.ndarr
 
 def hint_of_form(name: str, given: np.ndarray) -> str:
     """What to write in the place of labels that are no integers, where that can be told."""
+    if given.ndim == 2 and given.shape[1] > 1 and np.isin(given, (0, 1)).all() and (given.sum(axis=-1) == 1).all():
+        return f" They are one-hot: `{name}.argmax(axis=-1)` gives the classes."
     if given.dtype == bool:
         return f" `{name}.astype('int64')` makes 0 and 1 of booleans."
     if given.dtype.kind == "f" and given.size and np.isfinite(given).all() and (given == np.floor(given)).all():

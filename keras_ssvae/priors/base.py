@@ -180,7 +180,8 @@ class Prior(layers.Layer):
         """The mixture as it is at the moment, in NumPy arrays, for `plots` and `bhattacharyya_coefficients`."""
         from keras_ssvae.priors.mixture import GaussianMixture  # which is a Prior itself
 
-        return GaussianMixture(*map(ops.convert_to_numpy, self.components()[:2]), weights=self._unequal_weights())
+        means, variances = map(ops.convert_to_numpy, self.components()[:2])
+        return GaussianMixture(means, variances, self._unequal_weights())
 
     def _unequal_weights(self):
         """The weights in NumPy; None where they are equal, of which NumPy draws other numbers."""

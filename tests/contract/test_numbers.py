@@ -278,6 +278,24 @@ def test_a_row_of_zeros_in_training_is_a_label_out_of_range(entry, compiled):
     assert int(model.optimizer.iterations) == 0
 
 
+def test_uneven_classes_are_drawn_as_the_prior_says(entry):
+    if not entry.sizes:
+        pytest.skip("it has no labels")
+    model = entry.build()
+    drawn = ops.convert_to_numpy(model.sample_labels(2000, 1)).reshape(2000, -1)
+    for i, size in enumerate(entry.sizes):
+        probs = np.full(size, 1 / size) if model.label_probs is None else model.label_probs[i]
+        np.testing.assert_allclose(np.bincount(drawn[:, i], minlength=size) / 2000, probs, atol=0.05)
+
+
+def test_a_class_without_validation_images_is_a_warning(entry, compiled, images):
+    if len(entry.sizes) != 1:
+        pytest.skip("it has not one label")
+    labels = np.minimum(asking.true_labels(entry), 1)
+    with pytest.warns(UserWarning, match=r"`validation_data\[1\]` holds no image of the classes \[2\]"):
+        asking.fit(entry.compiled(), entry.batch(), validation_data=(images, labels))
+
+
 # Integers
 
 

@@ -259,3 +259,28 @@ def test_without_labels_a_batch_holds_the_same_unlabelled_images():
 def test_labels_that_do_not_fit_several_classes_are_a_sentence(labels, num_classes, sentence):
     with pytest.raises(ValueError, match=sentence):
         make((LABELED[0], labels), num_classes=num_classes)
+
+
+def test_uneven_classes_are_a_warning():
+    rows = np.flatnonzero((LABELS != 3) | (np.arange(100) == 3))
+    with pytest.warns(UserWarning, match=r"`labeled\[1\]` holds 10 images of class 0 and 1 of class 3.*class_freq"):
+        make((LABELED[0][rows], LABELS[rows]))
+
+
+@pytest.mark.parametrize("form", [list, lambda labels: labels[:, None], lambda labels: labels.astype("uint8")])
+def test_lists_columns_and_bytes_are_labels(form):
+    assert_same(take(3, (LABELED[0], form(LABELS))), take(3))
+
+
+@pytest.mark.parametrize(
+    ("sources", "sentence"),
+    [
+        ((LABELED, (UNLABELED / 255.0)), "`unlabeled` has pixels from 0 to 1, none below 0"),
+        ((((LABELED[0] / 255.0), LABELS), UNLABELED), r"`labeled\[0\]` has pixels from 0 to .*, none below 0"),
+        ((LABELED, (UNLABELED > 9).astype("uint8")), "`unlabeled` is uint8 of nothing but 0 and 1"),
+        ((LABELED, (FLOATS - 127.5) / 127.5), "They look scaled twice"),
+    ],
+)
+def test_both_sources_are_in_the_same_range(sources, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make(*sources)

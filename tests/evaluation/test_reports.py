@@ -129,7 +129,7 @@ def test_the_callback_reports_every_second_epoch_of_a_fit_and_logs_its_single_nu
 
 def test_the_callback_says_at_once_what_does_not_fit():
     images, labels = flat_images([0.5, -0.5]), np.array([2, 3])
-    with pytest.raises(ValueError, match="`every` is 0; it must be at least 1 epoch"):
+    with pytest.raises(ValueError, match=r"`every` is 0\. It must be an integer of at least 1"):
         callbacks.Report(images, labels, every=0)
 
     def begin(images, labels):
