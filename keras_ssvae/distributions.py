@@ -106,30 +106,6 @@ def categorical_kl_from_uniform(probs: Tensor) -> Tensor:
     return ops.sum(probs * (log_probs(probs) + ops.log(num_classes)), axis=-1)
 
 
-def mixture_kl(
-    probs: Tensor, mean: Tensor, logvar: Tensor, prior_mean: Tensor, prior_variance: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The two parts of the upper bound (12) on the KL-divergence of two Gaussian mixtures.
-
-    Args:
-        probs: Posterior mixture weights `w(y|x)`, `(B, K)`.
-        mean: Posterior means `mu_k(x)`, `(B, K, d)`.
-        logvar: Posterior log-variances, `(B, K, d)`.
-        prior_mean: Conceptual centres `m_k`, `(K, d)`.
-        prior_variance: Prior variances `s_k^2`, `(K, d)`.
-
-    Returns:
-        `KL(w(y|x) || p(y))` with uniform `p(y)`, `(B,)`, and `sum_k w(k|x) KL(q(z|x, k) || p(z|k))`, `(B,)`, in nats.
-
-    Reference:
-        EXoN, equation (12).
-    """
-    return (
-        categorical_kl_from_uniform(probs),
-        ops.sum(probs * gaussian_kl(mean, logvar, prior_mean, prior_variance), axis=-1),
-    )
-
-
 def bhattacharyya_coefficients(means: Tensor, variances: Tensor) -> Tensor:
     """How much diagonal Gaussians overlap: the integral of `sqrt(p_k(z) p_l(z))` over z, for each pair.
 

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_ssvae.backend import SEED_DTYPE, categorical_rows, normal_rows
+from keras_ssvae.checks import is_integer
 from keras_ssvae.distributions import Tensor
 
 
@@ -77,5 +78,5 @@ def _has_rows(n, seed):
 
 
 def _modulo_2_to_the_32(number):
-    number = number % 2**32 if isinstance(number, int) else number
+    number = int(number) % 2**32 if is_integer(number) else number
     return ops.bitwise_and(ops.cast(number, SEED_DTYPE), ops.cast(2**32 - 1, SEED_DTYPE))

@@ -14,16 +14,22 @@ from keras_ssvae.distributions import (
     categorical_kl_from_uniform,
     gaussian_kl,
     log_probs,
-    mixture_kl,
     sample_beta,
     sample_gaussian,
     sample_gumbel,
     straight_through_one_hot,
 )
 from keras_ssvae.noise import Stream
+from keras_ssvae.priors import GaussianMixture
 
 JAX = keras.backend.backend() == "jax"
 B, K, D = 4, 3, 2
+
+
+def mixture_kl(probs, mean, logvar, prior_mean, prior_variance):
+    """The two parts of (12) of EXoN."""
+    prior = GaussianMixture(prior_mean, prior_variance)
+    return prior.categorical_kl(probs), prior.kl(probs, mean, logvar)
 
 
 def floats(shape, low, high):

@@ -11,7 +11,7 @@ from keras import ops
 from scipy import integrate, stats
 
 from keras_ssvae import priors
-from keras_ssvae.distributions import mixture_kl
+from keras_ssvae.distributions import categorical_kl_from_uniform
 from keras_ssvae.priors import GaussianMixture, LearnedMixture, Prior, StandardNormal
 
 K, D = 3, 2
@@ -130,13 +130,6 @@ def test_kl_is_the_mean_over_the_posteriors_weights(prior):
         np.testing.assert_allclose(prior.kl(probs, mean, logvar), expected, rtol=1e-6)
 
 
-def test_kl_is_the_gaussian_part_of_exons_bound_to_the_last_digit():
-    probs = np.random.default_rng(1).dirichlet(np.ones(K), 4).astype("float32")
-    mean, logvar = points(4, K), points(4, K) / 3
-    _, expected = mixture_kl(probs, mean, logvar, MEANS, VARIANCES)
-    np.testing.assert_array_equal(GaussianMixture(MEANS, VARIANCES).kl(probs, mean, logvar), expected)
-
-
 def test_a_drawn_point_is_its_components_centre_and_the_noise_in_its_deviations(prior):
     components = np.arange(6).reshape(2, 3) % prior.num_components
     means, variances, _ = in_numpy(prior)
@@ -167,14 +160,14 @@ def test_a_learned_prior_draws_what_its_mixture_of_the_moment_does():
         np.testing.assert_array_equal(given, expected)
 
 
-def test_now_is_a_mixture_of_equal_weights_or_a_sentence():
+def test_now_is_the_mixture_in_numpy():
     mixture = GaussianMixture(MEANS, VARIANCES)
     assert mixture.now() is mixture
     normal = StandardNormal(D).now()
     np.testing.assert_array_equal(normal.means, np.zeros((1, D)))
     np.testing.assert_array_equal(normal.variances, np.ones((1, D)))
-    with pytest.raises(ValueError, match=r"The weights of `weighted` are from 0\.1 to 0\.7; they must be equal"):
-        Weighted(K, D, name="weighted").now()
+    weighted = Weighted(K, D)
+    np.testing.assert_allclose(weighted.now().probs, np.exp(ops.convert_to_numpy(weighted.log_weights)), rtol=1e-6)
 
 
 def test_all_of_it_compiles(prior):
@@ -254,3 +247,30 @@ def test_under_any_dtype_policy_the_sums_are_float32(policy):
 def test_a_wrong_size_is_a_sentence(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+WEIGHTS = np.array([0.1, 0.2, 0.7])
+
+
+def test_weights_of_a_mixture_are_in_its_densities_divergences_samples_and_file():
+    prior, uniform = GaussianMixture(MEANS, VARIANCES, WEIGHTS), GaussianMixture(MEANS, VARIANCES)
+    z, probs = points(4), np.random.default_rng(1).dirichlet(np.ones(K), 4).astype("float32")
+    density = np.exp(ops.convert_to_numpy(prior.component_log_probs(z))) @ WEIGHTS
+    np.testing.assert_allclose(prior.log_prob(z), np.log(density), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        prior.categorical_kl(probs), (probs * np.log(probs / WEIGHTS)).sum(axis=-1), rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(prior.categorical_kl(WEIGHTS[None].astype("float32")), 0, atol=1e-6)
+    np.testing.assert_array_equal(uniform.categorical_kl(probs), categorical_kl_from_uniform(probs))
+    _, labels = prior.sample(20_000, seed=1)
+    np.testing.assert_allclose(np.bincount(labels) / 20_000, WEIGHTS, atol=0.02)
+    restored = GaussianMixture.from_config(prior.get_config())
+    np.testing.assert_array_equal(restored.probs, prior.probs)
+    assert "weights" not in uniform.get_config()
+    np.testing.assert_array_equal(uniform.probs, np.full(K, 1 / K))
+
+
+@pytest.mark.parametrize("weights", [[0.5, 0.5], [0.2, 0.2, 0.2], [0.0, 0.3, 0.7], [float("nan"), 0.5, 0.5]])
+def test_weights_that_are_no_probabilities_are_refused(weights):
+    with pytest.raises(ValueError, match=r"`weights` is .*; it must be 3 positive probabilities, whose sum is 1"):
+        GaussianMixture(MEANS, VARIANCES, weights)

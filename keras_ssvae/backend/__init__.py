@@ -36,6 +36,7 @@ categorical_rows = _backend.categorical_rows
 compiled = _backend.compiled
 gradient_step = _backend.gradient_step
 inference = _backend.inference
+is_symbolic = _backend.is_symbolic
 normal_rows = _backend.normal_rows
 normalize_pool_activate = _backend.normalize_pool_activate
 own_rows = _backend.own_rows
@@ -57,6 +58,7 @@ __all__ = [
     "compiled",
     "gradient_step",
     "inference",
+    "is_symbolic",
     "normal_rows",
     "normalize_pool_activate",
     "own_rows",

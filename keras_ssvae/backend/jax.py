@@ -80,6 +80,11 @@ def gradient_step(
     return terms
 
 
+def is_symbolic(x: Any) -> bool:
+    """As `backend.tensorflow.is_symbolic`."""
+    return isinstance(x, keras.KerasTensor | jax.core.Tracer)
+
+
 def sync_state(model: keras.Model) -> None:
     """Gives the variables the values that a running `fit` holds, and has it read them again before its next step."""
     model.jax_state_sync()

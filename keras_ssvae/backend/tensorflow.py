@@ -26,6 +26,11 @@ def run_step(model: keras.Model, step: Callable, data) -> dict[str, tf.Tensor]:
     return logs
 
 
+def is_symbolic(x: Any) -> bool:
+    """Whether a tensor has no numbers yet, since a program is being made of what is done with it."""
+    return isinstance(x, keras.KerasTensor) or (tf.is_tensor(x) and tf.is_symbolic_tensor(x))
+
+
 def sync_state(model: keras.Model) -> None:
     """Variables hold their values at any time on this backend."""
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_ssvae.backend import private
-from keras_ssvae.data.checks import check_whole_number
+from keras_ssvae.checks import check_whole_number
 
 
 class EarlyStopping(keras.callbacks.Callback):

@@ -16,7 +16,10 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from keras_ssvae import plots
+from keras_ssvae.checks import check_whole_number
 from keras_ssvae.models.capabilities import Decodes, Encodes, HasClassPrior
+from keras_ssvae.models.labels import as_integers
+from keras_ssvae.pixels import as_images
 
 DPI = 110
 
@@ -35,8 +38,7 @@ class _FigureCallback(keras.callbacks.Callback):
                 f"`{type(self).__name__}` has no place for its figures: give `directory` for PNG files, `log_dir` for "
                 "TensorBoard, or both."
             )
-        if every < 1:
-            raise ValueError(f"`every` is {every}; it must be at least 1 epoch.")
+        check_whole_number("every", every, 1)
         self.directory = None if directory is None else Path(directory)
         self.log_dir = None if log_dir is None else str(log_dir)
         self.every = every
@@ -87,7 +89,7 @@ class LatentScatter(_FigureCallback):
     class (`class_prior`, as of `EXoN`), the ellipses of the prior are drawn too.
 
     Args:
-        images: Images as the model's `encode` takes them, shape (N, ...). A thousand or two give a clear figure.
+        images: Images, shape (N, H, W, C): uint8, or floats in [-1, 1]. A thousand or two give a clear figure.
         labels: Their classes, integers of shape (N,).
         directory: Writes `epoch_0001_latent.png`, ..., here; epochs count from 1.
         log_dir: Writes the image `latent` to TensorBoard here, at Keras' own steps, which count epochs from 0. On the
@@ -120,8 +122,9 @@ class LatentScatter(_FigureCallback):
         class_names: Sequence[str] | None = None,
     ):
         super().__init__(directory, log_dir, every)
-        self.images, self.labels, self.class_names = np.asarray(images), np.asarray(labels), class_names
-        if self.images.ndim < 1 or len(self.images) == 0 or self.labels.shape != self.images.shape[:1]:
+        self.images = as_images("images", images, in_doubt="warn")
+        self.labels, self.class_names = as_integers("labels", labels), class_names
+        if len(self.images) == 0 or self.labels.shape != self.images.shape[:1]:
             raise ValueError(
                 f"`images` has shape {self.images.shape} and `labels` {self.labels.shape}; there must be images, and "
                 "one label for each."

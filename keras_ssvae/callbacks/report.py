@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_ssvae import evaluation
+from keras_ssvae.checks import check_whole_number
 from keras_ssvae.evaluation.reports import batches_for, check_can_report, names_of_numbers
+from keras_ssvae.models.labels import as_integers
+from keras_ssvae.pixels import as_array, check_form, check_values
 
 
 class Report(keras.callbacks.Callback):
@@ -57,9 +60,11 @@ class Report(keras.callbacks.Callback):
         ssim: bool = False,
     ):
         super().__init__()
-        if every < 1:
-            raise ValueError(f"`every` is {every}; it must be at least 1 epoch.")
-        self.images, self.labels = np.asarray(images), None if labels is None else np.asarray(labels)
+        check_whole_number("every", every, 1)
+        self.images = as_array("images", images)
+        check_form("images", self.images)
+        check_values("images", self.images)
+        self.labels = None if labels is None else as_integers("labels", labels, columns=True)
         self.every, self.prefix, self.batch_size, self.ssim = every, prefix, batch_size, ssim
         self.directory = None if directory is None else Path(directory)
         self.reports: dict[int, dict[str, Any]] = {}

@@ -1,13 +1,13 @@
 """Image sets, semi-supervised splits, augmentation and batches for training."""
 
 from keras_ssvae.data import augment
-from keras_ssvae.data.batch import scale
 from keras_ssvae.data.binary import binarize
 from keras_ssvae.data.celeba import CELEBA_LABELS, CELEBA_PRIORS, CelebA, CelebAPart, load_celeba
 from keras_ssvae.data.dsprites import FactorData, load_dsprites
 from keras_ssvae.data.pipeline import distribute, semi_supervised
 from keras_ssvae.data.sources import CLASS_NAMES, DataDamagedError, DataUnavailableError, ImageData, load
-from keras_ssvae.data.splits import Split, split
+from keras_ssvae.data.splits import Split, class_frequencies, split
+from keras_ssvae.pixels import scale
 
 __all__ = [
     "CELEBA_LABELS",
@@ -22,6 +22,7 @@ __all__ = [
     "Split",
     "augment",
     "binarize",
+    "class_frequencies",
     "distribute",
     "load",
     "load_celeba",

@@ -2,29 +2,15 @@
 
 from collections.abc import Callable
 
-import numpy as np
 from keras import ops
 
 from keras_ssvae.distributions import Tensor
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.noise import Stream
+from keras_ssvae.pixels import to_float
 
 # A step may draw so many times before it comes to the numbers of the next one.
 _DRAWS_PER_STEP = 64
-
-
-def scale(images) -> Tensor:
-    """Maps pixels from 0 ... 255 (`uint8`) to [-1, 1] (`float32`): (x - 127.5) / 127.5.
-
-    Args:
-        images: A tensor of the Keras backend, or a NumPy array or what NumPy makes an array of; any shape.
-
-    Returns:
-        A tensor or NumPy array of the same shape.
-    """
-    if ops.is_tensor(images):
-        return (ops.cast(images, "float32") - 127.5) / 127.5
-    return (np.asarray(images, np.float32) - np.float32(127.5)) / np.float32(127.5)
 
 
 def first_draw(step: int | Tensor) -> int | Tensor:
@@ -55,7 +41,7 @@ def assemble(
         Tuple `(x, y)`, as described in `semi_supervised`; without labels `(x,)`.
     """
     kinds = {"labeled": None if labeled is None else labeled[0], "unlabeled": unlabeled}
-    x = {kind: _to_float(images) for kind, images in kinds.items() if images is not None}
+    x = {kind: to_float(images) for kind, images in kinds.items() if images is not None}
     for kind in list(x):
         stream = Stream(seed, counter, purpose=f"augment {kind}")
         x[f"{kind}_augmented"] = _augmented(augment, x[kind], stream)
@@ -63,10 +49,6 @@ def assemble(
         return (x,)
     assert num_classes is not None  # `semi_supervised` has checked that there is one where there are labels
     return x, Labels(num_classes).one_hot(ops.cast(labeled[1], "int32"))
-
-
-def _to_float(images):
-    return scale(images) if images.dtype == "uint8" else ops.cast(images, "float32")
 
 
 def _augmented(augment, images, stream):

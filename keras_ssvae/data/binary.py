@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_ssvae.data.checks import check_image_dtype, check_pixels, check_whole_number
+from keras_ssvae.checks import check_whole_number
+from keras_ssvae.pixels import check_dtype, check_values
 
 
 def binarize(images: ArrayLike, seed: int | np.random.RandomState) -> np.ndarray:
@@ -32,12 +33,11 @@ def binarize(images: ArrayLike, seed: int | np.random.RandomState) -> np.ndarray
     Reference: [Tomczak, Welling, 2018](https://arxiv.org/abs/1705.07120).
     """
     images = np.asarray(images)
-    check_image_dtype("images", images.dtype)
+    check_dtype("images", str(images.dtype))
+    check_values("images", images)
     if images.dtype == np.uint8:
         probs = images.astype(np.float32) / np.float32(255)  # rounded as in the original
     else:
-        if images.size:
-            check_pixels("images", images)
         probs = (images.astype(np.float64) + 1) / 2
     if not isinstance(seed, np.random.RandomState):
         check_whole_number("seed", seed, 0)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from keras_ssvae.checks import check_whole_number
 from keras_ssvae.data import sources
-from keras_ssvae.data.checks import check_indices, check_whole_number
+from keras_ssvae.data.checks import check_indices
 from keras_ssvae.data.sources import DataUnavailableError
 
 if TYPE_CHECKING:  # TensorFlow may not be there

@@ -1,14 +1,13 @@
 """The checks that training data passes before any training starts. Every error is a sentence."""
 
+import warnings
+
 import numpy as np
 
-from keras_ssvae.models.labels import Labels, is_integer
+from keras_ssvae.models.labels import Labels
+from keras_ssvae.pixels import check_form, check_values
 
-
-def check_whole_number(name, value, minimum) -> None:
-    """Raises a `ValueError` unless the argument `name` is an integer of at least `minimum`."""
-    if not is_integer(value) or value < minimum:
-        raise ValueError(f"`{name}` is {value!r}. It must be an integer of at least {minimum}.")
+_UNEVEN = 10  # times the images: a warning
 
 
 def check_indices(name, indices, size) -> np.ndarray:
@@ -50,55 +49,49 @@ def check_arrays(name, source, num_classes) -> tuple[int, ...]:
             "pairs (image, label)."
         )
     images, labels = (np.asarray(each) for each in source)
-    shape = _check_images(name, images)
+    shape = _check_images(f"{name}[0]", images)
     kinds = Labels(num_classes)
     columns = kinds.check(f"{name}[1]", labels, len(images)).reshape(len(images), -1).T
     for i, (column, count) in enumerate(zip(columns, kinds.sizes, strict=True)):
         missing = np.setdiff1d(np.arange(count), column)
+        which = "" if len(columns) == 1 else f" by its label {i}"
         if len(missing):
-            which = "" if len(columns) == 1 else f" by its label {i}"
             raise ValueError(
                 f"`{name}` holds no image of class {missing[0]}{which}. Every one of the `num_classes` = {num_classes} "
                 "classes needs at least one labelled image."
             )
+        warn_if_uneven(
+            f"{name}[1]{which}",
+            np.bincount(column),
+            "`data.class_frequencies` gives the shares, for the prior of the classes of the model.",
+        )
     return shape
 
 
+def warn_if_uneven(name: str, sizes: np.ndarray, hint: str) -> None:
+    """Warns where one class has ten times the images of another."""
+    largest, smallest = int(sizes.argmax()), int(sizes.argmin())
+    if sizes[largest] >= _UNEVEN * max(sizes[smallest], 1):
+        warnings.warn(
+            f"`{name}` holds {sizes[largest]} images of class {largest} and {sizes[smallest]} of class {smallest}. "
+            f"{hint}",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def check_batch(name: str, batch, num_classes: int | tuple[int, ...] | None, first: bool) -> None:
+    """Checks images, or images and labels (`num_classes` given), of a source that is read batch by batch."""
+    images = batch if num_classes is None else batch[0]
+    check_values(name if num_classes is None else f"{name}[0]", images, "refuse" if first else "ignore")
+    if num_classes is not None:
+        labels = batch[1]
+        Labels(num_classes).check(f"{name}[1]", labels, len(images))
+
+
 def _check_images(name, images):
-    if images.ndim != 4 or not images.size:
-        raise ValueError(f"The images of `{name}` have shape {images.shape}. It must be (N, H, W, C), none of them 0.")
-    check_image_dtype(name, images.dtype)
-    if images.dtype != np.uint8:
-        check_pixels(name, images)
+    check_form(name, images)
+    if not images.size:
+        raise ValueError(f"`{name}` has shape {images.shape}; it must be (N, H, W, C), none of them 0.")
+    check_values(name, images)
     return images.shape[1:]
-
-
-def check_image_dtype(name, dtype) -> None:
-    if dtype != np.uint8 and not np.issubdtype(dtype, np.floating):
-        raise ValueError(
-            f"The images of `{name}` have dtype {dtype}. It must be uint8 (pixels 0 to 255) or floating point (pixels "
-            "in [-1, 1])."
-        )
-
-
-def check_pixels(name, images) -> None:
-    low, high = float(images.min()), float(images.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError(f"The images of `{name}` hold NaN or infinite pixels. Every pixel must be in [-1, 1].")
-    if low < -1 or high > 1:
-        raise ValueError(
-            f"The images of `{name}` have pixels from {low:g} to {high:g}. Floating-point pixels must be in [-1, 1]; "
-            "pixels from 0 to 255 must be uint8."
-        )
-
-
-def check_num_classes(num_classes) -> int | tuple[int, ...]:
-    """Returns `num_classes` as a Python integer, or a tuple of them, or raises a `ValueError`."""
-    if isinstance(num_classes, tuple | list):
-        if not num_classes:
-            raise ValueError("`num_classes` is empty. It must hold the number of classes of at least one label.")
-        for each in num_classes:
-            check_whole_number("num_classes", each, 1)
-        return tuple(map(int, num_classes))
-    check_whole_number("num_classes", num_classes, 1)
-    return int(num_classes)

@@ -12,6 +12,7 @@ import numpy as np
 from keras_ssvae.backend.course import Course
 from keras_ssvae.data import batch
 from keras_ssvae.data.order import Part, epoch_order
+from keras_ssvae.models.checked_data import CHECKED
 
 # Images may take up this part of the device's memory; the rest is for the model.
 _SHARE_OF_MEMORY = 0.25
@@ -109,6 +110,7 @@ class _Batches(keras.utils.PyDataset):
         self._settings, self._shuffle = settings, shuffle
         self._on_device = _fits_on_device(sources)
         self._sources = jax.device_put(sources) if self._on_device else sources
+        setattr(self, CHECKED, True)
         self._orders: tuple[int | None, dict] = (None, {})  # the epoch, and its orders
         # A mistake in `augment` is found here, without computing anything.
         first = {kind: _take(sources[kind], slice(part.batch_size)) for kind, part in self._parts.items()}

@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import keras
-import numpy as np
 
+from keras_ssvae.checks import check_whole_number, is_integer
 from keras_ssvae.data import backend
 from keras_ssvae.data.backend import check_dataset, is_dataset, make_batches
-from keras_ssvae.data.checks import check_arrays, check_num_classes, check_whole_number
+from keras_ssvae.data.checks import check_arrays
 from keras_ssvae.data.order import Part
+from keras_ssvae.models.labels import Labels
+from keras_ssvae.pixels import as_array
 
 if TYPE_CHECKING:  # TensorFlow may not be there
     import tensorflow as tf
@@ -49,8 +51,8 @@ def semi_supervised(
     Args:
         labeled: Tuple `(images, labels)` of arrays or, on the TensorFlow backend of Keras, a `tf.data.Dataset` of
             `(image, label)`. Images have the shape `(H, W, C)` and are `uint8` (scaled by `scale`) or floating point in
-            [-1, 1]; labels are integers from 0 to `num_classes - 1`, and every class occurs. With several labels for
-            each image they have the shape `(N, n)`. `None`: for training without labels.
+            [-1, 1]; labels are integers from 0 to `num_classes - 1`, and every class occurs. They have the shape `(N,)`
+            or `(N, 1)`; with several labels for each image `(N, n)`. `None`: for training without labels.
         unlabeled: Array of images or, on the TensorFlow backend, a `tf.data.Dataset` of images, of the same shape. No
             labels. `None`: for training on the labelled images alone.
         num_classes: The number of classes K, or those of each of n labels; needed where there are labels.
@@ -87,7 +89,8 @@ def semi_supervised(
         take it, but on a CPU convolutions and pooling do not. The mean over no rows is NaN.
 
     Raises:
-        ValueError: If an argument does not fit. Arrays are checked completely, datasets by their first element.
+        ValueError: If an argument does not fit. Arrays are checked completely at once; datasets by their first element,
+            and then each batch as it is read, which ends `fit` in the same sentence.
 
     Example:
 
@@ -118,13 +121,14 @@ def semi_supervised(
     sources = {kind: source for kind, source in sources.items() if source is not None}
     if not sources:
         raise ValueError("`labeled` and `unlabeled` are both None. At least one of them must hold images.")
-    classes = None if labeled is None else check_num_classes(num_classes)
+    classes = None if labeled is None else Labels(num_classes).num_classes  # type: ignore[arg-type]  # which says what it must be
     shapes = {kind: _check_source(kind, sources[kind], classes if kind == "labeled" else None) for kind in sources}
     if len(set(shapes.values())) > 1:
         raise ValueError(
             f"`labeled` holds images of shape {shapes['labeled']} and `unlabeled` images of shape "
             f"{shapes['unlabeled']}. They must be the same."
         )
+    sources = {kind: _as_arrays(source) for kind, source in sources.items()}
     turns = _check_rhythm(rhythm, list(sources))
     # NumPy's integers, which the checks allow, do not count on without end.
     parts = [Part(kind, int(sizes[f"{kind}_batch_size"]), turns) for kind in sources]
@@ -151,8 +155,8 @@ def _check_rhythm(rhythm, kinds):
     """The two counts as Python integers, or None for batches that are paired."""
     if isinstance(rhythm, str) and rhythm == "paired":
         return None
-    counts = rhythm if isinstance(rhythm, tuple | list) and len(rhythm) == 2 else [None]
-    if not all(isinstance(count, int | np.integer) and count >= 1 for count in counts):
+    counts = rhythm if isinstance(rhythm, tuple | list) and len(rhythm) == 2 else [0]
+    if not all(is_integer(count) and count >= 1 for count in counts):
         raise ValueError(
             f'`rhythm` is {rhythm!r}. It must be "paired" or a tuple (labeled, unlabeled) of integers of at least 1.'
         )
@@ -163,6 +167,13 @@ def _check_rhythm(rhythm, kinds):
 
 def _check_source(name, source, num_classes):
     return (check_dataset if is_dataset(source) else check_arrays)(name, source, num_classes)
+
+
+def _as_arrays(source):
+    """A source whose images and labels are arrays or tensors, where they were lists or the like."""
+    if is_dataset(source):
+        return source
+    return tuple(as_array("labeled", part) for part in source) if isinstance(source, tuple) else as_array("", source)
 
 
 def distribute(batches, strategy) -> "tf.distribute.DistributedDataset":

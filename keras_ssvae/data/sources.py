@@ -17,8 +17,8 @@ from typing import Any, Self
 import keras
 import numpy as np
 
+from keras_ssvae.checks import check_whole_number
 from keras_ssvae.data import files
-from keras_ssvae.data.checks import check_whole_number
 
 # A download that brings no new byte for so long is given up, so that a closed network is reported within 20 seconds.
 _PATIENCE_SECONDS = 18.0

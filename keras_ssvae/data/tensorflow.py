@@ -9,9 +9,11 @@ import tensorflow as tf
 from keras_ssvae.backend import WHOLE_BATCH
 from keras_ssvae.backend.course import Course
 from keras_ssvae.data import batch
-from keras_ssvae.data.checks import check_image_dtype, check_pixels
+from keras_ssvae.data.checks import check_batch
 from keras_ssvae.data.order import Part, epoch_order
+from keras_ssvae.models.checked_data import CHECKED, checked_dataset, in_flight
 from keras_ssvae.models.labels import Labels
+from keras_ssvae.pixels import augmented_in_range, check_augmented, check_dtype, check_values
 
 
 def gather(array: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
@@ -57,7 +59,7 @@ def make_batches(
     alternating = any(part.rhythm is not None for part in parts)
     reads_datasets = any(map(is_dataset, sources.values()))
     order = {"steps": steps_per_epoch, "seed": seed, "shuffle": shuffle, "buffer": shuffle_buffer}
-    readers = {part.kind: _reader(sources[part.kind], part, **order) for part in parts}
+    readers = {part.kind: _reader(sources[part.kind], part, **order, num_classes=num_classes) for part in parts}
 
     def batches_from(start):
         first_epoch, first_batch = start // steps_per_epoch, start % steps_per_epoch
@@ -89,10 +91,9 @@ def make_batches(
     # `num_parallel_calls` selects the parallel map, which can run parts of its function on another device.
     batches = batches.map(assemble, num_parallel_calls=1).with_options(_options(reads_datasets))
     batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-    if device == "/CPU:0":
-        batches = batches.prefetch(2)
-    else:
-        batches = batches.apply(tf.data.experimental.prefetch_to_device(device, 2))
+    on_host = device == "/CPU:0"
+    batches = batches.prefetch(2) if on_host else batches.apply(tf.data.experimental.prefetch_to_device(device, 2))
+    setattr(batches, CHECKED, True)
     batches.course = course  # the models' `fit` looks for it
     return batches
 
@@ -101,11 +102,12 @@ def make_batches(
 _SHUFFLE_BYTES = 2**30
 
 
-def _reader(source, part, *, steps, seed, shuffle, buffer):
+def _reader(source, part, *, steps, seed, shuffle, buffer, num_classes):
     """Two functions: from an epoch to a dataset of what is in its batches, and from its elements to their content."""
     if is_dataset(source):
         buffer = (buffer or _shuffle_buffer(source)) if shuffle else None
-        return functools.partial(_read, source, part, steps=steps, seed=seed, buffer=buffer), lambda chosen: chosen
+        read = functools.partial(_read, source, part, steps=steps, seed=seed, buffer=buffer, num_classes=num_classes)
+        return read, lambda chosen: chosen
     with tf.device("/CPU:0"):
         tensors = tf.nest.map_structure(tf.convert_to_tensor, source)
     size = len(tf.nest.flatten(tensors)[0])
@@ -134,7 +136,7 @@ def _shuffle_buffer(source):
     return max(1, min(int(source.cardinality()), _SHUFFLE_BYTES // size))
 
 
-def _read(elements, part, epoch, *, steps, seed, buffer):
+def _read(elements, part, epoch, *, steps, seed, buffer, num_classes):
     """The batches of an epoch of a dataset, or more; its images are read anew in every pass.
 
     A `buffer` of None does not shuffle them.
@@ -148,10 +150,13 @@ def _read(elements, part, epoch, *, steps, seed, buffer):
         number = (epoch * 2**24 + number) * 2 + (part.kind == "unlabeled")
         return elements.shuffle(buffer, seed=number, reshuffle_each_iteration=False)
 
+    def check(batch, first):
+        check_batch(part.kind, batch, num_classes if part.kind == "labeled" else None, first)
+
     passes = tf.data.Dataset.counter()
     if not part.keep_short:
-        return passes.flat_map(of_pass).batch(part.batch_size, drop_remainder=True)
-    batches = passes.flat_map(lambda number: of_pass(number).batch(part.batch_size))
+        return checked_dataset(passes.flat_map(of_pass).batch(part.batch_size, drop_remainder=True), check)
+    batches = checked_dataset(passes.flat_map(lambda number: of_pass(number).batch(part.batch_size)), check)
     if part.rhythm is None:
         return batches
     nothing = tf.nest.map_structure(lambda spec: tf.zeros((0, *spec.shape), spec.dtype), elements.element_spec)
@@ -170,7 +175,20 @@ def _augmented(augment, device, alternating, images, seed):
     if alternating and result.shape.rank:
         result = result[:rows]
     # The shape that is known when the graph is built; one that cannot fit is left to the sentence of `assemble`.
-    return tf.ensure_shape(result, images.shape) if images.shape.is_compatible_with(result.shape) else result
+    if not images.shape.is_compatible_with(result.shape):
+        return result
+    with tf.device(device):
+        fits = augmented_in_range(tf.cast(result, tf.float32))
+
+    @tf.autograph.experimental.do_not_convert
+    def refuse(pixels):
+        in_flight(check_augmented)("augmented images", pixels)
+        return True
+
+    # The numbers come to the host only if they do not fit.
+    fits = tf.cond(fits, lambda: True, lambda: tf.numpy_function(refuse, [result], tf.bool))
+    with tf.control_dependencies([fits]):
+        return tf.ensure_shape(result, images.shape)
 
 
 def _options(reads_datasets):
@@ -189,7 +207,7 @@ def check_dataset(name: str, dataset: tf.data.Dataset, num_classes: int | None) 
     """Checks a labelled dataset (`num_classes` given) or an unlabelled one; returns the shape `(H, W, C)` of an image.
 
     A dataset may be larger than memory or slow, so of it only the element specification, the cardinality and the first
-    element are looked at.
+    element are looked at here, and the others as they are read.
     """
     spec = dataset.element_spec
     parts = spec if isinstance(spec, tuple) else (spec,)
@@ -213,18 +231,13 @@ def check_dataset(name: str, dataset: tf.data.Dataset, num_classes: int | None) 
             f"`{name}` is a Dataset of images of shape {shape}. The shape must be a fully known (H, W, C): use "
             "`tf.ensure_shape` in a `.map`."
         )
-    check_image_dtype(name, parts[0].dtype.as_numpy_dtype)
-    if num_classes is not None:
-        # Of the right type and shape, whatever the first element is.
-        blank = np.zeros((1, *(size or 1 for size in parts[1].shape)), parts[1].dtype.as_numpy_dtype)
-        Labels(num_classes).check(f"{name}[1]", blank)
+    check_dtype(name, parts[0].dtype.name)
     _check_cardinality(name, int(dataset.cardinality()))
     first = next(iter(dataset.take(1)), None)
     if first is None:
         raise ValueError(f"`{name}` is an empty Dataset. It must hold at least one image.")
     image = (first if num_classes is None else first[0]).numpy()
-    if image.dtype != np.uint8:
-        check_pixels(name, image)
+    check_values(name, image[None], in_doubt="ignore")
     if num_classes is not None:
         Labels(num_classes).check(f"{name}[1]", first[1].numpy()[None])
     return tuple(shape)

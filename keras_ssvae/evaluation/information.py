@@ -17,7 +17,8 @@ def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixt
     """The lower and the upper bound on `kl_gaussian`, the mean over x of the second part of (12) of EXoN.
 
     With r_kj(x) = sigma_kj^2(x) / s_kj^2 they are d/2 - sum_kj w_k/2 E[r_kj | y = k] and
-    sum_kj w_k/2 E[1 / r_kj | y = k] - d/2, where w_k = 1/K and the expectations are means over the images of class k.
+    sum_kj w_k/2 E[1 / r_kj | y = k] - d/2, where w_k = p(y = k), 1/K unless the prior has weights, and the expectations
+    are means over the images of class k.
     EXoN's Theorem 1 assumes that w(y | x) is the true p(y | x), and that the posteriors of each class together have
     the mean and the variance of its prior. A trained model meets this only roughly. Where the posteriors are nearly as
     wide as the prior, the bounds are close to each other, and the KL-divergence can lie outside them: above the upper
@@ -48,7 +49,7 @@ def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixt
         raise ValueError(f"`labels` hold no image of the classes {missing}; the bounds are means over every class.")
     log_ratio = own.astype("float64") - np.log(prior.variances.astype("float64"))[labels]
     # Each image of class k stands for w_k / (the number of its images).
-    weight = 0.5 / (prior.num_classes * np.bincount(labels)[labels])
+    weight = 0.5 * (prior.probs / np.bincount(labels))[labels]
     half = prior.latent_dim / 2
     return float(half - weight @ np.exp(log_ratio).sum(axis=1)), float(weight @ np.exp(-log_ratio).sum(axis=1) - half)
 
@@ -123,7 +124,7 @@ def kl_decomposition(
     probs /= probs.sum(axis=1, keepdims=True)  # to the last digit
     marginal = probs.mean(axis=0)
     information_xy = float(rel_entr(probs, marginal).sum(axis=1).mean())
-    kl_y = float(rel_entr(marginal, 1 / prior.num_classes).sum())
+    kl_y = float(rel_entr(marginal, prior.probs).sum())
 
     rng = np.random.default_rng(seed)
     images = rng.integers(len(probs), size=draws)

@@ -7,10 +7,10 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from keras_ssvae.data import scale
 from keras_ssvae.models.batched import as_float32
 from keras_ssvae.models.capabilities import Encodes, HasPosterior
 from keras_ssvae.models.labels import Labels
+from keras_ssvae.pixels import as_array, check_form, check_values, to_float
 from keras_ssvae.priors import GaussianMixture
 
 
@@ -27,20 +27,13 @@ def image_batches(images: ArrayLike, batch_size: int = 500) -> Iterator[np.ndarr
     Raises:
         ValueError: If the shape, the dtype or the range is wrong.
     """
-    images = np.asarray(images)
-    if images.ndim != 4 or images.size == 0:
-        raise ValueError(f"`images` has shape {images.shape}; it must be (images, height, width, channels).")
-    if images.dtype != np.uint8:
-        if not np.issubdtype(images.dtype, np.floating):
-            raise ValueError(f"`images` has dtype {images.dtype}; it must be uint8, or floats scaled to [-1, 1].")
-        low, high = images.min(), images.max()
-        if not (low >= -1.0 and high <= 1.0):  # written so that NaN fails
-            raise ValueError(
-                f"`images` are floats from {low:g} to {high:g}; floats must be scaled to [-1, 1]. Give uint8 images, "
-                "or scale them with `keras_ssvae.data.scale`."
-            )
-    parts = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-    return (scale(part) if part.dtype == np.uint8 else part.astype("float32") for part in parts)
+    array = as_array("images", images)
+    check_form("images", array)
+    if not len(array):
+        raise ValueError("`images` has no image; it must be at least one.")
+    check_values("images", array)
+    array = ops.convert_to_numpy(array)
+    return (to_float(array[start : start + batch_size]) for start in range(0, len(array), batch_size))
 
 
 def unlabeled_batches(data: Any, batch_size: int = 500) -> Iterator[np.ndarray]:

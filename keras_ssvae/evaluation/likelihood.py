@@ -9,7 +9,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae.backend import SEED_DTYPE, compiled
-from keras_ssvae.data.checks import check_whole_number
+from keras_ssvae.checks import check_whole_number
 from keras_ssvae.evaluation.inputs import image_batches
 from keras_ssvae.models.capabilities import HasImportanceWeights
 from keras_ssvae.noise import Stream

@@ -5,7 +5,6 @@ from keras import ops
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
-from keras_ssvae.distributions import mixture_kl
 from keras_ssvae.evaluation.inputs import own_components, posterior_arrays
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.priors import GaussianMixture
@@ -42,7 +41,7 @@ def classification_error(probs: ArrayLike, labels: ArrayLike) -> float:
 def kl_divergence(mean: ArrayLike, logvar: ArrayLike, probs: ArrayLike, prior: GaussianMixture) -> float:
     """The upper bound on KL(q(z | x) || p(z)), averaged over the examples: the KL-divergence of EXoN's Table 3.
 
-    It is the sum of `kl_categorical`, KL(w(y | x) || uniform), and `kl_gaussian`, the components' KL weighted by
+    It is the sum of `kl_categorical`, KL(w(y | x) || p(y)), and `kl_gaussian`, the components' KL weighted by
     w(y | x).
 
     Args:
@@ -67,7 +66,7 @@ def kl_divergence(mean: ArrayLike, logvar: ArrayLike, probs: ArrayLike, prior: G
     Reference: equation (23) of EXoN.
     """
     mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)
-    categorical, gaussian = mixture_kl(probs, mean, logvar, prior.means, prior.variances)
+    categorical, gaussian = prior.categorical_kl(probs), prior.kl(probs, mean, logvar)
     return float(ops.convert_to_numpy(categorical + gaussian).mean(dtype="float64"))
 
 

@@ -9,7 +9,6 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae.backend import inference
-from keras_ssvae.distributions import mixture_kl
 from keras_ssvae.evaluation.information import KLDecomposition, kl_decomposition, kl_gaussian_bounds
 from keras_ssvae.evaluation.inputs import labeled_batches, posterior_arrays, unlabeled_batches
 from keras_ssvae.evaluation.metrics import activated, v_nat
@@ -140,7 +139,7 @@ def _report_of_class_prior(model, data, labels, batch_size, ssim):
     mean, logvar, probs, squared, labels = map(np.concatenate, collected.values())
     mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)
 
-    terms = mixture_kl(probs, mean, logvar, prior.means, prior.variances)
+    terms = prior.categorical_kl(probs), prior.kl(probs, mean, logvar)
     per_example = {
         "error_percent": 100.0 * (probs.argmax(axis=1) != labels),
         **dict(zip(("kl_categorical", "kl_gaussian"), map(ops.convert_to_numpy, terms), strict=True)),

@@ -16,18 +16,20 @@ from keras_ssvae.backend import (
     run_step,
     several_steps,
 )
+from keras_ssvae.checks import is_integer
 from keras_ssvae.distributions import Tensor, blocks
 from keras_ssvae.models import fitting
+from keras_ssvae.models.checked_data import ChecksData
 from keras_ssvae.models.checks import check_optimizer, check_variables
-from keras_ssvae.models.labels import is_integer
 from keras_ssvae.models.marks import marks, obeyed
 from keras_ssvae.models.objective_weights import WeightedObjective
 from keras_ssvae.models.passes import COUNTERS_PER_STEP, first_counter, passes
 from keras_ssvae.models.probes import without_probes
 from keras_ssvae.noise import Stream
+from keras_ssvae.pixels import as_images, check_form, to_float
 
 
-class BaseVAE(WeightedObjective):
+class BaseVAE(WeightedObjective, ChecksData):
     """Base of the models: a training step that is a pure function of weights, batch, noise and step, and the verbs.
 
     A subclass gives
@@ -35,7 +37,8 @@ class BaseVAE(WeightedObjective):
     * `draw_noise`, `step_terms` and `objective`: what a training step draws, the terms that it computes, one number
       per example, and the scalar that it minimises, made of the reduced terms;
     * `evaluation_terms`, and the names of all terms in `training_terms` and `test_terms`;
-    * `posterior`, `encode`, `decode` and `sample_latent`, with `image_shape` and the named parts of the `latents`;
+    * `posterior`, `encode`, `decode` and `sample_latent`, with `image_shape` and the named parts of the `latents`; what
+      takes images begins with `as_images`;
     * `posterior_noise` and `log_weights`, of which `evaluation.nll` estimates the likelihood;
     * `check_batch`, `variable_groups`, and `get_config`.
 
@@ -318,12 +321,13 @@ class BaseVAE(WeightedObjective):
         images, labels = _unpack(data)
         self.check_batch(images, labels)
         images = images if isinstance(images, dict) else {"unlabeled": images}
+        images = {name: part if name == WHOLE_BATCH else to_float(part) for name, part in images.items()}
         if replicas() > 1 and WHOLE_BATCH not in images:
             raise ValueError(
                 "The batches are not those of `data.distribute`, and under a strategy each replica must see the whole "
                 "of a batch. Train with `model.fit(data.distribute(batches, strategy), ...)`."
             )
-        batch = images if labels is None else {**images, "labels": labels}
+        batch = images if labels is None else {**images, "labels": ops.cast(labels, "float32")}
         terms = self.replay_step(batch, self.draw_noise(batch, self.steps_taken))
         # A replica has its share of the batch in the terms. Those of the labelled images alone have fewer rows.
         counted = next(terms[name] for name in ("reconstruction", *self.training_terms) if name in terms)
@@ -361,20 +365,29 @@ class BaseVAE(WeightedObjective):
     # Verbs
 
     def check_images(self, name: str, images: Tensor) -> None:
-        """Raises ValueError for images that are not as the networks take them."""
-        dtype, shape = keras.backend.standardize_dtype(images.dtype), tuple(images.shape)
-        if dtype != "float32" or shape[1:] != self.image_shape:
-            raise ValueError(
-                f"`{name}` is {dtype} of shape {shape}; it must be float32 images in [-1, 1] of shape "
-                f"{(None, *self.image_shape)}. {self._advice(shape)}"
-            )
+        """Raises ValueError for images whose dtype or shape is not as the networks take them."""
+        check_form(name, images, self.image_shape, self._advice())
 
-    def _advice(self, shape):
-        if len(shape) != 4 or shape[1:] == self.image_shape or not self.made_by:
-            return "`data.scale` converts uint8."
+    def as_images(self, images: Tensor, name: str = "images") -> Tensor:
+        """Images as the networks take them, float32 in [-1, 1]; the first thing that a verb does with its images.
+
+        `uint8` images are scaled. What is in range but looks wrong is a warning here, for a single image may look so.
+
+        Raises:
+            ValueError: For another dtype or shape, no image, or pixels that are out of range.
+        """
+        images = as_images(name, images, self.image_shape, in_doubt="warn", advice=self._advice())
+        if images.shape[0] == 0:
+            raise ValueError(f"`{name}` has no image; it must be at least one.")
+        return images
+
+    def _advice(self):
+        """What to do with images of another size."""
+        if not self.made_by:
+            return ""
         arguments = ", ".join(f"`{name}=`" for name in self.made_by)
         made_by = "`, `".join(self.made_by.values())
-        return f"For images of another shape give the model other networks, {arguments}: `{made_by}` make them."
+        return f" For images of another shape give the model other networks, {arguments}: `{made_by}` make them."
 
     def generate(self, n: int, seed: int | Tensor) -> Tensor:
         """Images from the prior.
@@ -388,7 +401,7 @@ class BaseVAE(WeightedObjective):
         """
         if not is_integer(n) or n < 0:
             raise ValueError(f"`n` is {n!r}; it must be the number of images, an integer of at least 0.")
-        return self.decode(self.sample_latent(n, seed))
+        return self.decode(self.sample_latent(int(n), seed))
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """`decode(encode(images))`."""
@@ -405,6 +418,7 @@ class BaseVAE(WeightedObjective):
         Returns:
             `(B, n, H, W, C)`.
         """
+        a, b = self.as_images(a, "a"), self.as_images(b, "b")
         if is_integer(n) and n < 2:
             raise ValueError(f"`n` is {n}; a line has two ends, so it must be at least 2.")
         if not is_integer(n) and not ops.is_tensor(n):

@@ -17,10 +17,10 @@ def check_has_labels(labels: Tensor | None) -> None:
 def check_one_hot(labels: Tensor, images: Tensor, width: int) -> None:
     """Raises ValueError unless `labels` are one-hot labels of labelled images, `(B, width)`."""
     dtype, shape = keras.backend.standardize_dtype(labels.dtype), tuple(labels.shape)
-    if dtype != "float32" or len(shape) != 2 or shape[1] != width:
+    if len(shape) != 2 or shape[1] != width:
         raise ValueError(
-            f"`y` of a training batch is {dtype} of shape {shape}; it must be one-hot float32 labels of the "
-            f"labelled images, (None, {width})."
+            f"`y` of a training batch is {dtype} of shape {shape}; it must be one-hot labels of the labelled images, "
+            f"(None, {width}). `model.labels.one_hot(y)` makes them of integers."
         )
     rows = images.shape[0]
     if None not in (rows, shape[0]) and rows != shape[0]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
@@ -13,7 +14,6 @@ from keras_ssvae.backend import all_rows, argmax
 from keras_ssvae.distributions import (
     Tensor,
     as_floatx,
-    categorical_kl_from_uniform,
     log_probs,
     mixture_log_prob,
     sample_beta,
@@ -45,7 +45,8 @@ _UNLABELED_MIXING = 2.0
 class EXoN(ClassifierMixin, BaseVAE):
     """Semi-supervised VAE whose latent space has a layout that you design: one Gaussian per class, where you put it.
 
-    **Generation**: `y ~ uniform`, `z | y = k ~ N(m_k, diag s_k^2)`, `x | z ~ N(D(z), beta I)`.
+    **Generation**: `y ~ uniform`, or the `weights` of the prior, `z | y = k ~ N(m_k, diag s_k^2)`,
+    `x | z ~ N(D(z), beta I)`.
 
     **Inference**: `q(z | x) = sum_k w(k | x) N(mu_k(x), diag sigma_k^2(x))`, (4). A sample takes its component by the
     Gumbel-max trick (straight-through gradient).
@@ -83,7 +84,8 @@ class EXoN(ClassifierMixin, BaseVAE):
         encoder: Keras model, images `(B, H, W, C)` -> `(mean, logvar)`, each `(B, K, d)`. Default: Table 4.
         decoder: Keras model, `(B, d)` -> images. Default: Table 4.
         classifier: Keras model, images -> logits `(B, K)`. Default: Table 5.
-        prior: `priors.GaussianMixture`. Default: `priors.circle()`, the paper's for MNIST.
+        prior: `priors.GaussianMixture`. Default: `priors.circle()`, the paper's for MNIST. Where the classes are
+            uneven, give it `weights=data.class_frequencies(labels, K)`.
         beta: Variance of the decoder; the weight of the KL-divergence.
         lambda1: Weight of cross entropy and SCI of the labelled images.
         lambda2: Weight of SCI of the unlabelled images: a number (then a variable, that a callback can move) or a
@@ -113,6 +115,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         "sci_unlabeled",
     )
     test_terms = ("error", "reconstruction", "kl_categorical", "kl_gaussian")
+    must_have_labels = True
     objective_weights = ("beta", "lambda1", "lambda2")
     positive_weights = ("beta",)  # it is the variance of the decoder
     # The classifier makes pseudo-labels, then sees the images as they are, the augmented and the mixed ones.
@@ -162,6 +165,10 @@ class EXoN(ClassifierMixin, BaseVAE):
     def likelihood(self) -> Gaussian:
         """`N(D(z), beta I)`, with beta as it is now."""
         return Gaussian(self.weights_at(self.steps_taken).beta)
+
+    @property
+    def label_probs(self) -> list[np.ndarray] | None:
+        return None if self.prior.uniform else [self.class_prior.probs]
 
     @property
     def class_prior(self) -> GaussianMixture:
@@ -255,7 +262,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         z = ops.sum(y[:, :, None] * sample_gaussian(mean, logvar, epsilon), axis=1)
         return {
             "reconstruction": losses.reconstruction(x, run(self.decoder, z)),
-            "kl_categorical": categorical_kl_from_uniform(w),
+            "kl_categorical": self.prior.categorical_kl(w),
             "kl_gaussian": self.prior.kl(w, mean, logvar),
             "cross_entropy": losses.cross_entropy(batch["labels"], f(batch["labeled_augmented"])),
             "sci_labeled": losses.sci(
@@ -283,13 +290,13 @@ class EXoN(ClassifierMixin, BaseVAE):
             yield
 
     def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
-        self.check_images("x", images)
+        images = self.as_images(images, "x")
         check_has_labels(labels)
         outputs = self(images, training=False)
         return {
             "error": self.error_percent(outputs["probs"], labels),
             "reconstruction": losses.reconstruction(images, outputs["reconstruction"]),
-            "kl_categorical": categorical_kl_from_uniform(outputs["probs"]),
+            "kl_categorical": self.prior.categorical_kl(outputs["probs"]),
             "kl_gaussian": self.prior.kl(outputs["probs"], outputs["mean"], outputs["logvar"]),
         }
 
@@ -303,10 +310,11 @@ class EXoN(ClassifierMixin, BaseVAE):
 
     def classify(self, images: Tensor) -> Tensor:
         """Class probabilities `w(y | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, K)`."""
-        return ops.softmax(as_floatx(self.classifier(images, training=False)))
+        return ops.softmax(as_floatx(self.classifier(self.as_images(images), training=False)))
 
     def posterior(self, images: Tensor) -> dict[str, Tensor]:
         """The mixture `q(z | x)`, (4): `mean` and `logvar` `(B, K, d)` of its components, and their weights `probs`."""
+        images = self.as_images(images)
         mean, logvar = map(as_floatx, self.encoder(images, training=False))
         return {"mean": mean, "logvar": logvar, "probs": self.classify(images)}
 
@@ -331,6 +339,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         }
 
     def log_weights(self, images, noise) -> Tensor:
+        images = self.as_images(images)
         # Of the mixtures q(z | x) and p(z), without the class: `z` alone decides x.
         posterior = self.posterior(images)
         q = log_probs(posterior["probs"]), posterior["mean"], posterior["logvar"]

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from keras_ssvae.models.batched import decode_batches
 from keras_ssvae.models.capabilities import require_class_prior
+from keras_ssvae.pixels import as_images
 
 SPAN = 2.0  # prior standard deviations from the centre, to either side, at which a coordinate is decoded
 
@@ -94,27 +95,11 @@ def explain(model: keras.Model, images: ArrayLike, delta: float = 1.0) -> list[E
     is_number = isinstance(delta, numbers.Real)
     if not is_number or not math.isfinite(delta):
         raise ValueError(f"`delta` is {delta!r}; it must be a finite number of nats.")
-    checked = _checked(images, model.image_shape)
+    checked = ops.convert_to_numpy(as_images("images", images, model.image_shape, in_doubt="warn"))
     explanations: list[Explanation] = []
     for start in range(0, len(checked), _BATCH):
         explanations += _explain_batch(model, prior, checked[start : start + _BATCH], float(delta))
     return explanations
-
-
-def _checked(images, image_shape):
-    """The images as float32."""
-    images = ops.convert_to_numpy(images)
-    if images.ndim != 4 or images.shape[1:] != image_shape or not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(
-            f"`images` is {images.dtype} of shape {images.shape}; it must be float images in [-1, 1] of shape "
-            f"{(None, *image_shape)}. `data.scale` converts uint8, and `image[None]` makes a batch of one image."
-        )
-    if not (np.abs(images) <= 1).all():  # written so that NaN fails
-        raise ValueError(
-            f"`images` are floats from {images.min():g} to {images.max():g}; they must be scaled to [-1, 1], as "
-            "`data.scale` does."
-        )
-    return images.astype("float32")
 
 
 def _explain_batch(model, prior, images, delta):

@@ -1,7 +1,6 @@
 """What labels an image has, and the verbs of models that classify."""
 
 import dataclasses
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +9,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from keras_ssvae.backend import is_symbolic
+from keras_ssvae.checks import is_integer
 from keras_ssvae.distributions import Tensor, blocks
 from keras_ssvae.noise import Stream
 
@@ -38,7 +39,7 @@ class Labels:
 
     def __post_init__(self) -> None:
         classes: Any = self.num_classes  # any sequence, till it is a tuple below
-        several = isinstance(classes, Sequence)
+        several = isinstance(classes, Sequence) or np.ndim(classes) == 1
         given = tuple(classes) if several else (classes,)
         if not given or not all(is_integer(size) and size >= 1 for size in given):
             raise ValueError(
@@ -84,28 +85,29 @@ class Labels:
 
         Args:
             name: What the error calls them.
-            labels: Integers, one for each image, or a row of several.
+            labels: Integers of any size, one for each image, or a row of several: an array, a tensor, a list or a
+                pandas Series. Of one label also a column `(N, 1)`, as `keras.datasets` gives it.
             num_examples: N, where it is known.
 
         Raises:
             ValueError: If they have another shape or dtype, or a label is out of range.
         """
-        given = np.asarray(labels)
+        given = as_integers(name, labels, columns=self.several)
         examples = given.shape[0] if given.ndim and num_examples is None else num_examples
         what = f"a row of {len(self.sizes)} integers" if self.several else "one integer"
         if given.shape != (examples, *self.shape) or not np.issubdtype(given.dtype, np.integer):
             of = "example" if num_examples is None else f"of the {num_examples} examples"
-            hint = ""
-            if given.ndim == 2 and given.shape[1] == self.width > 1:
-                hint = " They look one-hot: `argmax(axis=-1)` gives the classes."
             raise ValueError(
-                f"`{name}` has shape {given.shape} and dtype {given.dtype}; it must be {what} for each {of}.{hint}"
+                f"`{name}` has shape {given.shape} and dtype {given.dtype}; it must be {what} for each {of}."
+                f"{self._hint(name, given)}"
             )
         if given.size and not ((given >= 0) & (given < np.asarray(self.num_classes))).all():
             highest = [size - 1 for size in self.sizes] if self.several else self.sizes[0] - 1
+            from_one = given.min() >= 1 and (given <= np.asarray(self.num_classes)).all()
+            hint = " They look counted from 1: subtract 1." if from_one else ""
             raise ValueError(
                 f"`{name}` run from {given.min()} to {given.max()}; with {self.num_classes} classes they must be 0 to "
-                f"{highest}."
+                f"{highest}.{hint}"
             )
         return given.astype("int64")
 
@@ -129,6 +131,74 @@ class Labels:
         result = tuple(tuple(each) for each in of_labels)
         return result if self.several else result[0]
 
+    def _hint(self, name, given):
+        """What to write in the place of labels of another shape or dtype."""
+        name = name if name.isidentifier() else "labels"
+        is_rows = given.dtype.kind in "biuf" and given.ndim == 2 and given.shape[1] == self.width
+        if self.several and is_rows and self._is_one_hot(given):
+            return " They are one-hot, those of all labels side by side: `argmax(axis=-1)` of each label's gives it."
+        return hint_of_form(name, given)
+
+    def _is_one_hot(self, rows):
+        """Whether each row `(N, width)` is one-hot, that of each label."""
+        ends = np.cumsum(self.sizes)[:-1]
+        return all(
+            np.isin(part, (0, 1)).all() and (part.sum(axis=-1) == 1).all() for part in np.split(rows, ends, axis=-1)
+        )
+
+    def check_rows(self, name: str, rows: Tensor) -> None:
+        """Raises a `ValueError` unless the rows `(N, width)` are one-hot labels, or probabilities of labels."""
+        rows = np.asarray(ops.convert_to_numpy(rows), "float32")
+        if rows.ndim != 2 or rows.shape[1] != self.width:
+            raise ValueError(
+                f"`{name}` has shape {rows.shape}; it must be one-hot labels of shape {(None, self.width)}."
+            )
+        for part in np.split(rows, np.cumsum(self.sizes)[:-1], axis=-1):
+            wrong = np.flatnonzero(~((part >= 0).all(axis=-1) & (np.abs(part.sum(axis=-1) - 1) <= 1e-3)))
+            if len(wrong):
+                raise ValueError(
+                    f"Row {wrong[0]} of `{name}` holds {part[wrong[0]].tolist()}; it must be one-hot, with the sum 1. "
+                    f"Of a label out of range nothing but zeros are made: labels are 0 to {part.shape[1] - 1}."
+                )
+
+    def check_targets(self, name: str, labels: ArrayLike, num_examples: int | None = None) -> np.ndarray:
+        """True labels of an evaluation: integers as `check` takes them, or one-hot as in a batch of training."""
+        given = np.asarray(ops.convert_to_numpy(labels)) if ops.is_tensor(labels) else np.asarray(labels)
+        if given.ndim != 2 or given.shape[1] != self.width or given.shape[1:] == self.shape:
+            return self.check(name, given, num_examples)
+        if given.shape[1] == 1 and not self._is_one_hot(given):  # one class, as a column
+            return self.check(name, given, num_examples)
+        if num_examples not in (None, len(given)):
+            raise ValueError(f"`{name}` has {len(given)} rows for {num_examples} images; there must be one for each.")
+        self.check_rows(name, given)
+        return given
+
+
+def as_integers(name: str, labels: ArrayLike, columns: bool = False) -> np.ndarray:
+    """Labels as an array; a column `(N, 1)` of integers as `(N,)`, unless `columns` are what is asked for."""
+    try:
+        given = np.asarray(ops.convert_to_numpy(labels)) if ops.is_tensor(labels) else np.asarray(labels)
+    except ValueError as error:  # NumPy's, of rows of different lengths
+        raise ValueError(
+            f"`{name}` has rows of different lengths; it must be as many integers for each image."
+        ) from error
+    is_column = given.ndim == 2 and given.shape[1] == 1 and np.issubdtype(given.dtype, np.integer)
+    return given[:, 0] if is_column and not columns else given
+
+
+def hint_of_form(name: str, given: np.ndarray) -> str:
+    """What to write in the place of labels that are no integers, where that can be told."""
+    if given.ndim == 2 and given.shape[1] > 1 and np.isin(given, (0, 1)).all() and (given.sum(axis=-1) == 1).all():
+        return f" They are one-hot: `{name}.argmax(axis=-1)` gives the classes."
+    if given.dtype == bool:
+        return f" `{name}.astype('int64')` makes 0 and 1 of booleans."
+    if given.dtype.kind == "f" and given.size and np.isfinite(given).all() and (given == np.floor(given)).all():
+        column = ".ravel()" if given.ndim == 2 and given.shape[1] == 1 else ""
+        return f" They are whole numbers: `{name}{column}.astype('int64')`."
+    if given.dtype.kind in "OUS":
+        return f" `np.unique({name}, return_inverse=True)[1]` numbers names."
+    return ""
+
 
 class ClassifierMixin:
     """The verbs of a model whose images have labels.
@@ -140,6 +210,11 @@ class ClassifierMixin:
     labels: Labels
     decode: Callable[[Tensor], Tensor]
     sample_latent: Callable[[Tensor, int | Tensor], Tensor]
+
+    @property
+    def label_probs(self) -> list[np.ndarray] | None:
+        """The probabilities `p(y)` of each label's values; None where they are uniform."""
+        return None
 
     @property
     def num_classes(self) -> int | tuple[int, ...]:
@@ -177,8 +252,15 @@ class ClassifierMixin:
 
     def _wrong(self, probs, labels):
         """0.0 or 1.0 for each label, in the shape of `predicted_labels`."""
-        if len(labels.shape) == 2 and labels.shape[-1] == probs.shape[-1]:
+        if not is_symbolic(labels):
+            labels = ops.convert_to_tensor(self.labels.check_targets("labels", labels, probs.shape[0]))
+        if len(labels.shape) == 2 and labels.shape[-1] == probs.shape[-1] and labels.shape[1:] != self.labels.shape:
             labels = self.predicted_labels(labels)
+        elif "float" in keras.backend.standardize_dtype(labels.dtype):
+            raise ValueError(
+                f"`labels` is {labels.dtype} of shape {tuple(labels.shape)}; it must be integers, or one-hot of shape "
+                f"{(None, self.labels.width)}."
+            )
         predicted = self.predicted_labels(probs)
         wrong = ops.not_equal(predicted, ops.cast(ops.reshape(labels, ops.shape(predicted)), predicted.dtype))
         return ops.cast(wrong, "float32")
@@ -200,20 +282,19 @@ class ClassifierMixin:
         if is_integer(labels):
             if labels < 0:
                 raise ValueError(f"`labels` is {labels}; as a number of images it must be 0 or more.")
-            labels = self.sample_labels(labels, seed)
-        elif not ops.is_tensor(labels):
+            labels = self.sample_labels(int(labels), seed)
+        elif not is_symbolic(labels):
             labels = self.labels.check("labels", labels)
         return self.decode(self.sample_latent(ops.cast(ops.convert_to_tensor(labels), "int32"), seed))
 
     def sample_labels(self, n: int, seed: int | Tensor) -> Tensor:
-        """Labels of n images, int32 `(n,)` or, of several, `(n, labels)`, drawn uniformly."""
+        """Labels of n images, int32 `(n,)` or, of several, `(n, labels)`, drawn from `p(y)`."""
         stream = Stream(seed, 0, "labels")
         if stream.rows() is not None:
             raise ValueError("`seed` holds a seed for each image; give the `labels` of these images, not their number.")
-        drawn = [keras.random.randint((n,), 0, size, dtype="int32", seed=stream) for size in self.labels.sizes]
+        if self.label_probs is None:
+            drawn = [keras.random.randint((n,), 0, size, dtype="int32", seed=stream) for size in self.labels.sizes]
+        else:
+            logits = [np.log(probs)[None].astype("float32") for probs in self.label_probs]
+            drawn = [keras.random.categorical(each, n, dtype="int32", seed=stream)[0] for each in logits]
         return ops.stack(drawn, axis=-1) if self.labels.several else drawn[0]
-
-
-def is_integer(value: object) -> bool:
-    """Whether a value is an integer of Python or NumPy, and no boolean."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

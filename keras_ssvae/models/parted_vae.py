@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_ssvae.backend import argmax, batch_mean, gradient_step
+from keras_ssvae.checks import is_integer
 from keras_ssvae.distributions import (
     Tensor,
     as_floatx,
@@ -91,7 +92,8 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         num_classes: Values of the label c, or those of each label c_i of several.
         u_dims: Dimensions of u, or of each u_i.
         z_dim: Dimensions of z.
-        class_priors: For each label the probabilities `p(c_i)`; they are not normalised. Default: uniform.
+        class_priors: For each label the probabilities `p(c_i)`, as `data.class_frequencies` gives them; they are not
+            normalised. Default: uniform.
         pixel_loss: `"cross_entropy"` of Bernoulli pixels, or `"absolute_error"`.
         gamma_z, gamma_u, gamma_c, gamma_h, gamma_bc: The weights of the terms. The defaults are the paper's for MNIST
             (Table 6).
@@ -165,14 +167,17 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         super().__init__(seed=seed, name=name)
         self.labels = Labels(num_classes)  # type: ignore[arg-type]  # any sequence becomes a tuple
         self.class_names = class_names
-        self._u_dims = tuple(u_dims) if isinstance(u_dims, Sequence) else (u_dims,)
+        self._u_dims = tuple(u_dims) if isinstance(u_dims, Sequence | np.ndarray) else (u_dims,)
         self.z_dim, self.pixel_loss = z_dim, pixel_loss
         self.capacity_steps, self.slope_steps = capacity_steps, slope_steps
         self._check_sizes(class_priors)
+        # As a file can hold them, which NumPy's are not.
+        self._u_dims, self.z_dim = tuple(map(int, self._u_dims)), int(z_dim)
+        self.capacity_steps, self.slope_steps = int(capacity_steps), int(slope_steps)
         self.gamma_z, self.gamma_u, self.gamma_c = gamma_z, gamma_u, gamma_c
         self.gamma_h, self.gamma_bc, self.tolerance = gamma_h, gamma_bc, tolerance
         self.capacity_z, self.capacity_u = capacity_z, capacity_u
-        self.latents = {"z": z_dim, "u": sum(self._u_dims)}
+        self.latents = {"z": self.z_dim, "u": sum(self._u_dims)}
         self.encoder = encoder or parted_vae.mnist_encoder()
         self.decoder = decoder or parted_vae.mnist_decoder(self.latent_dim)
         self.image_shape = input_shape("encoder", self.encoder)
@@ -193,7 +198,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         steps = {"capacity_steps": (self.capacity_steps,), "slope_steps": (self.slope_steps,)}
         for name, values in {**sizes, **steps}.items():
             least = 2 if name == "num_classes" else 1
-            if not values or not all(isinstance(value, int) and value >= least for value in values):
+            if not values or not all(is_integer(value) and value >= least for value in values):
                 raise ValueError(f"`{name}` is {values}; it must be made of integers of at least {least}.")
         if len(self._u_dims) != len(self.labels.sizes):
             raise ValueError(f"`u_dims` is {self._u_dims}; each of `num_classes`, {self.labels.sizes}, has its own u.")
@@ -208,6 +213,10 @@ class PartedVAE(ClassifierMixin, BaseVAE):
                 f"`class_priors` is {[probs.tolist() for probs in self.class_priors]}; it must be for each label a "
                 f"list of its positive probabilities, whose sum is 1: of {self.labels.sizes} values."
             )
+
+    @property
+    def label_probs(self) -> list[np.ndarray] | None:
+        return self.class_priors if any(np.ptp(probs) for probs in self.class_priors) else None
 
     def compile(self, optimizer, **kwargs) -> None:
         """As `keras.Model.compile`, with a `GroupedOptimizer` of the members `supervised` and `main`.
@@ -337,7 +346,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         }
 
     def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
-        self.check_images("x", images)
+        images = self.as_images(images, "x")
         log_c, z, u = self._infer(images)
         terms = self._terms(images, log_c, z, u, self.decoder(ops.concatenate([z[0], u[0]], axis=-1), training=False))
         if labels is None:
@@ -363,7 +372,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     def _infer(self, images):
         """Each `log q(c_i | x)`, and means and log-variances of z and u."""
-        h = self.encoder(to_unit(images), training=False)
+        h = self.encoder(to_unit(self.as_images(images)), training=False)
         log_c = self.heads.log_c(h)
         c = [ops.one_hot(argmax(log_c_i), log_c_i.shape[-1]) for log_c_i in log_c]
         return log_c, self.heads.z(h), self.heads.u(h, c, _LAST_SLOPE)
@@ -398,6 +407,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         }
 
     def log_weights(self, images, noise) -> Tensor:
+        images = self.as_images(images)
         # Each u_i is of the mixtures q(u_i | x) and p(u_i), without c_i: (z, u) alone decides x.
         h = self.encoder(to_unit(images), training=False)
         mean, logvar = (values[:, None] for values in self.heads.z(h))
@@ -441,6 +451,11 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         Returns:
             `(B, H, W, C)`.
         """
+        images, attributes = self.as_images(images), self.as_images(attributes, "attributes")
+        if None not in (images.shape[0], attributes.shape[0]) and images.shape[0] != attributes.shape[0]:
+            raise ValueError(
+                f"`images` has {images.shape[0]} images and `attributes` {attributes.shape[0]}; it must be as many."
+            )
         z, u = self.posterior(attributes)["z_mean"], self.posterior(images)["u_mean"]
         return self.decode(ops.concatenate([z, u], axis=-1))
 

@@ -200,7 +200,7 @@ class VAE(BaseVAE):
         return {"reconstruction": -self.likelihood.log_prob(images, outputs), "kl": kl}
 
     def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
-        self.check_images("x", images)
+        images = self.as_images(images, "x")
         posterior = self.posterior(images)
         # Each image chooses its noise among many. Whole numbers add up to the same sum in any order; places count, or
         # similar images would have equal sums.
@@ -222,7 +222,7 @@ class VAE(BaseVAE):
 
     def posterior(self, images: Tensor) -> dict[str, Tensor]:
         """`q(z | x)`: its `mean` and `logvar`, each `(B, d)`."""
-        mean, logvar = map(as_floatx, self.encoder(to_unit(images), training=False))
+        mean, logvar = map(as_floatx, self.encoder(to_unit(self.as_images(images)), training=False))
         return {"mean": mean, "logvar": logvar}
 
     def encode(self, images: Tensor) -> Tensor:
@@ -241,6 +241,7 @@ class VAE(BaseVAE):
         return {"epsilon": keras.random.normal((num_images, num_samples, self.latent_dim), seed=stream)}
 
     def log_weights(self, images, noise) -> Tensor:
+        images = self.as_images(images)
         mean, logvar = (values[:, None] for values in self.posterior(images).values())
         z = sample_gaussian(mean, logvar, noise["epsilon"])
         log_ratio = self.prior.log_prob(z) - gaussian_log_prob(z, mean, logvar)

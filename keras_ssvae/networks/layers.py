@@ -1,12 +1,12 @@
 """Layers that the papers' networks need and Keras does not have."""
 
-import numbers
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_ssvae.backend import batch_normalize, normalize_pool_activate
+from keras_ssvae.checks import is_integer
 from keras_ssvae.distributions import Tensor
 
 
@@ -58,14 +58,14 @@ class ConvBlock(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         for name, value in (("filters", filters), ("kernel_size", kernel_size), ("strides", strides)):
-            if not isinstance(value, numbers.Integral) or value < 1:
+            if not is_integer(value) or value < 1:
                 raise ValueError(f"`{name}` is {value!r}; it must be a positive integer.")
         if not 0 <= rate < 1:
             raise ValueError(f"`rate` is {rate!r}; it must be a share of the channels, 0 or more and less than 1.")
         if negative_slope < 0:
             # Pooling comes before the activation, which must not turn the order of two pixels.
             raise ValueError(f"`negative_slope` is {negative_slope!r}; it must be 0 (ReLU) or more.")
-        self.filters, self.kernel_size, self.strides = filters, kernel_size, strides
+        self.filters, self.kernel_size, self.strides = int(filters), int(kernel_size), int(strides)
         self.transpose, self.pool, self.rate, self.negative_slope = transpose, pool, rate, negative_slope
         self.momentum, self.epsilon, self.seed = momentum, epsilon, seed
         self.seed_generator = keras.random.SeedGenerator(seed) if rate else None

@@ -11,6 +11,7 @@ from keras_ssvae.evaluation.inputs import encode_batches, image_batches, straigh
 from keras_ssvae.models.batched import as_float32
 from keras_ssvae.models.capabilities import require_class_prior
 from keras_ssvae.models.labels import Labels
+from keras_ssvae.pixels import as_images
 from keras_ssvae.plots import _drawing
 from keras_ssvae.plots._figure import Figure
 from keras_ssvae.priors import GaussianMixture
@@ -255,7 +256,7 @@ def images(
     """Draws images side by side, row by row: generated ones, pseudo-inputs, the decoded means of a prior.
 
     Args:
-        images: Shape (n, H, W, 1 or 3).
+        images: Shape (n, H, W, 1 or 3): uint8, or floats in [-1, 1]; of another `value_range` any numbers.
         columns: Images in a row.
         value_range: Pixel values shown as black and white.
         title: The figure's title.
@@ -272,6 +273,8 @@ def images(
     plots.images(model.generate(50, seed=1), title="Generated images").savefig("generated.png")
     ```
     """
+    if value_range == (-1.0, 1.0):
+        images = as_images("images", images, in_doubt="warn")
     tiles = _drawing.displayable(as_float32(images), value_range)
     if not len(tiles):
         raise ValueError("`images` holds no image.")

@@ -7,7 +7,15 @@ import keras
 import numpy as np
 from keras import config, layers, ops
 
-from keras_ssvae.distributions import Tensor, gaussian_kl, gaussian_log_prob, sample_gaussian
+from keras_ssvae.checks import is_integer
+from keras_ssvae.distributions import (
+    Tensor,
+    categorical_kl_from_uniform,
+    gaussian_kl,
+    gaussian_log_prob,
+    log_probs,
+    sample_gaussian,
+)
 from keras_ssvae.noise import categorical, normal
 
 if TYPE_CHECKING:
@@ -50,10 +58,10 @@ class Prior(layers.Layer):
 
     def __init__(self, num_components: int, latent_dim: int, **kwargs):
         for name, value in (("num_components", num_components), ("latent_dim", latent_dim)):
-            if not isinstance(value, int) or value < 1:
+            if not is_integer(value) or value < 1:
                 raise ValueError(f"`{name}` is {value!r}; it must be an integer of at least 1.")
         super().__init__(**kwargs)
-        self.num_components, self.latent_dim = num_components, latent_dim
+        self.num_components, self.latent_dim = int(num_components), int(latent_dim)
         self.built = True
 
     def __repr__(self) -> str:
@@ -88,6 +96,17 @@ class Prior(layers.Layer):
     def log_weights(self) -> Tensor:
         """`(K,)`; their exponentials add up to 1."""
         return ops.full((self.num_components,), -math.log(self.num_components), dtype=config.floatx())
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all components have the same weight, whatever a model learns."""
+        return type(self).log_weights is Prior.log_weights
+
+    def categorical_kl(self, probs: Tensor) -> Tensor:
+        """`KL(probs || p(k))`, of a posterior's weights of the components from the prior's: `(..., K)` -> `(...)`."""
+        if self.uniform:
+            return categorical_kl_from_uniform(probs)
+        return ops.sum(probs * (log_probs(probs) - self.log_weights), axis=-1)
 
     def component_log_probs(self, z: Tensor) -> Tensor:
         """`log N(z; m_k, s_k^2)` of each component, without its weight: `(..., d)` -> `(..., K)`, in nats."""
@@ -165,20 +184,11 @@ class Prior(layers.Layer):
         return means[labels] + np.sqrt(variances[labels]) * noise, labels
 
     def now(self) -> "GaussianMixture":
-        """The mixture as it is at the moment, in NumPy arrays, for `plots` and `bhattacharyya_coefficients`.
-
-        Raises:
-            ValueError: If the weights differ, which a `GaussianMixture` cannot hold.
-        """
+        """The mixture as it is at the moment, in NumPy arrays, for `plots` and `bhattacharyya_coefficients`."""
         from keras_ssvae.priors.mixture import GaussianMixture  # which is a Prior itself
 
-        weights = self._unequal_weights()
-        if weights is not None:
-            raise ValueError(
-                f"The weights of `{self.name}` are from {weights.min():.3g} to {weights.max():.3g}; they must be "
-                "equal, for `now` gives a `GaussianMixture`."
-            )
-        return GaussianMixture(*map(ops.convert_to_numpy, self.components()[:2]))
+        means, variances = map(ops.convert_to_numpy, self.components()[:2])
+        return GaussianMixture(means, variances, self._unequal_weights())
 
     def _unequal_weights(self):
         """The weights in NumPy; None where they are equal, of which NumPy draws other numbers."""

@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_ssvae import distributions
+from keras_ssvae.distributions import Tensor, as_floatx
 from keras_ssvae.priors.base import Prior
 
 
 @keras.saving.register_keras_serializable(package="keras_ssvae")
 class GaussianMixture(Prior):
-    """A mixture of K Gaussians with diagonal covariance and weights 1/K, in d dimensions, that are not trained.
+    """A mixture of K Gaussians with diagonal covariance in d dimensions, that are not trained.
 
     It is the customised prior p(z) of Section 3.1 of EXoN: class k lives around `means[k]`. `circle`, `line`
     and `one_hot` build the paper's; `from_layout` or the class itself makes one of your own.
@@ -20,6 +21,8 @@ class GaussianMixture(Prior):
     Args:
         means: The classes' centres m_k, shape (K, d).
         variances: The variances s_k^2, all positive: a scalar, one for each dimension (d,), or (K, d).
+        weights: The probabilities p(y) of the classes, (K,), all positive with the sum 1, as `data.class_frequencies`
+            gives them. Default: 1/K, as in the paper.
 
     Attributes:
         means: float32 array of shape (K, d), read-only.
@@ -38,7 +41,7 @@ class GaussianMixture(Prior):
     Reference: An, Choi, Jeon: EXoN: EXplainable encoder Network, Section 3.1.
     """
 
-    def __init__(self, means: ArrayLike, variances: ArrayLike):
+    def __init__(self, means: ArrayLike, variances: ArrayLike, weights: ArrayLike | None = None):
         means = _float32("means", means)
         if means.ndim != 2 or means.size == 0:
             raise ValueError(f"`means` has shape {means.shape}; it must be (number of classes, latent dimensions).")
@@ -51,6 +54,7 @@ class GaussianMixture(Prior):
         if not (given > 0).all():
             raise ValueError(f"`variances` must all be positive, but the smallest is {given.min()}.")
         super().__init__(*means.shape, dtype="float32")
+        self._probs = None if weights is None else _probabilities(weights, len(means))
         self._means, self._variances = means, np.broadcast_to(given, means.shape).copy()
         for array in (self._means, self._variances):
             array.flags.writeable = False
@@ -64,6 +68,19 @@ class GaussianMixture(Prior):
         return self._variances
 
     @property
+    def uniform(self) -> bool:
+        return self._probs is None
+
+    @property
+    def probs(self) -> np.ndarray:
+        """The probabilities p(y) of the classes, float64 `(K,)`."""
+        return np.full(self.num_components, 1 / self.num_components) if self._probs is None else self._probs
+
+    @property
+    def log_weights(self) -> Tensor:
+        return super().log_weights if self.uniform else as_floatx(np.log(self.probs))
+
+    @property
     def num_classes(self) -> int:
         """The number of components K."""
         return self.num_components
@@ -74,7 +91,17 @@ class GaussianMixture(Prior):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments as lists, which `from_config` restores exactly."""
-        return {"means": self.means.tolist(), "variances": self.variances.tolist()}
+        config = {"means": self.means.tolist(), "variances": self.variances.tolist()}
+        return config if self._probs is None else {**config, "weights": self._probs.tolist()}
+
+
+def _probabilities(weights, num_components):
+    weights = np.asarray(weights, "float64")
+    if weights.shape != (num_components,) or not (weights > 0).all() or abs(weights.sum() - 1) > 1e-3:
+        raise ValueError(
+            f"`weights` is {weights.tolist()}; it must be {num_components} positive probabilities, whose sum is 1."
+        )
+    return weights / weights.sum()
 
 
 def bhattacharyya_coefficients(prior: GaussianMixture) -> np.ndarray:

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_ssvae.distributions import Tensor, as_floatx
 from keras_ssvae.likelihoods import to_unit
+from keras_ssvae.pixels import as_images
 from keras_ssvae.priors.base import Prior
 
 
@@ -65,10 +66,11 @@ class VampPrior(Prior):
         """A prior whose pseudo-inputs start at images, plus noise.
 
         Args:
-            images: Float images `(K, H, W, C)` in [-1, 1], as `data.scale` gives them.
+            images: `(K, H, W, C)`: uint8, or floats in [-1, 1].
             latent_dim: d.
             stddev: Standard deviation of the noise.
         """
+        images = as_images("images", images)
         prior = cls(images.shape[0], latent_dim, images.shape[1:], initial_mean=0.0, initial_stddev=stddev)
         prior.pseudo_inputs.assign(to_unit(images) + prior.pseudo_inputs)
         return prior

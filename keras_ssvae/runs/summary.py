@@ -15,6 +15,8 @@ from keras_ssvae.runs import devices
 if TYPE_CHECKING:
     from keras_ssvae.runs.run import Run
 
+_MOST_CLASSES = 10  # in a line
+
 
 def metrics(run: "Run", report: dict[str, Any], own: dict[str, Any], exported: str | None) -> dict[str, Any]:
     """What `metrics.json` holds.
@@ -66,6 +68,7 @@ def summarise(run: "Run", metrics: dict[str, Any]) -> None:
         validation = metrics["validation_error_percent"]
         validation = "" if validation is None else f", validation {validation:.2f} %"
         lines["test error"] = f"{metrics['test_error_percent']:.2f} %{validation}"
+        lines |= _by_class(metrics.get("error_percent_per_class") or [])
     lines |= run.experiment.summary(run.model, metrics)
     model, step = run.output_dir / "model.keras", metrics["step_milliseconds"]
     step = "" if step is None else f", {step:.0f} ms a step"
@@ -78,3 +81,14 @@ def summarise(run: "Run", metrics: dict[str, Any]) -> None:
         f"{Path(sys.argv[0]).with_name('export.py')} --model {model} --export-dir {run.export_dir}",
     }
     print(f"\n{run.title}\n" + "\n".join(f"  {name:12s} {value}" for name, value in lines.items()), flush=True)
+
+
+def _by_class(errors):
+    """The line about the classes; where they are many, of those with the most errors."""
+    known = [(error, k) for k, error in enumerate(errors) if error is not None]
+    if not known:
+        return {}
+    if len(known) <= _MOST_CLASSES:
+        return {"by class": ", ".join(f"{k}: {error:.2f} %" for error, k in known)}
+    worst = sorted(known, key=lambda each: -each[0])[:_MOST_CLASSES]
+    return {"worst classes": ", ".join(f"{k}: {error:.2f} %" for error, k in worst)}

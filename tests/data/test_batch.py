@@ -31,3 +31,12 @@ def test_scale_makes_arrays_of_other_tensors_and_lists():
         scaled = data.scale(images)
         assert isinstance(scaled, np.ndarray)
         np.testing.assert_allclose(scaled, data.scale(LEVELS), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "images", [data.scale(LEVELS), LEVELS / 255, (LEVELS > 9).astype("uint8"), LEVELS - 300.0, np.full(3, np.nan)]
+)
+def test_scale_refuses_what_is_not_from_0_to_255(images):
+    for given in (images, ops.convert_to_tensor(images)):
+        with pytest.raises(ValueError, match="to be scaled it must be pixels from 0 to 255"):
+            data.scale(given)

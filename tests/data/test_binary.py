@@ -41,9 +41,9 @@ def test_scaled_images_are_drawn_like_grey_levels():
 @pytest.mark.parametrize(
     ("images", "seed", "sentence"),
     [
-        (IMAGES.astype(int), 1, "images of `images` have dtype int64"),
-        (IMAGES.astype(float), 1, "images of `images` have pixels from 0 to 255"),
-        (np.full((2, 2), np.nan), 1, "hold NaN"),
+        (IMAGES.astype(int), 1, "`images` is int64; it must be uint8"),
+        (IMAGES.astype(float), 1, "`images` has pixels from 0 to 255"),
+        (np.full((2, 2), np.nan), 1, "`images` holds NaN"),
         (IMAGES, -1, "`seed` is -1. It must be an integer of at least 0"),
         (IMAGES, None, "`seed` is None"),
     ],

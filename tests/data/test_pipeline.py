@@ -181,7 +181,7 @@ NAN[3, 2, 1, 0] = np.nan
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"num_classes": 0}, "`num_classes` is 0. It must be an integer of at least 1"),
+        ({"num_classes": 0}, "`num_classes` is 0; it must be an integer of at least 1"),
         ({"labeled_batch_size": 0}, "`labeled_batch_size` is 0"),
         ({"unlabeled_batch_size": 96.0}, "`unlabeled_batch_size` is 96.0"),
         ({"steps_per_epoch": 0}, "`steps_per_epoch` is 0"),
@@ -193,19 +193,19 @@ NAN[3, 2, 1, 0] = np.nan
         ({"augment": lambda images, seed: images[:, 1:]}, "`augment` returns images of shape"),
         ({"augment": lambda images, seed: images[0]}, r"`augment` returns images of shape \(8, 8, 1\)"),
         ({"augment_on": "gpu"}, '`augment_on` is \'gpu\'. It must be "host" or "device"'),
-        ({"unlabeled": UNLABELED[..., 0]}, r"images of `unlabeled` have shape \(1000, 8, 8\)"),
-        ({"unlabeled": UNLABELED[:0]}, r"images of `unlabeled` have shape \(0, 8, 8, 1\)"),
+        ({"unlabeled": UNLABELED[..., 0]}, r"`unlabeled` is uint8 of shape \(1000, 8, 8\).*`unlabeled\[..., None\]`"),
+        ({"unlabeled": UNLABELED[:0]}, r"`unlabeled` has shape \(0, 8, 8, 1\)"),
         ({"unlabeled": UNLABELED[:, 1:]}, r"`labeled` holds images of shape \(8, 8, 1\) and `unlabeled` .* \(7, "),
-        ({"unlabeled": UNLABELED.astype(int)}, "images of `unlabeled` have dtype int64. It must be uint8"),
-        ({"unlabeled": UNLABELED.astype(float)}, "images of `unlabeled` have pixels from 0 to 255"),
-        ({"unlabeled": NAN}, "images of `unlabeled` hold NaN"),
+        ({"unlabeled": UNLABELED.astype(int)}, "`unlabeled` is int64; it must be uint8"),
+        ({"unlabeled": UNLABELED.astype(float)}, "`unlabeled` has pixels from 0 to 255.*`data.scale` scales them"),
+        ({"unlabeled": NAN}, "`unlabeled` holds NaN"),
         ({"unlabeled": (UNLABELED, np.zeros(1000, int))}, "`unlabeled` is a tuple of 2 parts.*without their labels"),
         ({"labeled": LABELED[0]}, r"`labeled` is a ndarray. It must be a tuple \(images, labels\)"),
         (
             {"labeled": (LABELED[0], LABELS[:99])},
             r"`labeled\[1\]` has shape \(99,\) .* each of the 100 examples",
         ),
-        ({"labeled": (LABELED[0], np.eye(10)[LABELS])}, r"`labeled\[1\]` has shape .* look one-hot"),
+        ({"labeled": (LABELED[0], np.eye(10)[LABELS])}, r"`labeled\[1\]` has shape .* are one-hot: `.*argmax"),
         ({"labeled": (LABELED[0], LABELS.astype(float))}, r"`labeled\[1\]` has shape .* and dtype float64"),
         ({"labeled": (LABELED[0], LABELS + 1)}, r"`labeled\[1\]` run from 1 to 10; with 10 classes"),
         ({"labeled": (LABELED[0], LABELS - 1)}, r"`labeled\[1\]` run from -1 to 8"),
@@ -251,11 +251,36 @@ def test_without_labels_a_batch_holds_the_same_unlabelled_images():
         ),
         (SEVERAL, (10, 4, 2), r"`labeled` holds no image of class 3 by its label 1"),
         (LABELS, (10, 3), r"`labeled\[1\]` has shape \(100,\) .* it must be a row of 2 integers"),
-        (SEVERAL, (), r"`num_classes` is empty"),
-        (SEVERAL, (10, 0, 2), r"`num_classes` is 0"),
+        (SEVERAL, (), r"`num_classes` is \(\)"),
+        (SEVERAL, (10, 0, 2), r"`num_classes` is \(10, 0, 2\)"),
         (LABELS, None, r"`num_classes` is None"),
     ],
 )
 def test_labels_that_do_not_fit_several_classes_are_a_sentence(labels, num_classes, sentence):
     with pytest.raises(ValueError, match=sentence):
         make((LABELED[0], labels), num_classes=num_classes)
+
+
+def test_uneven_classes_are_a_warning():
+    rows = np.flatnonzero((LABELS != 3) | (np.arange(100) == 3))
+    with pytest.warns(UserWarning, match=r"`labeled\[1\]` holds 10 images of class 0 and 1 of class 3.*class_freq"):
+        make((LABELED[0][rows], LABELS[rows]))
+
+
+@pytest.mark.parametrize("form", [list, lambda labels: labels[:, None], lambda labels: labels.astype("uint8")])
+def test_lists_columns_and_bytes_are_labels(form):
+    assert_same(take(3, (LABELED[0], form(LABELS))), take(3))
+
+
+@pytest.mark.parametrize(
+    ("sources", "sentence"),
+    [
+        ((LABELED, (UNLABELED / 255.0)), "`unlabeled` has pixels from 0 to 1, none below 0"),
+        ((((LABELED[0] / 255.0), LABELS), UNLABELED), r"`labeled\[0\]` has pixels from 0 to .*, none below 0"),
+        ((LABELED, (UNLABELED > 9).astype("uint8")), "`unlabeled` is uint8 of nothing but 0 and 1"),
+        ((LABELED, (FLOATS - 127.5) / 127.5), "They look scaled twice"),
+    ],
+)
+def test_both_sources_are_in_the_same_range(sources, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make(*sources)

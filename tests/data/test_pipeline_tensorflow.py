@@ -115,10 +115,10 @@ def test_scale_works_inside_graphs():
         ({"unlabeled": as_dataset(UNLABELED).filter(lambda _: True)}, "`unlabeled` is a Dataset of unknown size"),
         ({"unlabeled": as_dataset(UNLABELED).take(0)}, "`unlabeled` is an empty Dataset"),
         ({"unlabeled": as_dataset({"image": UNLABELED})}, "`unlabeled` is a Dataset of .*It must be a Dataset"),
-        ({"unlabeled": as_dataset(FLOATS * 127)}, "images of `unlabeled` have pixels from -123"),
-        ({"unlabeled": as_dataset(UNLABELED.astype(int))}, "images of `unlabeled` have dtype"),
+        ({"unlabeled": as_dataset(FLOATS * 127)}, "`unlabeled` has pixels from -123"),
+        ({"unlabeled": as_dataset(UNLABELED.astype(int))}, "`unlabeled` is "),
         ({"labeled": as_dataset(LABELED[0])}, r"It must be a Dataset of pairs \(image, integer label\)"),
-        ({"labeled": as_dataset((LABELED[0], np.eye(10)[LABELS]))}, r"`labeled\[1\]` has shape .* look one-hot"),
+        ({"labeled": as_dataset((LABELED[0], np.eye(10)[LABELS]))}, r"`labeled\[1\]` has shape .*argmax"),
         ({"labeled": as_dataset((LABELED[0], LABELS + 10))}, r"`labeled\[1\]` run from 1\d to 1\d; with 10 classes"),
     ],
 )
@@ -130,3 +130,41 @@ def test_a_wrong_dataset_is_named_in_a_sentence_before_any_training(arguments, s
 def test_what_is_no_strategy_is_refused():
     with pytest.raises(ValueError, match=r"`strategy` is None; it must be a `tf\.distribute\.Strategy`"):
         data.distribute(tf.data.Dataset.range(2), None)
+
+
+def from_third_batch(good, bad):
+    """Elements of a dataset: the first 64 good ones, then bad ones."""
+    return np.concatenate([good[:64], bad[64:]])
+
+
+@pytest.mark.parametrize(
+    ("sources", "sentence"),
+    [
+        (
+            (as_dataset((LABELED[0], from_third_batch(LABELS, LABELS + 1))), UNLABELED),
+            r"`labeled\[1\]` run .* 10",
+        ),
+        (
+            (as_dataset((from_third_batch(FLOATS[:100], 200 * FLOATS[:100]), LABELS)), UNLABELED),
+            r"`labeled\[0\]` has",
+        ),
+        ((LABELED, as_dataset(from_third_batch(FLOATS, np.nan * FLOATS))), "`unlabeled` holds NaN or infinite pixels"),
+        ((LABELED, as_dataset((UNLABELED / 255).astype("float32"))), "`unlabeled` has pixels .* none below 0"),
+        ((as_dataset(((UNLABELED[:100] > 9).astype("uint8"), LABELS)), UNLABELED), r"`labeled\[0\]` is uint8 of noth"),
+    ],
+)
+def test_every_element_of_a_dataset_is_checked(sources, sentence):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):
+        take(4, *sources, shuffle=False)
+
+
+def test_a_column_of_labels_is_taken():
+    columns = as_dataset((LABELED[0], LABELS[:, None].astype("uint8")))
+    for (_, y), (_, expected) in zip(take(3, columns), take(3, as_dataset(LABELED)), strict=True):
+        np.testing.assert_array_equal(y, expected)
+
+
+def test_images_that_an_augmentation_takes_far_out_of_range_are_refused():
+    for wrong in (lambda images, seed: 127.5 * (images + 1), lambda images, seed: images / 0.0):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"`augmented images` has pixels from .* or near it"):
+            take(1, augment=wrong)

@@ -108,3 +108,56 @@ def test_all_images_can_be_used_but_not_one_more():
 def test_a_wrong_argument_is_named_in_a_sentence(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         data.split(**({"labels": LABELS, "num_labeled": 20, "num_validation": 50, "seed": 1} | arguments))
+
+
+UNEVEN = np.random.default_rng(0).permutation(np.repeat(np.arange(4), [500, 300, 190, 10]))
+
+
+def test_a_proportional_split_takes_of_each_class_its_share_and_at_least_one():
+    parts = data.split(UNEVEN, 50, 101, seed=1, stratify="proportional")
+    np.testing.assert_array_equal(np.bincount(UNEVEN[parts.labeled]), [25, 15, 9, 1])
+    np.testing.assert_array_equal(np.bincount(UNEVEN[parts.validation]), [51, 30, 19, 1])
+    assert len(np.unique(np.concatenate([parts.labeled, parts.validation]))) == 151
+    few = data.split(UNEVEN, 5, 100, seed=1, stratify="proportional")
+    np.testing.assert_array_equal(np.bincount(UNEVEN[few.labeled]), [2, 1, 1, 1])
+    assert set(few.labeled) <= set(data.split(UNEVEN, 50, 100, seed=1, stratify="proportional").labeled)
+
+
+def test_of_even_classes_both_splits_are_the_same():
+    equal, proportional = (data.split(LABELS, 20, 50, seed=3, stratify=kind) for kind in ("equal", "proportional"))
+    for name in ("labeled", "unlabeled", "validation"):
+        np.testing.assert_array_equal(getattr(equal, name), getattr(proportional, name))
+
+
+def test_uneven_classes_are_a_warning_that_names_what_to_do():
+    with pytest.warns(UserWarning, match=r"`labels` holds 500 images of class 0 and 10 of class 3\. `stratify="):
+        data.split(UNEVEN, 4, 4, seed=1)
+
+
+def test_a_split_that_cannot_be_proportional_is_refused():
+    with pytest.raises(ValueError, match=r"`stratify` is 'by size'\. It must be"):
+        data.split(UNEVEN, 4, 4, seed=1, stratify="by size")
+    with pytest.raises(ValueError, match=r"`num_labeled` is 2000\. There are 1000 images"):
+        data.split(UNEVEN, 2000, 0, seed=1, stratify="proportional")
+    with pytest.raises(ValueError, match=r"take .* images of class .* are available"):
+        data.split(UNEVEN, 600, 600, seed=1, stratify="proportional")
+
+
+def test_class_frequencies_are_shares_of_which_none_is_zero():
+    np.testing.assert_allclose(data.class_frequencies([0, 0, 2], 3), [3 / 6, 1 / 6, 2 / 6])
+    np.testing.assert_allclose(data.class_frequencies(np.uint8([[0], [1]]), 2), [0.5, 0.5])
+    with pytest.raises(ValueError, match=r"`labels` run from 1 to 3; .* They look counted from 1"):
+        data.class_frequencies([1, 2, 3], 3)
+
+
+@pytest.mark.parametrize("form", [list, lambda labels: labels[:, None], lambda labels: labels.astype("uint8")])
+def test_lists_columns_and_bytes_are_labels(form):
+    expected, given = data.split(LABELS, 20, 50, seed=1), data.split(form(LABELS), 20, 50, seed=1)
+    np.testing.assert_array_equal(given.labeled, expected.labeled)
+
+
+def test_labels_of_another_form_say_what_to_write():
+    with pytest.raises(ValueError, match=r"`labels.astype\('int64'\)`"):
+        data.split(LABELS.astype(float), 20, 50, seed=1)
+    with pytest.raises(ValueError, match="one-hot"):
+        data.split(np.eye(5)[LABELS], 20, 50, seed=1)

@@ -168,12 +168,12 @@ def test_a_sentence_says_where_the_image_falls(model):
         (
             image([0, 0, 0])[0],
             1.0,
-            r"`images` is float32 of shape \(2, 3, 1\).*\(None, 2, 3, 1\).*`image\[None\]`",
+            r"`images` is float32 of shape \(2, 3, 1\).*\(None, 2, 3, 1\).*`images\[None\]`",
         ),
         (np.zeros((1, 3, 3, 1)), 1.0, r"`images` is float64 of shape \(1, 3, 3, 1\)"),
-        (np.zeros((1, *IMAGE_SHAPE), "uint8"), 1.0, "`images` is uint8 .*`data.scale` converts uint8"),
-        (np.full((1, *IMAGE_SHAPE), 255.0), 1.0, "floats from 255 to 255; they must be scaled"),
-        (np.full((1, *IMAGE_SHAPE), np.nan), 1.0, "floats from nan to nan; they must be scaled"),
+        (np.zeros((1, *IMAGE_SHAPE), "int64"), 1.0, "`images` is int64; it must be uint8"),
+        (np.full((1, *IMAGE_SHAPE), 255.0), 1.0, "`images` has pixels from 255 to 255; it must be floats"),
+        (np.full((1, *IMAGE_SHAPE), np.nan), 1.0, "`images` holds NaN"),
     ],
 )
 def test_wrong_arguments_are_refused_in_a_sentence(model, images, delta, match):

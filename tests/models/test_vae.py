@@ -248,8 +248,8 @@ def test_an_argument_that_cannot_be_is_refused_by_name(arguments, sentence):
     ("batch", "sentence"),
     [
         ({"image": BINARY}, r"`x` of a training batch has \['image'\]"),
-        (BINARY.astype("float64"), "is float64 of shape"),
-        (BINARY[:, :3], "it must be float32 images"),
+        (BINARY.astype("int64"), "is int64; it must be uint8"),
+        (BINARY[:, :3], "it must be images of shape"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused_in_a_sentence(batch, sentence):

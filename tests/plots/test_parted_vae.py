@@ -109,7 +109,7 @@ def test_a_learned_prior_is_drawn_with_its_densities_and_images_of_the_densest_c
         ),
         (lambda: plots.learned_prior(object()), "`plots.learned_prior` needs .* object has no `u_priors`"),
         (lambda: plots.transfer(object(), None, None), "`plots.transfer` needs a model with a method `transfer`"),
-        (lambda: plots.transfer(Coded(), np.zeros((2, 5, 4)), np.zeros((2, 5, 4, 1))), "`images` has shape"),
+        (lambda: plots.transfer(Coded(), np.zeros((2, 5, 4)), np.zeros((2, 5, 4, 1))), "`images` is float64 of shape"),
     ],
 )
 def test_a_wrong_argument_is_a_sentence(draw, sentence):

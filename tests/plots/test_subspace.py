@@ -199,7 +199,7 @@ def test_figures_have_the_title_that_they_are_given():
         (lambda: plots.perturbation(Stripes(), IMAGES, ACTIVE[:3]), "`active` is bool of shape (3,)"),
         (lambda: plots.perturbation(Stripes(), IMAGES, VALUES[:2]), "`active` is float64 of shape (2, 4)"),
         (lambda: plots.perturbation(Stripes(), IMAGES, ACTIVE, extent=0), "`extent` is 0; it must be positive"),
-        (lambda: plots.perturbation(Stripes(), IMAGES[0], ACTIVE), "`images` has shape (4, 6, 1)"),
+        (lambda: plots.perturbation(Stripes(), IMAGES[0], ACTIVE), "`images` is float32 of shape (4, 6, 1)"),
         (
             lambda: plots.axis_sweep(Stripes(), IMAGES, VALUES[0]),
             "`image` has shape (2, 4, 6, 1); it must be one image",

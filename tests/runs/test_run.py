@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import keras
 import numpy as np
+import pytest
 
 from keras_ssvae import callbacks
 from keras_ssvae.runs import flags, run, summary
@@ -78,6 +79,18 @@ def test_a_model_that_does_not_classify_has_no_error_in_its_metrics(capsys, monk
     printed = capsys.readouterr().out
     assert "test error" not in printed
     assert "terms        1.00" in printed
+
+
+@pytest.mark.parametrize(
+    ("errors", "lines"),
+    [
+        ([1.0, None, 2.5], {"by class": "0: 1.00 %, 2: 2.50 %"}),
+        (list(range(12)), {"worst classes": ", ".join(f"{k}: {k:.2f} %" for k in range(11, 1, -1))}),
+        ([], {}),
+    ],
+)
+def test_the_summary_says_how_the_errors_lie_in_the_classes(errors, lines):
+    assert summary._by_class(errors) == lines
 
 
 def test_rows_of_a_report_become_a_table_and_the_report_stays_as_it_is(experiment, monkeypatch, tmp_path):

@@ -1,0 +1,269 @@
+"""What `fit`, `evaluate` and `predict` are given is checked: arrays at once, batches as they come."""
+
+import functools
+import inspect
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from types import GeneratorType
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ssvae.backend import WHOLE_BATCH, sync_state
+from keras_ssvae.distributions import Tensor
+from keras_ssvae.models.checks import check_has_labels
+from keras_ssvae.models.labels import ClassifierMixin
+from keras_ssvae.pixels import as_array, check_augmented, check_values, dtype_name, to_float
+
+# Attribute of batches whose images and labels were checked where they come from; see `data.semi_supervised`.
+CHECKED = "checked_by_keras_ssvae"
+
+Check = Callable[..., Any]  # `(batch, whether it is the first)` -> images and labels, as the model takes them
+
+
+class ChecksData(keras.Model):
+    """A model that looks at the numbers of its data, which a traced step cannot do.
+
+    Pixels follow the rule of `pixels`, labels that of `labels.Labels`. What is in range but in doubt, as images without
+    a pixel below 0, is refused in arrays and in the first batch.
+    """
+
+    image_shape: tuple[int, ...]
+    must_have_labels = False  # in validation
+    check_batch: Callable[[dict[str, Tensor], Tensor | None], None]
+    check_images: Callable[[str, Tensor], None]
+
+    # Keras' methods
+
+    def fit(self, *args, **kwargs) -> keras.callbacks.History:
+        """As `keras.Model.fit`. Data that is not as the model takes it is a `ValueError`.
+
+        Arrays are checked completely, and so is `validation_data`, before the first epoch; other data batch by batch.
+        Only `validation_data` of a generator cannot be looked at before it is its turn.
+        """
+        fit = super().fit
+        given = inspect.signature(fit).bind(*args, **kwargs).arguments
+        given |= given.pop("kwargs", {})
+        given |= self._checked(self._check_training, given.get("x"), given.get("y"))
+        if given.get("validation_data") is not None:
+            given["validation_data"] = self._checked_validation(given["validation_data"], given.get("validation_steps"))
+        return self._in_sentences(fit, **given)
+
+    def evaluate(self, *args, **kwargs) -> Any:
+        """As `keras.Model.evaluate`. Images or labels that are not as the model takes them are a `ValueError`."""
+        evaluate = super().evaluate
+        if kwargs.get("_use_cached_eval_dataset"):  # `fit` has checked it
+            return evaluate(*args, **kwargs)
+        given = inspect.signature(evaluate).bind(*args, **kwargs).arguments
+        given |= given.pop("kwargs", {})
+        check = functools.partial(self._check_evaluation, "x", "y")
+        given |= self._checked(check, given.get("x"), given.get("y"))
+        return self._in_sentences(evaluate, **given)
+
+    def predict(self, x, *args, **kwargs) -> Any:
+        """As `keras.Model.predict`. Images that are not as the model takes them are a `ValueError`."""
+        x = self._checked(self._check_images_alone, x, None)["x"]
+        return self._in_sentences(functools.partial(super().predict, x), *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs) -> Any:
+        """As `keras.Model.train_on_batch`, of a batch that is checked."""
+        given = self._checked(self._check_training, x, y)
+        return super().train_on_batch(given["x"], given["y"], *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs) -> Any:
+        """As `keras.Model.test_on_batch`, of a batch that is checked."""
+        given = self._checked(functools.partial(self._check_evaluation, "x", "y"), x, y)
+        return super().test_on_batch(given["x"], given["y"], *args, **kwargs)
+
+    def predict_on_batch(self, x) -> Any:
+        """As `keras.Model.predict_on_batch`, of images that are checked."""
+        return super().predict_on_batch(self._checked(self._check_images_alone, x, None)["x"])
+
+    # What a batch must be
+
+    def _check_training(self, batch, first):
+        images, labels = _images_and_labels(batch)
+        if first:
+            self.check_batch(images, labels)
+        parts = images if isinstance(images, dict) else {"unlabeled": images}
+        for name, part in parts.items():
+            given = f"x[{name!r}]" if isinstance(images, dict) else "x"
+            if name.endswith("_augmented") and dtype_name(part) != "uint8":
+                check_augmented(given, part)
+            elif name != WHOLE_BATCH and len(part.shape) == 4:
+                check_values(given, part, "refuse" if first else "ignore")
+        if labels is not None and isinstance(self, ClassifierMixin):
+            self.labels.check_rows("y", labels)
+        return images, labels
+
+    def _check_evaluation(self, x, y, batch, first):
+        images, labels = _images_and_labels(batch)
+        self._check_pixels(x, images, "refuse" if first else "ignore")
+        if labels is None and self.must_have_labels:
+            check_has_labels(labels)
+        if labels is not None and isinstance(self, ClassifierMixin):
+            labels = self.labels.check_targets(y, labels, len(images))
+        return to_float(images), labels
+
+    def _check_images_alone(self, batch, first):
+        images, labels = _images_and_labels(batch)
+        self._check_pixels("x", images, "warn" if first else "ignore")
+        return images, labels
+
+    def _check_pixels(self, name, images, in_doubt):
+        self.check_images(name, images)
+        check_values(name, images, in_doubt)
+
+    # Where batches come from
+
+    def _checked(self, check, x, y):
+        """The arguments `x` and `y` of Keras' methods, checked, or such that they are checked batch by batch."""
+        if isinstance(x, GeneratorType):
+            return {"x": _checked_batches(x, check), "y": y}
+        if isinstance(x, keras.utils.PyDataset):
+            return {"x": _CheckedBatches(x, check), "y": y}
+        if hasattr(x, "element_spec"):
+            return {"x": x if hasattr(x, CHECKED) else checked_dataset(x, check), "y": y}
+        if x is None or not (isinstance(x, dict | list | tuple) or hasattr(x, "shape")):
+            return {"x": x, "y": y}  # Keras' to refuse, or a loader of other libraries
+        x = (
+            {name: as_array(f"x[{name!r}]", part) for name, part in x.items()}
+            if isinstance(x, dict)
+            else as_array("x", x)
+        )
+        y = None if y is None else as_array("y", y)
+        return dict(zip(("x", "y"), check((x, y), True), strict=True))
+
+    def _checked_validation(self, data, steps):
+        """`validation_data`, which is looked at now; of a generator as it comes."""
+        x, y = "validation_data[0]", "validation_data[1]"
+        check = functools.partial(self._check_evaluation, x, y)
+        if isinstance(data, tuple | list):
+            images, labels, *weights = data if len(data) > 1 else (data[0], None)
+            labels = None if labels is None else as_array(y, labels)
+            images, labels = check((as_array(x, images), labels), True)
+            self._warn_of_missing_classes(y, labels)
+            return (images, labels, *weights)
+        if isinstance(data, GeneratorType):
+            return _checked_batches(data, check)
+        for number, batch in enumerate(_in_numbers(data, steps)):
+            check(batch, number == 0)
+        return data
+
+    def _warn_of_missing_classes(self, name, labels):
+        if labels is None or not isinstance(self, ClassifierMixin) or self.labels.several or labels.ndim > 1:
+            return
+        missing = np.setdiff1d(np.arange(self.num_classes), labels)
+        if len(missing):
+            warnings.warn(
+                f"`{name}` holds no image of the classes {missing.tolist()}: the error says nothing of them.",
+                UserWarning,
+                stacklevel=5,
+            )
+
+    def _in_sentences(self, method, *args, **kwargs):
+        """Calls a method of Keras; a sentence about a batch is its error, not TensorFlow's about its pipeline."""
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:
+            sentence = refusal(error)
+            if sentence is None:
+                raise
+            sync_state(self)
+            raise ValueError(sentence) from None
+
+
+class _Refusal(ValueError):
+    """What a check says of a batch, while Keras is at work."""
+
+
+def in_flight(check: Check) -> Check:
+    """The check as it is called while Keras is at work: `refusal` knows its sentence, whatever error it ends as."""
+
+    def checked(*args):
+        try:
+            check(*args)
+        except ValueError as error:
+            raise _Refusal(str(error)) from None
+
+    return checked
+
+
+def refusal(error: BaseException) -> str | None:
+    """The sentence of a check, if that is what ended a method of Keras, or else None."""
+    if isinstance(error, _Refusal):
+        return str(error)
+    # TensorFlow gives the text of an error of Python's that ended a pipeline.
+    found = re.search(r"_Refusal: (.*?)\n(?:Traceback|\n)", str(error), re.DOTALL)
+    return found and found.group(1)
+
+
+def _images_and_labels(batch):
+    images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)  # the model refuses the weights
+    return images, labels
+
+
+def _checked_batches(batches, check) -> Iterator:
+    check = in_flight(check)
+    for number, batch in enumerate(batches):
+        check(batch, number == 0)
+        yield batch
+
+
+class _CheckedBatches(keras.utils.PyDataset):
+    """The batches of another one; of batches that were checked where they come from only the first is looked at."""
+
+    def __init__(self, batches, check):
+        super().__init__(batches.workers, batches.use_multiprocessing, batches.max_queue_size)
+        self._batches, self._check, self._first = batches, in_flight(check), True
+
+    @property
+    def num_batches(self):
+        return self._batches.num_batches
+
+    def __getitem__(self, index):
+        batch = self._batches[index]
+        if self._first or not hasattr(self._batches, CHECKED):
+            self._check(batch, self._first)
+        self._first = False
+        return batch
+
+    def on_epoch_begin(self):
+        self._batches.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self._batches.on_epoch_end()
+
+
+def checked_dataset(dataset: Any, check: Check) -> Any:
+    """A `tf.data.Dataset` whose elements are checked as they come; other sets of TensorFlow's as they are."""
+    import tensorflow as tf
+
+    specs = tf.nest.flatten(getattr(dataset, "element_spec", None))
+    if not isinstance(dataset, tf.data.Dataset) or not all(isinstance(spec, tf.TensorSpec) for spec in specs):
+        return dataset
+    check = in_flight(check)
+
+    @tf.autograph.experimental.do_not_convert
+    def look(number, batch):
+        def of_numbers(number, *parts):
+            check(tf.nest.pack_sequence_as(batch, parts), number == 0)
+            return np.int64(0)
+
+        done = tf.numpy_function(of_numbers, [number, *tf.nest.flatten(batch)], tf.int64)
+        with tf.control_dependencies([done]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    return dataset.enumerate().map(look)
+
+
+def _in_numbers(data, steps) -> Iterator:
+    """The batches of validation, once; of those without end the first `steps`, or one."""
+    if isinstance(data, keras.utils.PyDataset):
+        count = steps or data.num_batches or 1
+        yield from (data[i] for i in range(count))
+    elif hasattr(data, "as_numpy_iterator"):
+        endless = int(data.cardinality()) == -1
+        yield from data.take(steps or (1 if endless else -1)).as_numpy_iterator()

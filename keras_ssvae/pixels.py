@@ -1,0 +1,222 @@
+"""One rule for pixels: `uint8` from 0 to 255 is scaled, floats are in [-1, 1], all else is refused in a sentence."""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ssvae.backend import is_symbolic
+from keras_ssvae.distributions import Tensor
+
+_ROUNDING = 1e-3  # how far from [-1, 1] the rounding of half precision and of interpolation may lead
+_AUGMENTED = 3.0  # those of `data.augment.mnist`, which are EXoN's, reach 1.5
+_NEARLY_BLACK = -0.99  # pixels from 0 to 1 end below it where they are taken for pixels from 0 to 255
+
+
+def scale(images) -> Tensor:
+    """Maps pixels from 0 ... 255 (`uint8`) to [-1, 1] (`float32`): (x - 127.5) / 127.5.
+
+    Args:
+        images: A tensor of the Keras backend, or a NumPy array or what NumPy makes an array of; any shape.
+
+    Returns:
+        A tensor or NumPy array of the same shape.
+
+    Raises:
+        ValueError: If the numbers are no pixels from 0 to 255: floats that are scaled already or in [0, 1], or `uint8`
+            images of nothing but 0 and 1.
+    """
+    images = as_array("images", images)
+    if not is_symbolic(images):
+        pixels = ops.convert_to_numpy(images)
+        low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 0.0)
+        if not 0 <= low <= high <= 255 or low < high <= 1:  # written so that NaN fails
+            raise ValueError(
+                f"`images` has pixels from {low:g} to {high:g}; to be scaled it must be pixels from 0 to 255. Images "
+                "in [-1, 1] are scaled already; of images in [0, 1], and of masks of 0 and 1, scale `255 * images`."
+            )
+    return _scaled(images)
+
+
+def _scaled(images):
+    if ops.is_tensor(images):
+        return (ops.cast(images, "float32") - 127.5) / 127.5
+    return (np.asarray(images, np.float32) - np.float32(127.5)) / np.float32(127.5)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Images that have been checked, as float32 in [-1, 1]: `uint8` scaled, floats of any precision cast."""
+    if dtype_name(images) == "uint8":
+        return _scaled(images)
+    return ops.cast(images, "float32") if ops.is_tensor(images) else images.astype(np.float32, copy=False)
+
+
+def as_images(
+    name: str, images, image_shape: tuple[int, ...] | None = None, in_doubt: str = "refuse", advice: str = ""
+) -> Tensor:
+    """Images as the networks take them: float32 in [-1, 1].
+
+    Args:
+        name: What the sentence calls them.
+        images: A tensor, a NumPy array or what NumPy makes one of, `(N, H, W, C)`: `uint8` from 0 to 255, or floats in
+            [-1, 1]. Of a symbolic tensor the dtype and the shape are checked, of others the pixels too.
+        image_shape: `(H, W, C)`, where it is known.
+        in_doubt: What to do with images that are in range, but look like images in [0, 1], like masks of 0 and 1 in
+            `uint8`, or like images that were scaled twice: "refuse" them, "warn", or "ignore" it. Of one image alone it
+            is never more than a warning.
+        advice: What the sentence says of images of another size.
+
+    Returns:
+        A tensor, or a NumPy array where no tensor was given.
+
+    Raises:
+        ValueError: If the shape, the dtype or a pixel is wrong.
+    """
+    images = as_array(name, images)
+    check_form(name, images, image_shape, advice)
+    if not is_symbolic(images):
+        check_values(name, images, in_doubt)
+    return to_float(images)
+
+
+def as_array(name: str, images) -> Tensor:
+    """A tensor as it is, and all else as a NumPy array."""
+    if ops.is_tensor(images) or is_symbolic(images):
+        return images
+    try:
+        return np.asarray(images)
+    except ValueError as error:  # NumPy's, of a list of arrays of several shapes
+        raise ValueError(
+            f"`{name}` is a {type(images).__name__} of arrays of different shapes; it must be images of one shape. "
+            "Resize them."
+        ) from error
+
+
+def dtype_name(images) -> str:
+    """As Keras calls it; NumPy's name of what Keras has none for."""
+    try:
+        return keras.backend.standardize_dtype(images.dtype)
+    except ValueError:
+        return str(images.dtype)
+
+
+def check_dtype(name: str, dtype: str) -> None:
+    """Raises a `ValueError` unless images may have the dtype."""
+    if dtype == "uint8" or dtype.startswith(("float", "bfloat")):
+        return
+    hint = ""
+    if dtype == "bool":
+        hint = " `255 * images.astype('uint8')` makes them black and white."
+    elif dtype.startswith(("int", "uint")):
+        hint = " If they are pixels from 0 to 255, `images.astype('uint8')` says so."
+    raise ValueError(f"`{name}` is {dtype}; it must be uint8 images from 0 to 255, or floats in [-1, 1].{hint}")
+
+
+def check_form(name: str, images, image_shape: tuple[int, ...] | None = None, advice: str = "") -> None:
+    """Raises a `ValueError` unless dtype and shape, `(N, H, W, C)`, are those of images.
+
+    `advice` is what the sentence says of images of another size.
+    """
+    dtype, shape = dtype_name(images), tuple(images.shape)
+    if len(shape) != 4 or (image_shape is not None and shape[1:] != tuple(image_shape)):
+        of_shape = "(N, H, W, C)" if image_shape is None else f"{(None, *image_shape)}"
+        raise ValueError(
+            f"`{name}` is {dtype} of shape {shape}; it must be images of shape {of_shape}, uint8 or floats in "
+            f"[-1, 1].{_hint_of_shape(name, shape, image_shape, advice)}"
+        )
+    check_dtype(name, dtype)
+    if image_shape is None and 0 in shape[1:]:
+        raise ValueError(f"`{name}` has shape {shape}; it must be images of at least one pixel.")
+
+
+def _hint_of_shape(name, shape, image_shape, advice):
+    """What to write, where that can be told."""
+    name = name if name.isidentifier() else "images"
+    if image_shape is None:
+        if len(shape) == 3 and shape[-1] in (1, 3):
+            return f" Of one image, `{name}[None]` makes a batch."
+        return f" `{name}[..., None]` gives grey images their channel." if len(shape) == 3 else ""
+    if shape == image_shape:
+        return f" `{name}[None]` makes a batch of one image."
+    if image_shape[-1] == 1 and shape == image_shape[:-1]:
+        return f" `{name}[None, ..., None]` makes a batch of one grey image."
+    if image_shape[-1] == 1 and shape[1:] == image_shape[:-1]:
+        return f" `{name}[..., None]` gives grey images their channel."
+    if len(shape) == 4 and (*shape[2:], shape[1]) == image_shape:
+        return f" `np.moveaxis({name}, 1, -1)` puts the channels last."
+    if len(shape) == 2 and shape[1] == np.prod(image_shape):
+        return f" `{name}.reshape{(-1, *image_shape)}` makes images of rows."
+    return advice if len(shape) == 4 else ""
+
+
+def check_values(name: str, images, in_doubt: str = "refuse") -> None:
+    """Raises a `ValueError` unless the pixels are in range; see `as_images` about what is in doubt."""
+    images = ops.convert_to_numpy(images)
+    if not images.size:
+        return
+    low, high = float(images.min()), float(images.max())  # NaN where there is one
+    sentence = _out_of_range(name, low, high) if images.dtype != np.uint8 else None
+    if sentence is not None:
+        raise ValueError(sentence)
+    sentence = None if in_doubt == "ignore" else _doubt(name, images.dtype == np.uint8, low, high)
+    if sentence is not None and in_doubt == "refuse" and len(images) > 1:  # one image alone may be like that
+        raise ValueError(sentence)
+    if sentence is not None:
+        warnings.warn(sentence, UserWarning, stacklevel=4)  # where the verb is called
+
+
+def augmented_in_range(images: Tensor) -> Tensor:
+    """Whether augmented images are what `check_augmented` lets pass: one boolean, also of a symbolic tensor."""
+    return ops.all(ops.abs(images) <= _AUGMENTED)  # not of NaN
+
+
+def check_augmented(name: str, images) -> None:
+    """Raises a `ValueError` for augmented images of other numbers; it may lead out of [-1, 1], but not far."""
+    images = ops.convert_to_numpy(images)
+    if not augmented_in_range(images):
+        raise ValueError(
+            f"`{name}` has pixels from {images.min():g} to {images.max():g}; it must be floats in [-1, 1], or near it. "
+            "`augment` is given such images, and must give such."
+        )
+
+
+def _out_of_range(name, low, high):
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return f"`{name}` holds NaN or infinite pixels; it must be floats in [-1, 1]."
+    if low >= -1 - _ROUNDING and high <= 1 + _ROUNDING:
+        return None
+    if low >= 0 and high <= 255:
+        hint = "They look like pixels from 0 to 255: `data.scale` scales them, and uint8 is taken as it is."
+    elif low > -1.01 and high < _NEARLY_BLACK:
+        hint = "They look scaled twice: give what the first `data.scale` made."
+    else:
+        hint = (
+            "`data.scale` scales pixels from 0 to 255; where an augmentation leads out of [-1, 1], clip what it gives."
+        )
+    return (
+        f"`{name}` has pixels from {low:g} to {high:g}; it must be floats in [-1, 1], or uint8 images from 0 to 255. "
+        f"{hint}"
+    )
+
+
+def _doubt(name, is_uint8, low, high):
+    """A sentence about pixels that are in range, but hardly what they should be; images of one colour are let pass."""
+    if low == high:
+        return None
+    if is_uint8 and high <= 1:
+        return (
+            f"`{name}` is uint8 of nothing but 0 and 1, which looks like masks; it must be pixels from 0 to 255. Give "
+            "`255 * images`."
+        )
+    if not is_uint8 and low >= 0:
+        return (
+            f"`{name}` has pixels from {low:g} to {high:g}, none below 0, which looks like images in [0, 1]; it must "
+            "be floats in [-1, 1]: `2 * images - 1`. If the images are as bright as that, give them as uint8."
+        )
+    if not is_uint8 and high <= _NEARLY_BLACK:
+        return (
+            f"`{name}` has pixels from {low:g} to {high:g}, which looks like images scaled twice, or images in [0, 1] "
+            "scaled as if from 0 to 255; it must be floats in [-1, 1]. Give the images before the last scaling."
+        )
+    return None
