@@ -32,7 +32,7 @@ class AutoEncoder(keras.Model):
 
 @pytest.fixture
 def data():
-    x = np.random.default_rng(0).uniform(0, 1, (24, 8, 8, 1)).astype("float32")
+    x = np.random.default_rng(0).uniform(-1, 1, (24, 8, 8, 1)).astype("float32")
     return x, np.arange(24) % 3
 
 

@@ -98,8 +98,9 @@ def test_fit_walks_through_the_steps_across_epochs_without_threads(steps_per_exe
     model = First()
     model.compile("sgd", loss=lambda y, out: ops.mean(out**2), steps_per_execution=steps_per_execution)
     model.fit(batches, steps_per_epoch=4, epochs=4, initial_epoch=1, shuffle=False, verbose=0)
-    # Keras looks at the first batch to build the model, and may fetch one ahead on an accelerator.
-    assert [index for index, _ in seen][:13] == [0, *range(12)]
+    # Keras looks at the first batch to build the model, before 3.13 at two, and may fetch one ahead on an accelerator.
+    indices = [index for index, _ in seen]
+    assert [*range(12)] in (indices[1:13], indices[2:14])
     assert {thread for _, thread in seen} == {threading.main_thread()}
 
 

@@ -94,7 +94,7 @@ def test_the_loss_of_validation_is_the_objective_without_augmented_images(make_m
     model.compile(keras.optimizers.SGD(0.0))
     for step in (0, 20):
         model.optimizer.iterations.assign(step)
-        logs = model.evaluate(images, np.zeros(len(images)), batch_size=3, verbose=0, return_dict=True)
+        logs = model.evaluate(images, np.zeros(len(images), int), batch_size=3, verbose=0, return_dict=True)
         beta = float(schedule(step))
         expected = logs["reconstruction"] + beta * (logs["kl_categorical"] + logs["kl_gaussian"])
         assert logs["loss"] == pytest.approx(expected, rel=1e-5)
