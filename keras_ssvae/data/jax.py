@@ -118,7 +118,8 @@ class _Batches(keras.utils.PyDataset):
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{part.batch_size} {kind} of {self._sizes[kind]}" for kind, part in self._parts.items())
-        return f"<batches of {parts} images, {self.course.steps_per_epoch} steps an epoch, from step {self.course.start_step}>"
+        course = f"{self.course.steps_per_epoch} steps an epoch, from step {self.course.start_step}"
+        return f"<batches of {parts} images, {course}>"
 
     @property
     def num_batches(self):
