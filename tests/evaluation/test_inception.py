@@ -145,12 +145,12 @@ def logits_of(images):
 )
 def test_a_classifier_that_does_not_fit_is_refused_in_a_sentence(classifier, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        inception_score(flat_images([0.3, 0.7]), classifier(), splits=1)
+        inception_score(flat_images([-0.3, 0.7]), classifier(), splits=1)
 
 
 def test_too_many_splits_are_refused_before_any_work():
     with pytest.raises(ValueError, match="`splits` is 50; it must be at least 1 and at most the number of images, 2"):
-        inception_score(flat_images([0.3, 0.7]), classifier="no/such.keras")
+        inception_score(flat_images([-0.3, 0.7]), classifier="no/such.keras")
 
 
 class Echo:

@@ -112,7 +112,7 @@ def test_the_monte_carlo_error_is_that_of_repeated_estimates():
 
 @pytest.mark.parametrize("samples", [250, 300, 7])
 def test_the_last_minibatch_counts_as_many_samples_as_are_left(samples):
-    images = np.float32([0.3, 0.5, 1.0]).reshape(3, 1, 1, 1)
+    images = np.float32([[0.3, -1.0], [0.5, -1.0], [1.0, -1.0]]).reshape(3, 2, 1, 1)
     result = evaluation.nll(Counted(), images, samples=samples, samples_per_batch=100, batch_size=2)
     weights = np.arange(samples) % 100 + 1
     np.testing.assert_allclose(result.per_image, -np.log(weights.mean() * images[:, 0, 0, 0]), rtol=1e-5)
@@ -264,7 +264,7 @@ def test_parted_vaes_likelihood_is_the_integral_over_z_and_each_u(num_classes):
         ({"samples_per_batch": 2.5}, "`samples_per_batch` is 2.5"),
         ({"batch_size": 0}, "`batch_size` is 0"),
         ({"seed": -1}, "`seed` is -1"),
-        ({"images": 2 * IMAGES + 1}, "floats must be scaled"),
+        ({"images": 2 * IMAGES + 1}, "it must be floats in"),
         ({"images": np.full((2, 1, 1, 1), -1.0)}, "not finite: has training diverged"),
     ],
 )

@@ -140,7 +140,7 @@ def test_a_vae_is_reported_and_drawn_as_any_model(images, tmp_path):
     ("model", "data", "sentence"),
     [
         (Unlabelled, [], "`data` holds no batches; it must hold images, or give batches of images"),
-        (Unlabelled, np.zeros((2, 6, 6)), "`images` has shape .2, 6, 6."),
+        (Unlabelled, np.zeros((2, 6, 6)), "`images` is float64 of shape .2, 6, 6."),
         (keras.Sequential, np.zeros((2, 6, 6, 1)), "`report` needs a model of this library, .* Sequential has neither"),
     ],
 )

@@ -132,7 +132,7 @@ def test_a_run_killed_at_the_very_end_is_completed(small, finished, call, assert
 
 
 def test_the_trained_model_is_saved_before_anything_else_can_fail(small, finished, call, monkeypatch, tmp_path):
-    def failing(*args):
+    def failing(*args, **kwargs):
         raise ZeroDivisionError
 
     monkeypatch.setattr("keras_ssvae.evaluation.report", failing)
