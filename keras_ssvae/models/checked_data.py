@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_ssvae.backend import WHOLE_BATCH, sync_state
+from keras_ssvae.backend.parts import due_parts
 from keras_ssvae.distributions import Tensor
 from keras_ssvae.models.checks import check_has_labels
 from keras_ssvae.models.labels import ClassifierMixin
@@ -86,7 +87,7 @@ class ChecksData(keras.Model):
     def _check_training(self, batch, first):
         images, labels = _images_and_labels(batch)
         if first:
-            self.check_batch(images, labels)
+            self.check_batch(*_images_and_labels(due_parts(batch)))
         parts = images if isinstance(images, dict) else {"unlabeled": images}
         for name, part in parts.items():
             given = f"x[{name!r}]" if isinstance(images, dict) else "x"
