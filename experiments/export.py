@@ -16,6 +16,8 @@ import quiet  # noqa: F401
 
 # isort: split
 from keras_ssvae.export import export_saved_model
+from keras_ssvae.models.base import BaseVAE
+from keras_ssvae.runs.errors import UserError
 from keras_ssvae.runs.saved import load_model
 from keras_ssvae.runs.script import script
 
@@ -30,7 +32,16 @@ def main() -> None:
         help="where the SavedModel goes, under the next free version number; the directory's name is the model's",
     )
     args = parser.parse_args()
-    script(lambda: print(export_saved_model(load_model(args.model), args.export_dir)))
+    script(lambda: export(args))
+
+
+def export(args: argparse.Namespace) -> None:
+    model = load_model(args.model)
+    if not isinstance(model, BaseVAE):
+        raise UserError(
+            f"--model {args.model} is a {type(model).__name__}; it must be a model of `keras_ssvae.models`."
+        )
+    print(export_saved_model(model, args.export_dir))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """The README's Python is run as it stands, but for the number of steps."""
 
+import base64
+import json
 import re
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -56,3 +59,13 @@ def test_the_serving_example_runs(monkeypatch):
         "label": (2,),
         "label_name": (2,),
     }
+
+
+def test_the_request_with_a_picture_is_one_of_all_its_bytes(tmp_path):
+    picture = bytes(range(256)) * 800  # more than fits in an argument of a command
+    (tmp_path / "digit.png").write_bytes(picture)
+    (body,) = re.findall(r"^(\(echo .*base64 .*\)) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M)
+    request = subprocess.run(["sh", "-c", body], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    request = json.loads(request.replace("\n", ""))  # as curl sends it
+    assert request["signature_name"] == "classify_png"
+    assert base64.b64decode(request["instances"][0]["b64"], validate=True) == picture

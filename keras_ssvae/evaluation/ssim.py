@@ -1,8 +1,11 @@
 """Negative structural similarity: how diverse a set of images is."""
 
 import numpy as np
+from keras import ops
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
+
+from keras_ssvae.pixels import as_array, as_images
 
 WINDOW_SIZE = 11
 WINDOW_SIGMA = 1.5
@@ -21,14 +24,14 @@ def negative_ssim(images: ArrayLike) -> float:
     position one matrix product gives the cross moments E_w[x x'] of all n^2 pairs.
 
     Args:
-        images: Pixels in [-1, 1], shape (n, H, W, C), at least 11 x 11. For EXoN's Table 3 they are the decoder's
-            images on the 31 x 31 grid -15, -14, ..., 15.
+        images: Pixels in [-1, 1], or `uint8`, which is scaled; shape (n, H, W, C), at least 11 x 11. For EXoN's Table
+            3 they are the decoder's images on the 31 x 31 grid -15, -14, ..., 15.
 
     Returns:
         The negative SSIM, in [0, 1]: 0 if all images are equal, larger for more diverse ones.
 
     Raises:
-        ValueError: If the images have another shape, are too small, or hold NaN.
+        ValueError: If the images have another shape, are too small, or are not as described.
 
     Example:
 
@@ -38,20 +41,19 @@ def negative_ssim(images: ArrayLike) -> float:
 
     Reference: EXoN, equation (24) and Table 3; Wang et al.: Image quality assessment, 2004.
     """
-    images = np.asarray(images, dtype="float32")
-    if images.ndim != 4 or images.size == 0 or min(images.shape[1:3]) < WINDOW_SIZE:
+    pixels = ops.convert_to_numpy(as_array("images", images))
+    if pixels.ndim != 4 or pixels.size == 0 or min(pixels.shape[1:3]) < WINDOW_SIZE:
         raise ValueError(
-            f"`images` has shape {images.shape}; it must be (images, height, width, channels), with height and width "
+            f"`images` has shape {pixels.shape}; it must be (images, height, width, channels), with height and width "
             f"at least {WINDOW_SIZE}, the size of the SSIM window."
         )
-    if not np.isfinite(images).all():
-        raise ValueError("`images` must hold finite numbers only, but it holds NaN or infinity.")
+    pixels = as_images("images", pixels, in_doubt="warn")
     offsets = np.arange(WINDOW_SIZE) - WINDOW_SIZE // 2
     profile = np.exp(-0.5 * (offsets / WINDOW_SIGMA) ** 2)
     window = np.outer(profile, profile)
     root_window = np.sqrt(window / window.sum()).astype("float32")
 
-    windows = sliding_window_view(images, (WINDOW_SIZE, WINDOW_SIZE), axis=(1, 2))  # (n, rows, columns, C, 11, 11)
+    windows = sliding_window_view(pixels, (WINDOW_SIZE, WINDOW_SIZE), axis=(1, 2))  # (n, rows, columns, C, 11, 11)
     similarities = [
         _mean_pairwise_ssim(windows[:, row, column, channel], root_window)
         for row, column, channel in np.ndindex(windows.shape[1:4])

@@ -86,6 +86,7 @@ def export_saved_model(model: BaseVAE, directory: str | os.PathLike) -> Path:
 
     Raises:
         RuntimeError: Keras does not run on TensorFlow, which a SavedModel is a program of.
+        ValueError: it is another Keras model, as one that holds a model of this library as a layer.
         OSError: the directory cannot be written to.
 
     Example:
@@ -98,6 +99,11 @@ def export_saved_model(model: BaseVAE, directory: str | os.PathLike) -> Path:
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(NEEDS_TENSORFLOW)
+    if not isinstance(model, BaseVAE):
+        raise ValueError(
+            f"`model` is a {type(model).__name__}; it must be a model of `keras_ssvae.models`. Other Keras models are "
+            "exported by their own `model.export(...)`; of one that holds such a model as a layer, give that layer."
+        )
     import tensorflow as tf
 
     from keras_ssvae.export.signatures import signatures

@@ -39,7 +39,8 @@ def lives_in(root):
     def life_of(entry):
         folder = root / str(len(list(root.iterdir())))
         folder.mkdir()
-        life = Life(entry.compiled(dropout=0.2), folder)
+        names = {name: value for name, value in entry.arguments.items() if name == "class_names"}
+        life = Life(entry.compiled(dropout=0.2, **names), folder)
         images, labels = small.images(7), asking.true_labels(entry)
         step_losses = life.model.step_losses
         life.model.step_losses = lambda *args: life.traced.append(args) or step_losses(*args)

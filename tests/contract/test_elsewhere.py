@@ -93,6 +93,13 @@ def served(saved, images):
     return saved
 
 
+def names_of(model, labels):
+    """The names of classes, in the shape of the labels."""
+    if not model.labels.several:
+        return [model.class_names[k] for k in labels]
+    return [[names[k] for names, k in zip(model.class_names, row, strict=True)] for row in labels]
+
+
 @pytest.mark.skipif(JAX, reason="a SavedModel is exported on the TensorFlow backend")
 def test_tensorflow_alone_gives_the_models_own_answers(entry, served, images):
     folder, expected = served[entry.name].folder, served[entry.name].answers
@@ -117,6 +124,9 @@ def test_tensorflow_alone_gives_the_models_own_answers(entry, served, images):
         right |= {f"{name}/{key}": of_classes[key] for name in ("classify", "serving_default") for key in of_classes}
         probs = ops.convert_to_numpy(model.classify(data.scale(in_bytes(images))))
         right |= {"classify_uint8/probs": probs, "classify_uint8/label": model.predicted_labels(probs)}
+        for name in ("classify", "serving_default", "classify_uint8"):
+            given = answers.pop(f"{name}/label_name").astype(str).tolist()
+            assert given == names_of(model, answers[f"{name}/label"]), name
     else:
         right["serving_default/z"] = expected["verb/encode"]
     assert set(answers) == set(right)

@@ -22,7 +22,9 @@ for folder in sys.argv[1:]:
         requests.setdefault(signature, {})[name] = tf.constant(value)
     for signature, inputs in requests.items():
         outputs = served.signatures[signature](**inputs)
-        answers |= {f"{signature}/{name}": value for name, value in outputs.items()}
+        for name, value in outputs.items():
+            is_text = value.dtype == tf.string
+            answers[f"{signature}/{name}"] = value.numpy().astype("S") if is_text else value
     np.savez(f"{folder}/answers.npz", signatures=sorted(served.signatures), **answers)
 
 assert not [name for name, module in sys.modules.items() if module and name.split(".")[0] in PACKAGES]

@@ -1,4 +1,5 @@
 import re
+import warnings
 from functools import partial
 
 import numpy as np
@@ -339,3 +340,15 @@ def test_arrays_that_do_not_fit_are_named(score, latents, factors, message):
 def test_numbers_that_do_not_fit_are_named(call, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         call()
+
+
+def test_an_outlier_moves_sap_which_warns():
+    rng = np.random.default_rng(1)
+    factors = rng.integers(0, 5, (500, 2))
+    latents = factors + rng.normal(0, 0.05, (500, 2))
+    with warnings.catch_warnings(action="error"):
+        assert sap(latents, factors) > 0.9
+        latents[0] = 1e6
+        sap(latents, factors, categorical=[0, 1])  # thresholds are not moved
+    with pytest.warns(UserWarning, match=r"more than half of the variance: 0, 1\. .* leave such images out"):
+        assert sap(latents, factors) < 0.1

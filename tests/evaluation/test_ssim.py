@@ -42,6 +42,11 @@ def test_the_blocks_of_the_pair_matrix_add_up(monkeypatch):
     assert negative_ssim(x) == pytest.approx(whole, abs=1e-6)
 
 
+def test_pixels_from_0_to_255_are_scaled():
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 16, 16, 1), "uint8")
+    assert negative_ssim(pixels) == pytest.approx(negative_ssim(pixels / 127.5 - 1), abs=1e-6)
+
+
 def test_the_originals_figure_is_met(exon_mnist_golden_files):
     for file in exon_mnist_golden_files:
         with np.load(file) as golden:
@@ -54,7 +59,8 @@ def test_the_originals_figure_is_met(exon_mnist_golden_files):
         (np.zeros((3, 16, 16)), "`images` has shape (3, 16, 16)"),
         (np.zeros((0, 16, 16, 1)), "`images` has shape (0, 16, 16, 1)"),
         (np.zeros((3, 10, 16, 1)), "at least 11, the size of the SSIM window"),
-        (np.full((2, 16, 16, 1), np.nan), "finite numbers only"),
+        (np.full((2, 16, 16, 1), np.nan), "holds NaN or infinite pixels"),
+        (np.full((2, 16, 16, 1), 200.0), "`images` has pixels from 200 to 200; it must be floats in [-1, 1]"),
     ],
 )
 def test_wrong_images_are_refused_in_a_sentence(x, message):

@@ -136,6 +136,12 @@ def test_what_is_no_model_cannot_be_exported(tensorflow, export, tmp_path):
         assert re.fullmatch(r"export\.py: error: --model model\.keras cannot be read as a model .*\.", export(), re.S)
 
 
+def test_another_keras_model_cannot_be_exported(tensorflow, export, tmp_path):
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "model.keras")
+    expected = "export.py: error: --model model.keras is a Sequential; it must be a model of `keras_ssvae.models`."
+    assert export() == expected
+
+
 def test_exporting_without_tensorflow_is_a_sentence(monkeypatch, export):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     assert export().startswith("export.py: error: exporting needs TensorFlow, which is not installed here")

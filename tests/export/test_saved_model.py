@@ -295,6 +295,13 @@ def test_a_directory_that_cannot_be_written_is_named_in_the_error(model, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_another_keras_model_is_refused_in_a_sentence(model, tmp_path):
+    image = keras.Input(IMAGE_SHAPE)
+    with pytest.raises(ValueError, match=r"`model` is a Functional; it must be a model of `keras_ssvae\.models`"):
+        export.export_saved_model(keras.Model(image, model(image)), tmp_path / "served")
+    assert not (tmp_path / "served").exists()
+
+
 def test_a_full_disk_is_an_error_in_words_and_leaves_nothing_behind(model, tmp_path, monkeypatch):
     def full(*_, **__):
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")

@@ -13,6 +13,7 @@ from keras_ssvae.evaluation.disentanglement.arrays import at_least, checked, sta
 
 # One bin with more than this share of a coordinate hides what the coordinate tells.
 _NEARLY_ALL = 0.95
+_FEW = 10  # images, of which one may well have half of the variance
 
 
 def mig(
@@ -82,6 +83,9 @@ def sap(latents: ArrayLike, factors: ArrayLike, categorical: Sequence[int] = ())
     Raises:
         ValueError: If latents or factors are not as described, or there is no such column.
 
+    Warns:
+        UserWarning: Where a single image has more than half of a coordinate's variance, which a correlation is of.
+
     Example:
 
     ```python
@@ -94,7 +98,10 @@ def sap(latents: ArrayLike, factors: ArrayLike, categorical: Sequence[int] = ())
     wrong = sorted({*categorical} - {*range(factors.shape[1])})
     if wrong:
         raise ValueError(f"`categorical` holds {wrong}; `factors` has the columns 0 to {factors.shape[1] - 1}.")
-    latents = _at_least_two(standardized(latents))
+    latents = standardized(latents)
+    if len(categorical) < factors.shape[1]:
+        _warn_of_outliers(latents)
+    latents = _at_least_two(latents)
     return _mean_gap(
         _threshold_accuracies(latents, factor) if k in categorical else _squared_correlations(latents, factor)
         for k, factor in enumerate(factors.T)
@@ -119,6 +126,18 @@ def _binned(coordinate, bins, binning):
         return np.searchsorted(edges, coordinate, side="right")
     width = np.ptp(coordinate) / bins or 1.0
     return np.minimum((coordinate - coordinate.min()) // width, bins - 1).astype("int64")
+
+
+def _warn_of_outliers(standardized_latents):
+    shares = np.square(standardized_latents).max(axis=0) / len(standardized_latents)
+    found = np.flatnonzero(shares > 0.5)
+    if len(standardized_latents) > _FEW and len(found):
+        warnings.warn(
+            "`latents` have coordinates of which one image has more than half of the variance: "
+            f"{', '.join(map(str, found))}. The correlation says too little of them; leave such images out.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _warn_of_full_bins(latents, binned, bins):
