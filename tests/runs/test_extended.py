@@ -43,7 +43,9 @@ def contents(folder):
 def test_an_extended_run_ends_with_the_bits_of_an_uninterrupted_one(
     call, arrays, metrics, ctrl_c_is_heard, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr("keras_ssvae.evaluation.report", lambda *args, **kwargs: {"error_percent": 10.0})  # takes longest
+    monkeypatch.setattr(
+        "keras_ssvae.evaluation.report", lambda *args, **kwargs: {"error_percent": 10.0}
+    )  # takes longest
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert call("--epochs", 4, "--output-dir", whole).code == 0
     assert call("--epochs", 2, "--output-dir", parts).code == 0
