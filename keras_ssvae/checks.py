@@ -8,7 +8,8 @@ def is_integer(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def check_whole_number(name: str, value: object, minimum: int) -> None:
-    """Raises a `ValueError` unless the argument `name` is an integer of at least `minimum`."""
+def check_whole_number(name: str, value: object, minimum: int) -> int:
+    """Returns the argument `name` as Python's integer; a `ValueError` unless it is one of at least `minimum`."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < minimum:
         raise ValueError(f"`{name}` is {value!r}. It must be an integer of at least {minimum}.")
+    return int(value)

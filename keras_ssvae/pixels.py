@@ -173,7 +173,7 @@ def augmented_in_range(images: Tensor) -> Tensor:
 
 def check_augmented(name: str, images) -> None:
     """Raises a `ValueError` for augmented images of other numbers; it may lead out of [-1, 1], but not far."""
-    images = ops.convert_to_numpy(images)
+    images = ops.convert_to_numpy(images).astype("float32")
     if not augmented_in_range(images):
         raise ValueError(
             f"`{name}` has pixels from {images.min():g} to {images.max():g}; it must be floats in [-1, 1], or near it. "

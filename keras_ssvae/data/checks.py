@@ -37,7 +37,7 @@ def check_arrays(name, source, num_classes) -> tuple[int, ...]:
         The shape `(H, W, C)` of an image.
     """
     if num_classes is None:
-        if isinstance(source, tuple | list):
+        if isinstance(source, tuple | list) and not (len(source) and np.ndim(source[0]) == 3):
             raise ValueError(
                 f"`{name}` is a {type(source).__name__} of {len(source)} parts. It must be one array of images, "
                 "without their labels."

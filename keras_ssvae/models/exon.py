@@ -199,13 +199,13 @@ class EXoN(ClassifierMixin, BaseVAE):
     # Training
 
     def check_batch(self, images, labels) -> None:
-        check_has_labels(labels)
         if not isinstance(images, dict) or not set(_PARTS) <= set(images):
             given = sorted(images) if isinstance(images, dict) else type(images).__name__
             raise ValueError(
                 f"`x` of a training batch is {given}; it must be a dictionary of {_PARTS}. "
-                "`data.semi_supervised` makes such batches."
+                "`data.semi_supervised((images, labels), unlabeled, ...)` makes such batches."
             )
+        check_has_labels(labels)
         for part in _PARTS:
             self.check_images(f"x[{part!r}]", images[part])
         check_one_hot(labels, images["labeled"], self.labels.width)

@@ -240,6 +240,12 @@ class PartedVAE(ClassifierMixin, BaseVAE):
     # Training
 
     def check_batch(self, images, labels) -> None:
+        if labels is not None and not isinstance(images, dict):
+            raise ValueError(
+                "`x` is images and `y` is their labels, but a training batch with labels must say which of its images "
+                "have them. Give `fit` the batches of `data.semi_supervised((x, y), unlabeled, ...)`; where all images "
+                "have labels, `unlabeled` is None or `x` too."
+            )
         images = images if isinstance(images, dict) else {"unlabeled": images}
         parts = [part for part in ("labeled", "unlabeled") if part in images]
         if not parts or ("labeled" in parts) != (labels is not None):

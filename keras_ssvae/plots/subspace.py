@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_ssvae.checks import check_whole_number
 from keras_ssvae.evaluation import activated
 from keras_ssvae.evaluation.inputs import encode_batches
 from keras_ssvae.plots import _drawing
@@ -234,10 +235,7 @@ def axis_sweep(
     Reference: EXoN, Figure 9.
     """
     _check_extent(extent)
-    if n_axes < 1 or points < 2:
-        raise ValueError(
-            f"`n_axes` is {n_axes} and `points` is {points}; they must be at least 1 and at least 2 respectively."
-        )
+    n_axes, points = check_whole_number("n_axes", n_axes, 1), check_whole_number("points", points, 2)
     z = encode_batches(model, _drawing.one_image("image", image))[0]
     v_nat = np.asarray(v_nat, dtype="float64")
     if v_nat.shape != z.shape or not np.isfinite(v_nat).all():
@@ -303,8 +301,7 @@ def activated_noise(
     Reference: EXoN, Figure 10.
     """
     _check_extent(extent)
-    if draws < 1:
-        raise ValueError(f"`draws` is {draws}; it must be at least 1.")
+    draws = check_whole_number("draws", draws, 1)
     z = encode_batches(model, _drawing.one_image("image", image))
     active = _activated_rows(active, z)
     noise = np.random.default_rng(seed).uniform(-extent, extent, (draws, z.shape[1])) * active

@@ -70,11 +70,14 @@ def test_one_pair_of_byte_images_is_interpolated_like_scaled_ones():
     ("draw", "message"),
     [
         (lambda: plots.image_interpolation(Half(), IMAGES[:2], IMAGES[:3]), "`a` and `b` have shapes (2, 2, 3, 3) and"),
-        (lambda: plots.image_interpolation(Half(), IMAGES[0], IMAGES[1], n=1), "`n` is 1; a path needs at least"),
+        (
+            lambda: plots.image_interpolation(Half(), IMAGES[0], IMAGES[1], n=1),
+            "`n` is 1. It must be an integer of at least",
+        ),
         (lambda: plots.image_interpolation(Half(), 200 * IMAGES[:1], IMAGES[:1]), "it must be floats in [-1, 1]"),
         (lambda: plots.reconstructions(Half(), IMAGES[0]), "`images` is float32 of shape (2, 3, 3)"),
-        (lambda: plots.reconstructions(Half(), IMAGES, columns=0), "`columns` is 0; it must be at least 1"),
-        (lambda: plots.images(IMAGES, columns=0), "`columns` is 0; it must be at least 1"),
+        (lambda: plots.reconstructions(Half(), IMAGES, columns=0), "`columns` is 0. It must be an integer"),
+        (lambda: plots.images(IMAGES, columns=0), "`columns` is 0. It must be an integer"),
         (lambda: plots.images(IMAGES[:0]), "`images` holds no image"),
     ],
 )
