@@ -1,6 +1,8 @@
-"""What an integer is, in one place: Python's and NumPy's are, booleans are not."""
+"""What an integer is, in one place: Python's and NumPy's are, booleans are not. And where a warning points to."""
 
 import numbers
+import sys
+import warnings
 
 
 def is_integer(value: object) -> bool:
@@ -13,3 +15,11 @@ def check_whole_number(name: str, value: object, minimum: int) -> int:
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < minimum:
         raise ValueError(f"`{name}` is {value!r}. It must be an integer of at least {minimum}.")
     return int(value)
+
+
+def warn_caller(sentence: str) -> None:
+    """A `UserWarning` that points to the line from which this library, by way of Keras or not, was called."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("keras_ssvae", "keras"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, UserWarning, stacklevel=level)

@@ -1,9 +1,8 @@
 """The checks that training data passes before any training starts. Every error is a sentence."""
 
-import warnings
-
 import numpy as np
 
+from keras_ssvae.checks import warn_caller
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.pixels import check_form, check_values
 
@@ -72,11 +71,9 @@ def warn_if_uneven(name: str, sizes: np.ndarray, hint: str) -> None:
     """Warns where one class has ten times the images of another."""
     largest, smallest = int(sizes.argmax()), int(sizes.argmin())
     if sizes[largest] >= _UNEVEN * max(sizes[smallest], 1):
-        warnings.warn(
+        warn_caller(
             f"`{name}` holds {sizes[largest]} images of class {largest} and {sizes[smallest]} of class {smallest}. "
-            f"{hint}",
-            UserWarning,
-            stacklevel=4,
+            f"{hint}"
         )
 
 

@@ -176,7 +176,7 @@ class BaseVAE(WeightedObjective, ChecksData):
     def load_own_variables(self, store) -> None:
         super().load_own_variables(obeyed(self, store))
 
-    def compile(self, optimizer, **kwargs) -> None:
+    def compile(self, optimizer=None, **kwargs) -> None:
         """As `keras.Model.compile`; a `GroupedOptimizer` learns this model's groups of variables.
 
         Call it again after `trainable` of a network has changed. The same optimizer goes on, where it was first made
@@ -234,11 +234,13 @@ class BaseVAE(WeightedObjective, ChecksData):
         ends the training: a FloatingPointError names it and the step. (With Keras' `TerminateOnNaN` it is a warning.)
 
         Raises:
-            ValueError: For weights of samples or classes, data without an end or a length, and where `trainable` has
-                changed since `compile`.
+            ValueError: Before `compile`, for weights of samples or classes, data without an end or a length, and where
+                `trainable` has changed since `compile`.
             FloatingPointError: When a term is not finite.
         """
-        if self.compiled and self._compiled_variables != list(map(id, self.trainable_variables)):
+        if not self.compiled:
+            raise ValueError("This model has no optimizer. Call `compile` before `fit`.")
+        if self._compiled_variables != list(map(id, self.trainable_variables)):
             raise ValueError("`trainable` of a network has changed since `compile`. Call `compile` again before `fit`.")
         with fitting.prepared(self, *args, **kwargs) as arguments:
             return super().fit(**arguments)

@@ -3,7 +3,6 @@
 import functools
 import inspect
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from types import GeneratorType
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from keras_ssvae.backend import WHOLE_BATCH, sync_state
 from keras_ssvae.backend.parts import due_parts
+from keras_ssvae.checks import warn_caller
 from keras_ssvae.distributions import Tensor
 from keras_ssvae.models.checks import check_has_labels
 from keras_ssvae.models.labels import ClassifierMixin
@@ -169,11 +169,7 @@ class ChecksData(keras.Model):
             return
         missing = np.setdiff1d(np.arange(self.num_classes), labels)
         if len(missing):
-            warnings.warn(
-                f"`{name}` holds no image of the classes {missing.tolist()}: the error says nothing of them.",
-                UserWarning,
-                stacklevel=5,
-            )
+            warn_caller(f"`{name}` holds no image of the classes {missing.tolist()}: the error says nothing of them.")
 
     def _in_sentences(self, method, *args, **kwargs):
         """Calls a method of Keras; a sentence about a batch is its error, not TensorFlow's about its pipeline."""

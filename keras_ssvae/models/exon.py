@@ -32,6 +32,7 @@ from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.models.passes import without_dropout
 from keras_ssvae.networks import exon
 from keras_ssvae.noise import Stream, normal
+from keras_ssvae.pixels import as_array
 from keras_ssvae.priors import GaussianMixture, Prior
 
 _PARTS = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
@@ -324,7 +325,7 @@ class EXoN(ClassifierMixin, BaseVAE):
 
     def decode(self, z: Tensor) -> Tensor:
         """Images `(B, H, W, C)` in [-1, 1] at latent variables `(B, d)`."""
-        return as_floatx(self.decoder(z, training=False))
+        return as_floatx(self.decoder(as_array("z", z), training=False))
 
     def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
         """`z ~ N(m_k, s_k^2)` of given classes, `(B, d)`."""

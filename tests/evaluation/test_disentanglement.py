@@ -334,6 +334,7 @@ def test_arrays_that_do_not_fit_are_named(score, latents, factors, message):
         (lambda: beta_vae_score(GRID, np.c_[GRID, :600]), "value of its own in column 4 of `factors`"),
         (lambda: beta_vae_score(GRID, GRID, pairs=0), "`pairs` is 0; it must be an integer of at least 1"),
         (lambda: beta_vae_score(GRID, GRID, train_points=3), "`train_points` is 3; it must be an integer"),
+        (lambda: mig(GRID, GRID, bins=20.0), "`bins` is 20.0; it must be an integer"),
         (lambda: mig(GRID, GRID, bins=1), "`bins` is 1; it must be an integer of at least 2"),
         (lambda: mig(GRID, GRID, binning="robust"), '`binning` is \'robust\'; it must be "equal" or "quantile".'),
         (lambda: sap(GRID, GRID, categorical=[1, 4, -1]), "`categorical` holds [-1, 4]; `factors` has the columns 0"),

@@ -83,6 +83,7 @@ def test_splits_that_do_not_divide_the_images_use_all_of_them():
         (np.ones((4, 1)), 2, "with at least 2 classes"),
         (np.full((4, 2), 0.5), 5, "`splits` is 5; it must be at most the number of images, 4"),
         (np.full((4, 2), 0.5), 0, "`splits` is 0"),
+        (np.full((4, 2), 0.5), 2.0, "`splits` is 2.0. It must be an integer"),
         (np.full((4, 2), 0.6), 2, "that sum to 1.2 to 1.2; they must be class probabilities"),
         (np.tile([2.0, -1.0], (4, 1)), 2, "`probs` holds numbers from -1 to 2"),
         (np.full((4, 2), np.nan), 2, "numbers from nan to nan"),
