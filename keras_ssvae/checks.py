@@ -4,6 +4,8 @@ import numbers
 import sys
 import warnings
 
+import numpy as np
+
 
 def is_integer(value: object) -> bool:
     """Whether a value is an integer of Python or NumPy, and no boolean."""
@@ -15,6 +17,11 @@ def check_whole_number(name: str, value: object, minimum: int) -> int:
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < minimum:
         raise ValueError(f"`{name}` is {value!r}. It must be an integer of at least {minimum}.")
     return int(value)
+
+
+def generator(seed: object) -> np.random.Generator:
+    """NumPy's generator of random numbers, of a `seed` that is an integer of at least 0."""
+    return np.random.default_rng(check_whole_number("seed", seed, 0))
 
 
 def warn_caller(sentence: str) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from scipy.special import rel_entr
 
 from keras_ssvae.backend import inference
-from keras_ssvae.checks import check_whole_number
+from keras_ssvae.checks import check_whole_number, generator
 from keras_ssvae.evaluation.inputs import check_probabilities, image_batches
 from keras_ssvae.models.batched import decode_batches
 from keras_ssvae.models.capabilities import require_class_prior
@@ -85,7 +85,7 @@ def inception_score_from_probs(
     check_probabilities("`probs` holds", probs)
     splits = _check_splits(splits, len(probs))
     if seed is not None:
-        probs = np.random.default_rng(seed).permutation(probs)
+        probs = generator(seed).permutation(probs)
     scores = []
     for part in np.array_split(probs, splits):
         divergence = rel_entr(part, part.mean(axis=0)).sum(axis=1)
@@ -185,7 +185,7 @@ def sample_classes(
     check_whole_number("images_per_class", images_per_class, 1)
     instead = "Draw images of another model with its `generate`, and score them."
     prior = require_class_prior(model, "sample_classes", instead)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     labels = rng.permutation(np.repeat(np.arange(prior.num_classes), images_per_class))
     noise = rng.standard_normal((len(labels), prior.latent_dim), dtype=np.float32)
     return decode_batches(model, prior.means[labels] + np.sqrt(prior.variances[labels]) * noise, batch_size)

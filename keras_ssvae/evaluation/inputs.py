@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from keras_ssvae.checks import check_whole_number
+from keras_ssvae.checks import check_whole_number, generator
 from keras_ssvae.models.batched import as_float32
 from keras_ssvae.models.capabilities import Encodes, HasPosterior
 from keras_ssvae.models.labels import Labels
@@ -188,7 +188,7 @@ def sample_posterior(model: HasPosterior, images: ArrayLike, seed: int = 0, batc
     Raises:
         ValueError: If the images are not as described.
     """
-    rng, samples = np.random.default_rng(seed), []
+    rng, samples = generator(seed), []
     for batch in image_batches(images, batch_size):
         posterior = model.posterior(ops.convert_to_tensor(batch))
         arrays = {name: ops.convert_to_numpy(values) for name, values in posterior.items()}

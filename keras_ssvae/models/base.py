@@ -425,6 +425,7 @@ class BaseVAE(WeightedObjective, ChecksData):
             raise ValueError(f"`n` is {n}; a line has two ends, so it must be at least 2.")
         if not is_integer(n) and not ops.is_tensor(n):
             raise ValueError(f"`n` is {n!r}; it must be an integer of at least 2.")
+        n = int(n) if is_integer(n) else n
         if None not in (a.shape[0], b.shape[0]) and a.shape[0] != b.shape[0]:
             raise ValueError(f"`a` has {a.shape[0]} images and `b` {b.shape[0]}; it must be one for each.")
         share = ops.cast(ops.arange(n), "float32")[None, :, None] / ops.cast(n - 1, "float32")

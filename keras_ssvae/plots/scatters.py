@@ -36,7 +36,7 @@ def prior(prior: GaussianMixture, n: int = 3000, seed: int = 0, class_names: Seq
 
     Reference: EXoN, Figure 1.
     """
-    z, labels = prior.sample(check_whole_number("n", n, 2), check_whole_number("seed", seed, 0))
+    z, labels = prior.sample(check_whole_number("n", n, 2), seed)
     return scatter(z, labels, prior=prior, class_names=class_names, title="Samples from the prior p(z)")
 
 

@@ -215,6 +215,11 @@ def test_interpolation_needs_two_points(model, images):
         model.interpolate(images[:1], images[1:2], n=2.5)
 
 
+def test_an_integer_of_numpy_is_a_number_of_images(model, images):
+    line, same = (model.interpolate(images[:1], images[1:2], n=n) for n in (3, np.uint8(3)))
+    np.testing.assert_array_equal(line, same)
+
+
 def test_interpolation_needs_as_many_ends_as_beginnings(model, images):
     with pytest.raises(ValueError, match="`a` has 2 images and `b` 3; it must be one for each"):
         model.interpolate(images[:2], images[2:5])

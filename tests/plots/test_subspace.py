@@ -190,7 +190,7 @@ def test_figures_have_the_title_that_they_are_given():
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: plots.v_nat(VALUES, classes=3), "`classes` is 3; with 3 classes they must be 0 to 2"),
+        (lambda: plots.v_nat(VALUES, classes=3), "`classes` is 3; they must be integers from 0 to 2"),
         (lambda: plots.v_nat(VALUES, classes=[]), "`classes` is []"),
         (lambda: plots.v_nat(VALUES, class_names="ab"), "`class_names` has 2 names; `values` has 3 classes"),
         (lambda: plots.v_nat(VALUES[0]), "`values` of class 0 are 0.5; they must be finite, one for each"),
