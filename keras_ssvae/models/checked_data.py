@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ssvae.backend import WHOLE_BATCH, sync_state
+from keras_ssvae.backend import WHOLE_BATCH, keeps_values
 from keras_ssvae.backend.parts import due_parts
 from keras_ssvae.checks import warn_caller
 from keras_ssvae.distributions import Tensor
@@ -174,12 +174,12 @@ class ChecksData(keras.Model):
     def _in_sentences(self, method, *args, **kwargs):
         """Calls a method of Keras; a sentence about a batch is its error, not TensorFlow's about its pipeline."""
         try:
-            return method(*args, **kwargs)
+            with keeps_values(self):
+                return method(*args, **kwargs)
         except Exception as error:
             sentence = refusal(error)
             if sentence is None:
                 raise
-            sync_state(self)
             raise ValueError(sentence) from None
 
 

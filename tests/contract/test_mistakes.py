@@ -170,6 +170,15 @@ def test_fit_before_compile_is_a_sentence(model, images):
         model.compile()
 
 
+def test_an_error_in_evaluate_leaves_the_weights(entry, images):
+    model, labels = entry.compiled(), asking.true_labels(entry)
+    weights = model.get_weights()
+    with pytest.raises(ValueError, match="sample weights"):
+        model.evaluate(images, np.zeros(7) if labels is None else labels, sample_weight=np.ones(7), verbose=0)
+    for weight, before in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(weight, before)
+
+
 # Verbs
 
 
