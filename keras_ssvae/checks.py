@@ -1,7 +1,7 @@
 """What an integer is, in one place: Python's and NumPy's are, booleans are not. And where a warning points to."""
 
+import inspect
 import numbers
-import sys
 import warnings
 
 import numpy as np
@@ -26,7 +26,7 @@ def generator(seed: object) -> np.random.Generator:
 
 def warn_caller(sentence: str) -> None:
     """A `UserWarning` that points to the line from which this library, by way of Keras or not, was called."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("keras_ssvae", "keras"):
+    level, frame = 1, inspect.currentframe()
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in ("keras_ssvae", "keras"):
         level, frame = level + 1, frame.f_back
     warnings.warn(sentence, UserWarning, stacklevel=level)
