@@ -1,6 +1,10 @@
-"""What an integer is, in one place: Python's and NumPy's are, booleans are not."""
+"""What an integer is, in one place: Python's and NumPy's are, booleans are not. And where a warning points to."""
 
+import inspect
 import numbers
+import warnings
+
+import numpy as np
 
 
 def is_integer(value: object) -> bool:
@@ -8,7 +12,21 @@ def is_integer(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def check_whole_number(name: str, value: object, minimum: int) -> None:
-    """Raises a `ValueError` unless the argument `name` is an integer of at least `minimum`."""
+def check_whole_number(name: str, value: object, minimum: int) -> int:
+    """Returns the argument `name` as Python's integer; a `ValueError` unless it is one of at least `minimum`."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < minimum:
         raise ValueError(f"`{name}` is {value!r}. It must be an integer of at least {minimum}.")
+    return int(value)
+
+
+def generator(seed: object) -> np.random.Generator:
+    """NumPy's generator of random numbers, of a `seed` that is an integer of at least 0."""
+    return np.random.default_rng(check_whole_number("seed", seed, 0))
+
+
+def warn_caller(sentence: str) -> None:
+    """A `UserWarning` that points to the line from which this library, by way of Keras or not, was called."""
+    level, frame = 1, inspect.currentframe()
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in ("keras_ssvae", "keras"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, UserWarning, stacklevel=level)

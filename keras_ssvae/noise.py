@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ssvae.backend import SEED_DTYPE, categorical_rows, normal_rows
@@ -78,5 +79,7 @@ def _has_rows(n, seed):
 
 
 def _modulo_2_to_the_32(number):
+    if (number is None or np.isscalar(number)) and not is_integer(number):
+        raise ValueError(f"`seed` is {number!r}; it must be an integer.")
     number = int(number) % 2**32 if is_integer(number) else number
     return ops.bitwise_and(ops.cast(number, SEED_DTYPE), ops.cast(2**32 - 1, SEED_DTYPE))

@@ -1,12 +1,11 @@
 """One rule for pixels: `uint8` from 0 to 255 is scaled, floats are in [-1, 1], all else is refused in a sentence."""
 
-import warnings
-
 import keras
 import numpy as np
 from keras import ops
 
 from keras_ssvae.backend import is_symbolic
+from keras_ssvae.checks import warn_caller
 from keras_ssvae.distributions import Tensor
 
 _ROUNDING = 1e-3  # how far from [-1, 1] the rounding of half precision and of interpolation may lead
@@ -163,7 +162,7 @@ def check_values(name: str, images, in_doubt: str = "refuse") -> None:
     if sentence is not None and in_doubt == "refuse" and len(images) > 1:  # one image alone may be like that
         raise ValueError(sentence)
     if sentence is not None:
-        warnings.warn(sentence, UserWarning, stacklevel=4)  # where the verb is called
+        warn_caller(sentence)
 
 
 def augmented_in_range(images: Tensor) -> Tensor:
@@ -173,7 +172,7 @@ def augmented_in_range(images: Tensor) -> Tensor:
 
 def check_augmented(name: str, images) -> None:
     """Raises a `ValueError` for augmented images of other numbers; it may lead out of [-1, 1], but not far."""
-    images = ops.convert_to_numpy(images)
+    images = ops.convert_to_numpy(images).astype("float32")
     if not augmented_in_range(images):
         raise ValueError(
             f"`{name}` has pixels from {images.min():g} to {images.max():g}; it must be floats in [-1, 1], or near it. "

@@ -135,10 +135,12 @@ def test_a_wrong_mixture_is_refused_in_a_sentence(means, variances, message):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: priors.circle(1), "`num_classes` is 1; a circle needs at least 2"),
+        (lambda: priors.circle(1), "`num_classes` is 1. It must be an integer of at least 2"),
         (lambda: priors.circle(radius=0.0), "`radius` is 0.0; it must be positive"),
         (lambda: priors.circle(radius=np.nan), "`radius` is nan; it must be positive"),
         (lambda: priors.line(0), "`num_classes` is 0"),
+        (lambda: priors.line(2.0), "`num_classes` is 2.0"),
+        (lambda: priors.circle().sample(5, seed=1.5), "`seed` is 1.5"),
         (lambda: priors.line(2, distance=-1.0), "`distance` is -1.0; it must be positive"),
         (lambda: priors.one_hot(10, latent_dim=9), "`num_classes` is 10 and `latent_dim` is 9"),
     ],

@@ -37,6 +37,7 @@ compiled = _backend.compiled
 gradient_step = _backend.gradient_step
 inference = _backend.inference
 is_symbolic = _backend.is_symbolic
+keeps_values = _backend.keeps_values
 normal_rows = _backend.normal_rows
 normalize_pool_activate = _backend.normalize_pool_activate
 own_rows = _backend.own_rows
@@ -59,6 +60,7 @@ __all__ = [
     "gradient_step",
     "inference",
     "is_symbolic",
+    "keeps_values",
     "normal_rows",
     "normalize_pool_activate",
     "own_rows",

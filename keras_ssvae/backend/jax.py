@@ -1,5 +1,6 @@
 """One gradient step, several in one program, and the kernels, on JAX."""
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from keras_ssvae.backend import private
 from keras_ssvae.backend.parts import due_parts
 
 SEED_DTYPE = "uint32"  # of the seeds that `keras.random` takes
@@ -88,6 +90,21 @@ def is_symbolic(x: Any) -> bool:
 def sync_state(model: keras.Model) -> None:
     """Gives the variables the values that a running `fit` holds, and has it read them again before its next step."""
     model.jax_state_sync()
+
+
+@contextlib.contextmanager
+def keeps_values(model: keras.Model) -> Iterator[None]:
+    """However what is done in it ends, the variables have values after it; Keras' loops lose them by an error."""
+    variables = [*model.variables, *(model.optimizer.variables if model.compiled else ())]
+    before = [(variable, variable.value) for variable in variables]
+    try:
+        yield
+    except BaseException:
+        sync_state(model)
+        for variable, value in before:
+            if private.is_purged(variable) and not value.is_deleted():
+                variable.assign(value)
+        raise
 
 
 def several_steps(model: keras.Model, train_function: Callable) -> Callable:

@@ -112,6 +112,11 @@ def last_activation(network: keras.Model, output: int = 0) -> str | None:
         tensor = _read(operation, "_inbound_nodes")[history.node_index].input_tensors[0]
 
 
+def is_purged(variable: keras.Variable) -> bool:
+    """Whether Keras has taken a variable's value, which on JAX its loops hand on from step to step."""
+    return _read(variable, "_value") is None
+
+
 def in_multi_worker_mode(strategy: Any) -> bool:
     """Whether a `tf.distribute.MultiWorkerMirroredStrategy` runs on more than one worker."""
     return bool(_read(strategy.extended, "_in_multi_worker_mode", "tensorflow")())

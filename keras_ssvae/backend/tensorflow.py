@@ -1,5 +1,6 @@
 """One gradient step, and the fused kernels, on TensorFlow."""
 
+import contextlib
 import functools
 import weakref
 from collections.abc import Callable
@@ -33,6 +34,11 @@ def is_symbolic(x: Any) -> bool:
 
 def sync_state(model: keras.Model) -> None:
     """Variables hold their values at any time on this backend."""
+
+
+def keeps_values(model: keras.Model) -> contextlib.AbstractContextManager[None]:
+    """Nothing takes the variables' values on this backend."""
+    return contextlib.nullcontext()
 
 
 def several_steps(model: keras.Model, train_function: Callable) -> Callable:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from keras_ssvae import plots
 from keras_ssvae.checks import check_whole_number
 from keras_ssvae.models.capabilities import Decodes, Encodes, HasClassPrior
-from keras_ssvae.models.labels import as_integers
+from keras_ssvae.models.labels import as_integers, hint_of_form
 from keras_ssvae.pixels import as_images
 
 DPI = 110
@@ -127,7 +127,7 @@ class LatentScatter(_FigureCallback):
         if len(self.images) == 0 or self.labels.shape != self.images.shape[:1]:
             raise ValueError(
                 f"`images` has shape {self.images.shape} and `labels` {self.labels.shape}; there must be images, and "
-                "one label for each."
+                f"one label for each.{hint_of_form('labels', self.labels)}"
             )
 
     def draw(self) -> Figure:

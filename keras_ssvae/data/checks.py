@@ -1,9 +1,8 @@
 """The checks that training data passes before any training starts. Every error is a sentence."""
 
-import warnings
-
 import numpy as np
 
+from keras_ssvae.checks import warn_caller
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.pixels import check_form, check_values
 
@@ -37,7 +36,7 @@ def check_arrays(name, source, num_classes) -> tuple[int, ...]:
         The shape `(H, W, C)` of an image.
     """
     if num_classes is None:
-        if isinstance(source, tuple | list):
+        if isinstance(source, tuple | list) and not (len(source) and np.ndim(source[0]) == 3):
             raise ValueError(
                 f"`{name}` is a {type(source).__name__} of {len(source)} parts. It must be one array of images, "
                 "without their labels."
@@ -72,11 +71,9 @@ def warn_if_uneven(name: str, sizes: np.ndarray, hint: str) -> None:
     """Warns where one class has ten times the images of another."""
     largest, smallest = int(sizes.argmax()), int(sizes.argmin())
     if sizes[largest] >= _UNEVEN * max(sizes[smallest], 1):
-        warnings.warn(
+        warn_caller(
             f"`{name}` holds {sizes[largest]} images of class {largest} and {sizes[smallest]} of class {smallest}. "
-            f"{hint}",
-            UserWarning,
-            stacklevel=4,
+            f"{hint}"
         )
 
 

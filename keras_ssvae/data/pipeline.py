@@ -115,6 +115,11 @@ def semi_supervised(
             raise ValueError(f"`shuffle_buffer` is {shuffle_buffer}, but `shuffle` is False. Leave one of them out.")
     if augment is not None and not callable(augment):
         raise ValueError(f"`augment` is {augment!r}. It must be None or a function (images, seed) -> images.")
+    if isinstance(augment, keras.layers.Layer):
+        raise ValueError(
+            f"`augment` is the layer {augment.name!r}, which draws from a seed of its own. It must be a function "
+            "(images, seed) -> images, as those in `data.augment`, that draws with `keras.random` from this seed."
+        )
     if augment_on not in ("host", "device"):
         raise ValueError(f'`augment_on` is {augment_on!r}. It must be "host" or "device".')
     sources = {"labeled": labeled, "unlabeled": unlabeled}

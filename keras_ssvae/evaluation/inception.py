@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from scipy.special import rel_entr
 
 from keras_ssvae.backend import inference
+from keras_ssvae.checks import check_whole_number, generator
 from keras_ssvae.evaluation.inputs import check_probabilities, image_batches
 from keras_ssvae.models.batched import decode_batches
 from keras_ssvae.models.capabilities import require_class_prior
@@ -82,9 +83,9 @@ def inception_score_from_probs(
     if probs.ndim != 2 or probs.shape[1] < 2:
         raise ValueError(f"`probs` has shape {probs.shape}; it must be (images, classes), with at least 2 classes.")
     check_probabilities("`probs` holds", probs)
-    _check_splits(splits, len(probs))
+    splits = _check_splits(splits, len(probs))
     if seed is not None:
-        probs = np.random.default_rng(seed).permutation(probs)
+        probs = generator(seed).permutation(probs)
     scores = []
     for part in np.array_split(probs, splits):
         divergence = rel_entr(part, part.mean(axis=0)).sum(axis=1)
@@ -130,7 +131,7 @@ def inception_score(
     """
     images = np.asarray(images)
     batches = image_batches(images, batch_size)
-    _check_splits(splits, len(images))
+    splits = _check_splits(splits, len(images))
     if classifier is None:
         name = "InceptionV3 (ImageNet)"
     else:
@@ -181,11 +182,10 @@ def sample_classes(
 
     Reference: EXoN, Table 2 and its released code.
     """
-    if images_per_class < 1:
-        raise ValueError(f"`images_per_class` is {images_per_class}; it must be at least 1.")
+    check_whole_number("images_per_class", images_per_class, 1)
     instead = "Draw images of another model with its `generate`, and score them."
     prior = require_class_prior(model, "sample_classes", instead)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     labels = rng.permutation(np.repeat(np.arange(prior.num_classes), images_per_class))
     noise = rng.standard_normal((len(labels), prior.latent_dim), dtype=np.float32)
     return decode_batches(model, prior.means[labels] + np.sqrt(prior.variances[labels]) * noise, batch_size)
@@ -312,6 +312,8 @@ def _nearest(size: int, new_size: int) -> np.ndarray:
     return ((2 * np.arange(new_size) + 1) * size // (2 * new_size)).astype("int32")
 
 
-def _check_splits(splits: int, num_images: int) -> None:
-    if not 1 <= splits <= num_images:
-        raise ValueError(f"`splits` is {splits}; it must be at least 1 and at most the number of images, {num_images}.")
+def _check_splits(splits: int, num_images: int) -> int:
+    splits = check_whole_number("splits", splits, 1)
+    if splits > num_images:
+        raise ValueError(f"`splits` is {splits}; it must be at most the number of images, {num_images}.")
+    return splits

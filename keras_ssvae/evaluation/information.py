@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp, rel_entr
 
+from keras_ssvae.checks import check_whole_number, generator
 from keras_ssvae.evaluation.inputs import own_components, posterior_arrays
 from keras_ssvae.evaluation.metrics import kl_divergence
 from keras_ssvae.priors import GaussianMixture
@@ -117,8 +118,7 @@ def kl_decomposition(
     Reference: EXoN, equations (11) and (22).
     """
     total = kl_divergence(mean, logvar, probs, prior)
-    if draws < 2:
-        raise ValueError(f"`draws` is {draws}; it must be at least 2, for the standard error.")
+    draws = check_whole_number("draws", draws, 2)  # of one there is no standard error
     mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)
     probs = probs.astype("float64")
     probs /= probs.sum(axis=1, keepdims=True)  # to the last digit
@@ -126,7 +126,7 @@ def kl_decomposition(
     information_xy = float(rel_entr(probs, marginal).sum(axis=1).mean())
     kl_y = float(rel_entr(marginal, prior.probs).sum())
 
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     images = rng.integers(len(probs), size=draws)
     classes = (probs[images].cumsum(axis=1) > rng.random((draws, 1))).argmax(axis=1)
     noise = rng.standard_normal((draws, prior.latent_dim))

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from keras_ssvae.checks import check_whole_number, generator
 from keras_ssvae.models.batched import as_float32
 from keras_ssvae.models.capabilities import Encodes, HasPosterior
 from keras_ssvae.models.labels import Labels
@@ -27,6 +28,7 @@ def image_batches(images: ArrayLike, batch_size: int = 500) -> Iterator[np.ndarr
     Raises:
         ValueError: If the shape, the dtype or the range is wrong.
     """
+    batch_size = check_whole_number("batch_size", batch_size, 1)
     array = as_array("images", images)
     check_form("images", array)
     if not len(array):
@@ -186,7 +188,7 @@ def sample_posterior(model: HasPosterior, images: ArrayLike, seed: int = 0, batc
     Raises:
         ValueError: If the images are not as described.
     """
-    rng, samples = np.random.default_rng(seed), []
+    rng, samples = generator(seed), []
     for batch in image_batches(images, batch_size):
         posterior = model.posterior(ops.convert_to_tensor(batch))
         arrays = {name: ops.convert_to_numpy(values) for name, values in posterior.items()}
@@ -208,11 +210,9 @@ def straight_path(start: ArrayLike, end: ArrayLike, n: int) -> np.ndarray:
     """Equally spaced points (n, d) from one latent point to another, both ends included.
 
     Raises:
-        ValueError: If the points have no common dimension, or `n` is below 2.
+        ValueError: If the points have no common dimension.
     """
     start, end = np.asarray(start, dtype="float32"), np.asarray(end, dtype="float32")
     if start.ndim != 1 or start.shape != end.shape:
         raise ValueError(f"`start` and `end` have shapes {start.shape} and {end.shape}; both must be (d,).")
-    if n < 2:
-        raise ValueError(f"`n` is {n}; a path needs at least its 2 ends.")
     return np.linspace(start, end, n)

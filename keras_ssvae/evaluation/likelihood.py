@@ -91,10 +91,9 @@ def nll(
             "`nll` needs a model with `log_weights` and `posterior_noise`, as those of this library, but "
             f"{type(model).__name__} lacks them."
         )
-    numbers = {"samples": samples, "samples_per_batch": samples_per_batch, "batch_size": batch_size}
-    for name, number in numbers.items():
-        check_whole_number(name, number, 1)
-    check_whole_number("seed", seed, 0)
+    samples = check_whole_number("samples", samples, 1)
+    samples_per_batch = check_whole_number("samples_per_batch", samples_per_batch, 1)
+    batch_size, seed = check_whole_number("batch_size", batch_size, 1), check_whole_number("seed", seed, 0)
     batches = image_batches(images, batch_size)
     results = [
         _estimates(weights) for weights in _weights(model, batches, samples, min(samples_per_batch, samples), seed)

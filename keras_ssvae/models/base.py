@@ -176,7 +176,7 @@ class BaseVAE(WeightedObjective, ChecksData):
     def load_own_variables(self, store) -> None:
         super().load_own_variables(obeyed(self, store))
 
-    def compile(self, optimizer, **kwargs) -> None:
+    def compile(self, optimizer=None, **kwargs) -> None:
         """As `keras.Model.compile`; a `GroupedOptimizer` learns this model's groups of variables.
 
         Call it again after `trainable` of a network has changed. The same optimizer goes on, where it was first made
@@ -234,11 +234,13 @@ class BaseVAE(WeightedObjective, ChecksData):
         ends the training: a FloatingPointError names it and the step. (With Keras' `TerminateOnNaN` it is a warning.)
 
         Raises:
-            ValueError: For weights of samples or classes, data without an end or a length, and where `trainable` has
-                changed since `compile`.
+            ValueError: Before `compile`, for weights of samples or classes, data without an end or a length, and where
+                `trainable` has changed since `compile`.
             FloatingPointError: When a term is not finite.
         """
-        if self.compiled and self._compiled_variables != list(map(id, self.trainable_variables)):
+        if not self.compiled:
+            raise ValueError("This model has no optimizer. Call `compile` before `fit`.")
+        if self._compiled_variables != list(map(id, self.trainable_variables)):
             raise ValueError("`trainable` of a network has changed since `compile`. Call `compile` again before `fit`.")
         with fitting.prepared(self, *args, **kwargs) as arguments:
             return super().fit(**arguments)
@@ -423,6 +425,7 @@ class BaseVAE(WeightedObjective, ChecksData):
             raise ValueError(f"`n` is {n}; a line has two ends, so it must be at least 2.")
         if not is_integer(n) and not ops.is_tensor(n):
             raise ValueError(f"`n` is {n!r}; it must be an integer of at least 2.")
+        n = int(n) if is_integer(n) else n
         if None not in (a.shape[0], b.shape[0]) and a.shape[0] != b.shape[0]:
             raise ValueError(f"`a` has {a.shape[0]} images and `b` {b.shape[0]}; it must be one for each.")
         share = ops.cast(ops.arange(n), "float32")[None, :, None] / ops.cast(n - 1, "float32")

@@ -3,7 +3,6 @@
 import functools
 import inspect
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from types import GeneratorType
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ssvae.backend import WHOLE_BATCH, sync_state
+from keras_ssvae.backend import WHOLE_BATCH, keeps_values
 from keras_ssvae.backend.parts import due_parts
+from keras_ssvae.checks import warn_caller
 from keras_ssvae.distributions import Tensor
 from keras_ssvae.models.checks import check_has_labels
 from keras_ssvae.models.labels import ClassifierMixin
@@ -114,6 +114,11 @@ class ChecksData(keras.Model):
         return images, labels
 
     def _check_pixels(self, name, images, in_doubt):
+        if isinstance(images, dict):
+            raise ValueError(
+                f"`{name}` holds the images {sorted(images)}; it must be images, or images and labels. Batches "
+                "of `data.semi_supervised` are for training."
+            )
         self.check_images(name, images)
         check_values(name, images, in_doubt)
 
@@ -129,11 +134,17 @@ class ChecksData(keras.Model):
             return {"x": x if hasattr(x, CHECKED) else checked_dataset(x, check), "y": y}
         if x is None or not (isinstance(x, dict | list | tuple) or hasattr(x, "shape")):
             return {"x": x, "y": y}  # Keras' to refuse, or a loader of other libraries
-        x = (
-            {name: as_array(f"x[{name!r}]", part) for name, part in x.items()}
-            if isinstance(x, dict)
-            else as_array("x", x)
-        )
+        if isinstance(x, dict):
+            x = {name: as_array(f"x[{name!r}]", part) for name, part in x.items()}
+        elif isinstance(x, list | tuple) and len(x) and np.ndim(x[0]) == 4:
+            raise ValueError(
+                f"`x` is a {type(x).__name__} of {len(x)} arrays; it must be the images alone. Labels are the next "
+                "argument, `y`."
+            )
+        else:
+            x = as_array("x", x)
+            if tuple(x.shape[:1]) == (0,):
+                raise ValueError("`x` has no image; it must be at least one.")
         y = None if y is None else as_array("y", y)
         return dict(zip(("x", "y"), check((x, y), True), strict=True))
 
@@ -158,21 +169,17 @@ class ChecksData(keras.Model):
             return
         missing = np.setdiff1d(np.arange(self.num_classes), labels)
         if len(missing):
-            warnings.warn(
-                f"`{name}` holds no image of the classes {missing.tolist()}: the error says nothing of them.",
-                UserWarning,
-                stacklevel=5,
-            )
+            warn_caller(f"`{name}` holds no image of the classes {missing.tolist()}: the error says nothing of them.")
 
     def _in_sentences(self, method, *args, **kwargs):
         """Calls a method of Keras; a sentence about a batch is its error, not TensorFlow's about its pipeline."""
         try:
-            return method(*args, **kwargs)
+            with keeps_values(self):
+                return method(*args, **kwargs)
         except Exception as error:
             sentence = refusal(error)
             if sentence is None:
                 raise
-            sync_state(self)
             raise ValueError(sentence) from None
 
 
@@ -245,6 +252,11 @@ def checked_dataset(dataset: Any, check: Check) -> Any:
     specs = tf.nest.flatten(getattr(dataset, "element_spec", None))
     if not isinstance(dataset, tf.data.Dataset) or not all(isinstance(spec, tf.TensorSpec) for spec in specs):
         return dataset
+    if specs[0].shape.rank == 3:
+        raise ValueError(
+            f"`x` is a Dataset of single images of shape {tuple(specs[0].shape)}; it must be one of batches: use "
+            "`.batch(32)`."
+        )
     check = in_flight(check)
 
     @tf.autograph.experimental.do_not_convert

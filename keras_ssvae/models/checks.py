@@ -52,6 +52,11 @@ def check_network(
         made_by: The call of a function that makes such a network.
     """
     shape, outputs = input_shape(name, network), network.output_shape
+    if isinstance(getattr(network, "output", None), dict):
+        raise ValueError(
+            f"`{name}` gives a dictionary of {sorted(network.output)}; it must give {gives}, without names. Build it "
+            "with a list of outputs, or with the one output."
+        )
     given = list(outputs) if isinstance(outputs, (list, tuple)) and isinstance(outputs[0], tuple) else outputs
     if shape != takes or given != gives:
         raise ValueError(

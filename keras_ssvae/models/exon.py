@@ -32,6 +32,7 @@ from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.models.passes import without_dropout
 from keras_ssvae.networks import exon
 from keras_ssvae.noise import Stream, normal
+from keras_ssvae.pixels import as_array
 from keras_ssvae.priors import GaussianMixture, Prior
 
 _PARTS = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
@@ -199,13 +200,13 @@ class EXoN(ClassifierMixin, BaseVAE):
     # Training
 
     def check_batch(self, images, labels) -> None:
-        check_has_labels(labels)
         if not isinstance(images, dict) or not set(_PARTS) <= set(images):
             given = sorted(images) if isinstance(images, dict) else type(images).__name__
             raise ValueError(
                 f"`x` of a training batch is {given}; it must be a dictionary of {_PARTS}. "
-                "`data.semi_supervised` makes such batches."
+                "`data.semi_supervised((images, labels), unlabeled, ...)` makes such batches."
             )
+        check_has_labels(labels)
         for part in _PARTS:
             self.check_images(f"x[{part!r}]", images[part])
         check_one_hot(labels, images["labeled"], self.labels.width)
@@ -324,7 +325,7 @@ class EXoN(ClassifierMixin, BaseVAE):
 
     def decode(self, z: Tensor) -> Tensor:
         """Images `(B, H, W, C)` in [-1, 1] at latent variables `(B, d)`."""
-        return as_floatx(self.decoder(z, training=False))
+        return as_floatx(self.decoder(as_array("z", z), training=False))
 
     def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
         """`z ~ N(m_k, s_k^2)` of given classes, `(B, d)`."""

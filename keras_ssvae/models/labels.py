@@ -256,10 +256,10 @@ class ClassifierMixin:
             labels = ops.convert_to_tensor(self.labels.check_targets("labels", labels, probs.shape[0]))
         if len(labels.shape) == 2 and labels.shape[-1] == probs.shape[-1] and labels.shape[1:] != self.labels.shape:
             labels = self.predicted_labels(labels)
-        elif "float" in keras.backend.standardize_dtype(labels.dtype):
+        elif "float" in (dtype := keras.backend.standardize_dtype(labels.dtype)):
             raise ValueError(
-                f"`labels` is {labels.dtype} of shape {tuple(labels.shape)}; it must be integers, or one-hot of shape "
-                f"{(None, self.labels.width)}."
+                f"`labels` is {dtype} of shape {tuple(labels.shape)}; it must be integers, or one-hot of shape "
+                f"{(None, self.labels.width)}. Cast whole numbers to int64."
             )
         predicted = self.predicted_labels(probs)
         wrong = ops.not_equal(predicted, ops.cast(ops.reshape(labels, ops.shape(predicted)), predicted.dtype))

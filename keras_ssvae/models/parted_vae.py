@@ -31,6 +31,7 @@ from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.networks import parted_vae
 from keras_ssvae.noise import Stream, normal
 from keras_ssvae.optimizers import GroupedOptimizer
+from keras_ssvae.pixels import as_array
 from keras_ssvae.priors import LearnedMixture, StandardNormal
 
 _TEMPERATURE = 0.67  # of the Gumbel-softmax
@@ -218,7 +219,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
     def label_probs(self) -> list[np.ndarray] | None:
         return self.class_priors if any(np.ptp(probs) for probs in self.class_priors) else None
 
-    def compile(self, optimizer, **kwargs) -> None:
+    def compile(self, optimizer=None, **kwargs) -> None:
         """As `keras.Model.compile`, with a `GroupedOptimizer` of the members `supervised` and `main`.
 
         Raises:
@@ -240,6 +241,12 @@ class PartedVAE(ClassifierMixin, BaseVAE):
     # Training
 
     def check_batch(self, images, labels) -> None:
+        if labels is not None and not isinstance(images, dict):
+            raise ValueError(
+                "`x` is images and `y` is their labels, but a training batch with labels must say which of its images "
+                "have them. Give `fit` the batches of `data.semi_supervised((x, y), unlabeled, ...)`; where all images "
+                "have labels, `unlabeled` is None or `x` too."
+            )
         images = images if isinstance(images, dict) else {"unlabeled": images}
         parts = [part for part in ("labeled", "unlabeled") if part in images]
         if not parts or ("labeled" in parts) != (labels is not None):
@@ -387,7 +394,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     def decode(self, z: Tensor) -> Tensor:
         """Images `(B, H, W, C)` in [-1, 1] at latent variables (z, u) `(B, d)`."""
-        return self.likelihood.mean(self.decoder(z, training=False))
+        return self.likelihood.mean(self.decoder(as_array("z", z), training=False))
 
     def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
         """`z ~ N(0, I)` and `u_i ~ p(u_i | c_i)` of given classes, `(B, d)`."""

@@ -5,7 +5,6 @@ Shapes say nothing of it: class probabilities have the shape of logits, and a lo
 
 import contextlib
 import contextvars
-import warnings
 from collections.abc import Iterator, Mapping
 
 import keras
@@ -13,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_ssvae.backend import private
+from keras_ssvae.checks import warn_caller
 from keras_ssvae.distributions import as_floatx
 
 # What an output may be.
@@ -95,7 +95,7 @@ def _warn_of_activation(which, kind, activation, values):
         )
     else:
         return
-    warnings.warn(f"{which[0].upper()}{which[1:]} {ends}, but {advice}.", stacklevel=5)
+    warn_caller(f"{which[0].upper()}{which[1:]} {ends}, but {advice}.")
 
 
 _NEVER_NEGATIVE = ("softmax", "sigmoid", "relu", "relu6", "softplus", "exponential", "hard_sigmoid")

@@ -15,6 +15,7 @@ from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.networks import vae
 from keras_ssvae.noise import Stream
+from keras_ssvae.pixels import as_array
 from keras_ssvae.priors import Prior, StandardNormal
 
 _PARTS = ("labeled", "unlabeled")
@@ -231,7 +232,7 @@ class VAE(BaseVAE):
 
     def decode(self, z: Tensor) -> Tensor:
         """Images `(B, H, W, C)` in [-1, 1] at latent variables `(B, d)`: the mean of the likelihood."""
-        return self.likelihood.mean(self.decoder(z, training=False))
+        return self.likelihood.mean(self.decoder(as_array("z", z), training=False))
 
     def sample_latent(self, n: int, seed: int | Tensor) -> Tensor:
         """`z ~ p(z)`, `(n, d)`."""

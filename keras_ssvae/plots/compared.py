@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import ticker
 from numpy.typing import ArrayLike
 
+from keras_ssvae.checks import check_whole_number
 from keras_ssvae.evaluation.inputs import sample_posterior, straight_path
 from keras_ssvae.models.capabilities import HasClassPrior
 from keras_ssvae.plots import _drawing
@@ -95,6 +96,7 @@ def paths(
     Reference: EXoN, Figure 6.
     """
     _check_models(models)
+    n = check_whole_number("n", n, 2)
     z = straight_path(start, end, n)
     tiles = np.stack([_drawing.decoded(model, z, value_range) for model in models.values()])
     figure = Figure(figsize=(max(0.85 * n + 1.2, 7.0), 0.85 * len(models) + 0.9), layout="constrained")

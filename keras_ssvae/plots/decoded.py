@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from keras_ssvae.checks import check_whole_number
 from keras_ssvae.evaluation.inputs import encode_batches, image_batches, straight_path
 from keras_ssvae.models.batched import as_float32
 from keras_ssvae.models.capabilities import require_class_prior
@@ -59,8 +60,9 @@ def draw_grid(
 ) -> None:
     """What `grid` draws, into given axes."""
     check_is_plane(model)
-    if n < 2 or not extent > 0:
-        raise ValueError(f"`n` is {n} and `extent` is {extent}; `n` must be at least 2 and `extent` positive.")
+    n = check_whole_number("n", n, 2)
+    if not extent > 0:
+        raise ValueError(f"`extent` is {extent}; it must be positive.")
     ticks = np.linspace(-extent, extent, n)
     z = np.stack(np.meshgrid(ticks, ticks[::-1]), axis=-1).reshape(-1, 2)  # top row first
     tiles = _drawing.decoded(model, z, value_range)
@@ -142,6 +144,7 @@ def path(
     plots.path(model, start=[0, 0], end=[3, 3]).savefig("path.png")
     ```
     """
+    n = check_whole_number("n", n, 2)
     z = straight_path(start, end, n)
     tiles = _drawing.decoded(model, z, value_range)
     strip = tiles.transpose(1, 0, 2, 3).reshape(tiles.shape[1], -1, tiles.shape[3])
@@ -193,11 +196,10 @@ def image_interpolation(
 
     Reference: EXoN, Figure 4.
     """
+    n = check_whole_number("n", n, 2)
     a, b = (np.asarray(images)[None] if np.ndim(images) == 3 else np.asarray(images) for images in (a, b))
     if a.shape != b.shape:
         raise ValueError(f"`a` and `b` have shapes {a.shape} and {b.shape}; they must be equal.")
-    if n < 2:
-        raise ValueError(f"`n` is {n}; a path needs at least its 2 ends.")
     paths = np.linspace(encode_batches(model, a), encode_batches(model, b), n, axis=1)
     decoded = _drawing.decoded(model, paths, value_range)
     ends = [_drawing.displayable(_scaled(images), (-1.0, 1.0))[:, None] for images in (a, b)]
@@ -245,6 +247,7 @@ def reconstructions(
 
     Reference: EXoN, Figures 11 and 12.
     """
+    columns = check_whole_number("columns", columns, 1)
     recovered = _drawing.decoded(model, encode_batches(model, images), value_range)
     originals = _drawing.displayable(_scaled(images), (-1.0, 1.0))
     return _sheet(np.concatenate([originals, recovered], axis=1), columns, title)  # a tile is a pair
@@ -273,6 +276,7 @@ def images(
     plots.images(model.generate(50, seed=1), title="Generated images").savefig("generated.png")
     ```
     """
+    columns = check_whole_number("columns", columns, 1)
     if value_range == (-1.0, 1.0):
         images = as_images("images", images, in_doubt="warn")
     tiles = _drawing.displayable(as_float32(images), value_range)
@@ -283,8 +287,6 @@ def images(
 
 def _sheet(tiles, columns, title):
     """A figure of displayable tiles (n, H, W, channels) in rows."""
-    if columns < 1:
-        raise ValueError(f"`columns` is {columns}; it must be at least 1.")
     tiles = _drawing.in_rows(tiles, columns)
     rows, columns, height, width = tiles.shape[:4]
     # Wide enough for the title.

@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from numpy.typing import ArrayLike
 
+from keras_ssvae.checks import check_whole_number
 from keras_ssvae.evaluation.inputs import image_batches
 from keras_ssvae.models.explanation import SPAN, Explanation
 from keras_ssvae.plots import _drawing
@@ -64,8 +65,7 @@ def explanation(
     names = [str(k) for k in range(num_classes)] if class_names is None else list(class_names)
     if len(names) != num_classes:
         raise ValueError(f"`class_names` has {len(names)} names; there are {num_classes} classes.")
-    if max_rows < 1:
-        raise ValueError(f"`max_rows` is {max_rows}; it must be at least 1.")
+    max_rows = check_whole_number("max_rows", max_rows, 1)
 
     rows = min(len(explanation.active), max_rows)
     heights = (2.8, 1.0 * rows + 1.0) if rows else (2.8, 0.4)

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from keras_ssvae.checks import check_whole_number, is_integer
 from keras_ssvae.evaluation.inputs import image_batches
 from keras_ssvae.models.capabilities import HasLabelPriors, Transfers
 from keras_ssvae.models.labels import Labels
@@ -146,10 +147,11 @@ def learned_prior(
     Reference: PartedVAE, Figure 7.
     """
     prior, start = _u_prior(model, variable, "plots.learned_prior")
-    if not 0 <= coordinate < prior.latent_dim or n < 2:
+    n = check_whole_number("n", n, 2)
+    if not is_integer(coordinate) or not 0 <= coordinate < prior.latent_dim:
         raise ValueError(
-            f"`coordinate` is {coordinate} and `n` is {n}; with {prior.latent_dim} coordinates it must be 0 to "
-            f"{prior.latent_dim - 1}, and there must be at least 2 images."
+            f"`coordinate` is {coordinate!r}; with {prior.latent_dim} coordinates it must be an integer, 0 to "
+            f"{prior.latent_dim - 1}."
         )
     means, deviations = prior.means[:, coordinate], np.sqrt(prior.variances[:, coordinate])
     low, high = (means - 2.5 * deviations).min(), (means + 2.5 * deviations).max()
@@ -186,8 +188,10 @@ def _u_prior(model, variable, function):
             f"`{function}` needs a model with a learned prior for each label, as `PartedVAE`'s, but "
             f"{type(model).__name__} has no `u_priors`. `plots.axis_sweep` changes single coordinates of any model."
         )
-    if not 0 <= variable < len(model.u_priors):
-        raise ValueError(f"`variable` is {variable}; the model has {len(model.u_priors)} labels, counted from 0.")
+    if not is_integer(variable) or not 0 <= variable < len(model.u_priors):
+        raise ValueError(
+            f"`variable` is {variable!r}; the model has {len(model.u_priors)} labels, numbered by integers from 0."
+        )
     return model.u_priors[variable].now(), model.z_dim + sum(prior.latent_dim for prior in model.u_priors[:variable])
 
 

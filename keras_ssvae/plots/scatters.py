@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from keras_ssvae.checks import check_whole_number
 from keras_ssvae.evaluation.inputs import sample_posterior
 from keras_ssvae.models.capabilities import HasClassPrior
 from keras_ssvae.models.labels import Labels
@@ -35,7 +36,7 @@ def prior(prior: GaussianMixture, n: int = 3000, seed: int = 0, class_names: Seq
 
     Reference: EXoN, Figure 1.
     """
-    z, labels = prior.sample(n, seed)
+    z, labels = prior.sample(check_whole_number("n", n, 2), seed)
     return scatter(z, labels, prior=prior, class_names=class_names, title="Samples from the prior p(z)")
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_ssvae.checks import check_whole_number, generator, is_integer
 from keras_ssvae.evaluation import activated
 from keras_ssvae.evaluation.inputs import encode_batches
 from keras_ssvae.plots import _drawing
@@ -47,8 +48,8 @@ def v_nat(
         drawn = list(range(len(names)))
     else:
         drawn = list(classes) if isinstance(classes, Sequence | np.ndarray) else [classes]
-    if not len(drawn) or not all(0 <= k < len(names) for k in drawn):
-        raise ValueError(f"`classes` is {classes}; with {len(names)} classes they must be 0 to {len(names) - 1}.")
+    if not len(drawn) or not all(is_integer(k) and 0 <= k < len(names) for k in drawn):
+        raise ValueError(f"`classes` is {classes!r}; they must be integers from 0 to {len(names) - 1}.")
     shown = _v_nats(values, drawn)
     columns = 1 if len(shown) == 1 else 2
     rows = -(-len(shown) // columns)
@@ -166,7 +167,7 @@ def perturbation(
     _check_extent(extent)
     z = encode_batches(model, images)
     active = _activated_rows(active, z)
-    noise = np.random.default_rng(seed).uniform(-extent, extent, z.shape)
+    noise = generator(seed).uniform(-extent, extent, z.shape)
     noises = np.stack([np.zeros_like(noise), noise * active, noise * ~active], axis=1)
     tiles = _drawing.decoded(model, z[:, None] + noises, value_range)
 
@@ -234,10 +235,7 @@ def axis_sweep(
     Reference: EXoN, Figure 9.
     """
     _check_extent(extent)
-    if n_axes < 1 or points < 2:
-        raise ValueError(
-            f"`n_axes` is {n_axes} and `points` is {points}; they must be at least 1 and at least 2 respectively."
-        )
+    n_axes, points = check_whole_number("n_axes", n_axes, 1), check_whole_number("points", points, 2)
     z = encode_batches(model, _drawing.one_image("image", image))[0]
     v_nat = np.asarray(v_nat, dtype="float64")
     if v_nat.shape != z.shape or not np.isfinite(v_nat).all():
@@ -303,11 +301,10 @@ def activated_noise(
     Reference: EXoN, Figure 10.
     """
     _check_extent(extent)
-    if draws < 1:
-        raise ValueError(f"`draws` is {draws}; it must be at least 1.")
+    draws = check_whole_number("draws", draws, 1)
     z = encode_batches(model, _drawing.one_image("image", image))
     active = _activated_rows(active, z)
-    noise = np.random.default_rng(seed).uniform(-extent, extent, (draws, z.shape[1])) * active
+    noise = generator(seed).uniform(-extent, extent, (draws, z.shape[1])) * active
     tiles = _drawing.in_rows(_drawing.decoded(model, np.concatenate([z, z + noise]), value_range), columns=11)
     rows, columns = tiles.shape[:2]
     figure = Figure(figsize=(max(0.8 * columns, 6.4), 0.8 * rows + 0.5), layout="constrained")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import config, layers, ops
 
-from keras_ssvae.checks import is_integer
+from keras_ssvae.checks import check_whole_number, generator, is_integer
 from keras_ssvae.distributions import (
     Tensor,
     categorical_kl_from_uniform,
@@ -178,8 +178,8 @@ class Prior(layers.Layer):
             `z`, float32 of shape (n, d), and `labels`, the components, int64 of shape (n,).
         """
         means, variances = map(ops.convert_to_numpy, self.components()[:2])
-        rng = np.random.default_rng(seed)
-        labels = rng.choice(self.num_components, size=n, p=self._unequal_weights())
+        rng = generator(seed)
+        labels = rng.choice(self.num_components, size=check_whole_number("n", n, 0), p=self._unequal_weights())
         noise = rng.standard_normal((n, self.latent_dim), dtype=np.float32)
         return means[labels] + np.sqrt(variances[labels]) * noise, labels
 

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_ssvae.checks import check_whole_number
 from keras_ssvae.priors.mixture import GaussianMixture
 
 PAPER_VARIANCE = 4.0
@@ -34,8 +35,7 @@ def circle(num_classes: int = 10, variance: ArrayLike = PAPER_VARIANCE, radius: 
 
     Reference: the paper's Appendix A.4.
     """
-    if num_classes < 2:
-        raise ValueError(f"`num_classes` is {num_classes}; a circle needs at least 2 classes.")
+    num_classes = check_whole_number("num_classes", num_classes, 2)
     if radius is None:
         radius = PAPER_DISTANCE / 2 / np.sin(np.pi / num_classes)
     elif not radius > 0:
@@ -72,8 +72,8 @@ def line(
 
     Reference: the paper's Appendix A.2, Figure 6.
     """
-    if num_classes < 1 or latent_dim < 1:
-        raise ValueError(f"`num_classes` is {num_classes} and `latent_dim` is {latent_dim}; each must be at least 1.")
+    num_classes = check_whole_number("num_classes", num_classes, 1)
+    latent_dim = check_whole_number("latent_dim", latent_dim, 1)
     if not distance > 0:
         raise ValueError(f"`distance` is {distance}; it must be positive.")
     means = np.zeros((num_classes, latent_dim))
@@ -109,10 +109,12 @@ def one_hot(
 
     Reference: the paper's Appendix A.4.
     """
-    if not 1 <= num_classes <= latent_dim:
+    num_classes = check_whole_number("num_classes", num_classes, 1)
+    latent_dim = check_whole_number("latent_dim", latent_dim, 1)
+    if num_classes > latent_dim:
         raise ValueError(
             f"`num_classes` is {num_classes} and `latent_dim` is {latent_dim}; each class takes one dimension, so "
-            "`num_classes` must be at least 1 and at most `latent_dim`."
+            "`num_classes` must be at most `latent_dim`."
         )
     is_label = np.arange(latent_dim) < num_classes
     return GaussianMixture(np.eye(num_classes, latent_dim), np.where(is_label, label_variance, rest_variance))

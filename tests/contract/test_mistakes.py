@@ -47,6 +47,13 @@ def wrong_arguments(entry):
     return kinds
 
 
+def test_a_network_that_names_its_outputs_is_refused(entry):
+    image = keras.Input((8, 8, 3))
+    named = keras.Model(image, {name: keras.layers.Dense(2)(image) for name in ("mean", "logvar")})
+    with pytest.raises(ValueError, match=r"`encoder` gives a dictionary of \['logvar', 'mean'\]; it must give"):
+        entry.build(encoder=named)
+
+
 @cases(wrong_arguments)
 def test_an_argument_that_cannot_be_is_refused_by_name(entry, case):
     arguments, sentence = case
@@ -144,7 +151,52 @@ def test_validation_that_does_not_fit_is_refused(entry, compiled, images):
             compiled().evaluate(images, verbose=0)
 
 
+def test_no_images_and_a_batch_of_training_are_refused(entry, compiled, images):
+    for verb in (compiled().evaluate, compiled().predict):
+        with pytest.raises(ValueError, match="`x` has no image; it must be at least one"):
+            verb(images[:0], verbose=0)
+        with pytest.raises(ValueError, match=r"`x` is a tuple of 2 arrays; it must be the images alone\. Labels are"):
+            verb((images, asking.true_labels(entry)), verbose=0)
+        with pytest.raises(
+            ValueError, match=r"`x` holds the images \[.*'unlabeled'.*; it must be images, or images and"
+        ):
+            verb(entry.batch(), verbose=0)
+
+
+def test_fit_before_compile_is_a_sentence(model, images):
+    with pytest.raises(ValueError, match=r"no optimizer\. Call `compile` before `fit`"):
+        model.fit(images, verbose=0)
+    with pytest.raises(ValueError, match="`optimizer` is None; "):
+        model.compile()
+
+
+def test_an_error_in_evaluate_leaves_the_weights(entry, images):
+    model, labels = entry.compiled(), asking.true_labels(entry)
+    weights = model.get_weights()
+    with pytest.raises(ValueError, match="sample weights"):
+        model.evaluate(images, np.zeros(7) if labels is None else labels, sample_weight=np.ones(7), verbose=0)
+    for weight, before in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(weight, before)
+
+
 # Verbs
+
+
+def test_decode_takes_a_list(model):
+    z = np.linspace(-1, 1, 2 * model.latent_dim).reshape(2, -1)
+    np.testing.assert_array_equal(model.decode(z.tolist()), model.decode(z))
+
+
+@pytest.mark.parametrize("seed", [1.5, None, "1", True])
+def test_generate_refuses_a_seed_that_is_no_integer(model, seed):
+    with pytest.raises(ValueError, match=r"`seed` is .*; it must be an integer"):
+        model.generate(2, seed=seed)
+
+
+def test_a_warning_points_to_the_users_line(model, images):
+    with pytest.warns(UserWarning, match="none below 0") as warnings:
+        model.reconstruct((images + 1) / 2)
+    assert {warning.filename for warning in warnings} == {__file__}
 
 
 def wrong_labels(entry):
@@ -170,6 +222,11 @@ def test_interpolation_needs_two_points(model, images):
         model.interpolate(images[:1], images[1:2], n=1)
     with pytest.raises(ValueError, match=r"`n` is 2\.5; it must be an integer"):
         model.interpolate(images[:1], images[1:2], n=2.5)
+
+
+def test_an_integer_of_numpy_is_a_number_of_images(model, images):
+    line, same = (model.interpolate(images[:1], images[1:2], n=n) for n in (3, np.uint8(3)))
+    np.testing.assert_array_equal(line, same)
 
 
 def test_interpolation_needs_as_many_ends_as_beginnings(model, images):

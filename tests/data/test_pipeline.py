@@ -190,6 +190,7 @@ NAN[3, 2, 1, 0] = np.nan
         ({"start_step": -1}, "`start_step` is -1"),
         ({"shuffle_buffer": 0}, "`shuffle_buffer` is 0"),
         ({"augment": "mnist"}, "`augment` is 'mnist'. It must be None or a function"),
+        ({"augment": keras.layers.RandomFlip()}, "`augment` is the layer 'random_flip.*It must be a function"),
         ({"augment": lambda images, seed: images[:, 1:]}, "`augment` returns images of shape"),
         ({"augment": lambda images, seed: images[0]}, r"`augment` returns images of shape \(8, 8, 1\)"),
         ({"augment_on": "gpu"}, '`augment_on` is \'gpu\'. It must be "host" or "device"'),

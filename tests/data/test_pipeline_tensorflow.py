@@ -168,3 +168,16 @@ def test_images_that_an_augmentation_takes_far_out_of_range_are_refused():
     for wrong in (lambda images, seed: 127.5 * (images + 1), lambda images, seed: images / 0.0):
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"`augmented images` has pixels from .* or near it"):
             take(1, augment=wrong)
+
+
+def test_an_augmentation_that_gives_bytes_is_refused_in_a_sentence():
+    batches = make(augment=lambda images, seed: keras.ops.cast(127.5 * images + 127.5, "uint8"))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`augmented images` has pixels from 0 to 255; it must be"):
+        next(iter(batches))
+
+
+def test_a_set_of_single_images_is_no_set_of_batches():
+    from keras_ssvae.models.checked_data import checked_dataset
+
+    with pytest.raises(ValueError, match=r"`x` is a Dataset of single images of shape \(8, 8, 1\).*`\.batch\(32\)`"):
+        checked_dataset(as_dataset(FLOATS), lambda batch, first: None)

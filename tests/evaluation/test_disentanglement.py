@@ -324,17 +324,21 @@ def test_arrays_that_do_not_fit_are_named(score, latents, factors, message):
     [
         (lambda: factor_score(GRID, GRID[:, :1]), "`factors` has 1 columns; this score must have at least 2"),
         (lambda: factor_score(GRID, GRID, group_size=101), "in column 2 of `factors` has 101 images, which make a"),
-        (lambda: factor_score(GRID, GRID, group_size=1), "`group_size` is 1; it must be at least 2, for a variance"),
-        (lambda: factor_vae_score(GRID, GRID, group_size=1), "`group_size` is 1; it must be at least 2"),
-        (lambda: factor_vae_score(GRID, GRID, eval_votes=3), "`eval_votes` is 3; it must be at least 4, one for each"),
+        (lambda: factor_score(GRID, GRID, group_size=1), "`group_size` is 1; it must be an integer of at least 2, for"),
+        (lambda: factor_vae_score(GRID, GRID, group_size=1), "`group_size` is 1; it must be an integer of at least 2"),
+        (
+            lambda: factor_vae_score(GRID, GRID, eval_votes=3),
+            "`eval_votes` is 3; it must be an integer of at least 4",
+        ),
         (lambda: factor_vae_score(GRID, np.c_[GRID, :600]), "value of its own in column 4 of `factors`"),
         (lambda: beta_vae_score(GRID, np.c_[GRID, :600]), "value of its own in column 4 of `factors`"),
-        (lambda: beta_vae_score(GRID, GRID, pairs=0), "`pairs` is 0; it must be at least 1"),
-        (lambda: beta_vae_score(GRID, GRID, train_points=3), "`train_points` is 3; it must be at least 4"),
-        (lambda: mig(GRID, GRID, bins=1), "`bins` is 1; it must be at least 2"),
+        (lambda: beta_vae_score(GRID, GRID, pairs=0), "`pairs` is 0; it must be an integer of at least 1"),
+        (lambda: beta_vae_score(GRID, GRID, train_points=3), "`train_points` is 3; it must be an integer"),
+        (lambda: mig(GRID, GRID, bins=20.0), "`bins` is 20.0; it must be an integer"),
+        (lambda: mig(GRID, GRID, bins=1), "`bins` is 1; it must be an integer of at least 2"),
         (lambda: mig(GRID, GRID, binning="robust"), '`binning` is \'robust\'; it must be "equal" or "quantile".'),
         (lambda: sap(GRID, GRID, categorical=[1, 4, -1]), "`categorical` holds [-1, 4]; `factors` has the columns 0"),
-        (lambda: dci(GRID[:59], GRID[:59, 1:]), "`len(latents)` is 59; it must be at least 60"),
+        (lambda: dci(GRID[:59], GRID[:59, 1:]), "`len(latents)` is 59; it must be an integer of at least 60"),
     ],
 )
 def test_numbers_that_do_not_fit_are_named(call, message):

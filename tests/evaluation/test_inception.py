@@ -81,8 +81,9 @@ def test_splits_that_do_not_divide_the_images_use_all_of_them():
     [
         (np.ones(4), 2, "`probs` has shape (4,)"),
         (np.ones((4, 1)), 2, "with at least 2 classes"),
-        (np.full((4, 2), 0.5), 5, "`splits` is 5; it must be at least 1 and at most the number of images, 4"),
+        (np.full((4, 2), 0.5), 5, "`splits` is 5; it must be at most the number of images, 4"),
         (np.full((4, 2), 0.5), 0, "`splits` is 0"),
+        (np.full((4, 2), 0.5), 2.0, "`splits` is 2.0. It must be an integer"),
         (np.full((4, 2), 0.6), 2, "that sum to 1.2 to 1.2; they must be class probabilities"),
         (np.tile([2.0, -1.0], (4, 1)), 2, "`probs` holds numbers from -1 to 2"),
         (np.full((4, 2), np.nan), 2, "numbers from nan to nan"),
@@ -149,7 +150,7 @@ def test_a_classifier_that_does_not_fit_is_refused_in_a_sentence(classifier, mes
 
 
 def test_too_many_splits_are_refused_before_any_work():
-    with pytest.raises(ValueError, match="`splits` is 50; it must be at least 1 and at most the number of images, 2"):
+    with pytest.raises(ValueError, match="`splits` is 50; it must be at most the number of images, 2"):
         inception_score(flat_images([-0.3, 0.7]), classifier="no/such.keras")
 
 
@@ -185,7 +186,7 @@ def test_generated_images_depend_on_the_seed_alone():
     )
     np.testing.assert_array_equal(one, same)
     assert not np.allclose(one, other)
-    with pytest.raises(ValueError, match="`images_per_class` is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match=r"`images_per_class` is 0\. It must be an integer of at least 1"):
         sample_classes(Echo(), 0)
 
 

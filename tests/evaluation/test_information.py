@@ -197,7 +197,7 @@ def test_the_same_seed_gives_the_same_numbers_and_blocks_do_not_matter(monkeypat
     [
         ({"probs": np.ones((5, 2)) / 2}, "`probs` have shapes (5, 3, 2), (5, 3, 2) and (5, 2)"),
         (dict.fromkeys(("mean", "logvar", "probs"), np.ones((0, 3, 2))), "have shapes (0, 3, 2)"),
-        ({"draws": 1}, "`draws` is 1; it must be at least 2"),
+        ({"draws": 1}, "`draws` is 1. It must be an integer of at least 2"),
         ({"probs": np.ones((5, 3))}, "`probs` holds numbers from 1 to 1 that sum to 3 to 3"),
         (
             {"mean": np.full((5, 3, 2), np.nan)},

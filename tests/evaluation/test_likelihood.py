@@ -133,7 +133,7 @@ def test_weights_of_any_size_are_summed():
 
 def test_samples_belong_to_the_seed_and_to_the_images_place():
     images = np.zeros((5, *SHAPE), "float32")
-    first = evaluation.nll(Given(), images, samples=200)
+    first = evaluation.nll(Given(), images, samples=np.uint8(200))
     for other in (evaluation.nll(Given(), images, samples=200, batch_size=size) for size in (2, 5, 5000)):
         np.testing.assert_array_equal(other.per_image, first.per_image)
     np.testing.assert_array_equal(evaluation.nll(Given(), images[:2], samples=200).per_image, first.per_image[:2])

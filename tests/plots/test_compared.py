@@ -79,7 +79,7 @@ def test_a_bar_that_reaches_zero_is_drawn(errors):
     [
         (lambda: plots.latent_spaces({}, IMAGES, LABELS), "`models` is {}; it must be a dict of at least one model"),
         (lambda: plots.paths([Brightness(1)], [0, 0], [1, 1]), "it must be a dict of at least one model"),
-        (lambda: plots.paths(MODELS, [0, 0], [1, 1], n=1), "`n` is 1; a path needs at least its 2 ends"),
+        (lambda: plots.paths(MODELS, [0, 0], [1, 1], n=1), "`n` is 1. It must be an integer of at least 2"),
         (lambda: plots.paths(MODELS, [0, 0], [1]), "`start` and `end` have shapes (2,) and (1,)"),
         (
             lambda: plots.latent_spaces(MODELS, IMAGES, LABELS + 1),

@@ -70,14 +70,27 @@ def test_one_pair_of_byte_images_is_interpolated_like_scaled_ones():
     ("draw", "message"),
     [
         (lambda: plots.image_interpolation(Half(), IMAGES[:2], IMAGES[:3]), "`a` and `b` have shapes (2, 2, 3, 3) and"),
-        (lambda: plots.image_interpolation(Half(), IMAGES[0], IMAGES[1], n=1), "`n` is 1; a path needs at least"),
+        (
+            lambda: plots.image_interpolation(Half(), IMAGES[0], IMAGES[1], n=1),
+            "`n` is 1. It must be an integer of at least",
+        ),
         (lambda: plots.image_interpolation(Half(), 200 * IMAGES[:1], IMAGES[:1]), "it must be floats in [-1, 1]"),
         (lambda: plots.reconstructions(Half(), IMAGES[0]), "`images` is float32 of shape (2, 3, 3)"),
-        (lambda: plots.reconstructions(Half(), IMAGES, columns=0), "`columns` is 0; it must be at least 1"),
-        (lambda: plots.images(IMAGES, columns=0), "`columns` is 0; it must be at least 1"),
+        (lambda: plots.reconstructions(Half(), IMAGES, columns=0), "`columns` is 0. It must be an integer"),
+        (lambda: plots.images(IMAGES, columns=0), "`columns` is 0. It must be an integer"),
+        (lambda: plots.images(IMAGES, columns=2.0), "`columns` is 2.0. It must be an integer"),
+        (lambda: plots.reconstructions(Half(), IMAGES, columns=True), "`columns` is True. It must be an integer"),
+        (lambda: plots.image_interpolation(Half(), IMAGES[0], IMAGES[1], n=4.0), "`n` is 4.0. It must be an integer"),
+        (lambda: plots.path(Half(), [0, 0], [1, 1], n=True), "`n` is True. It must be an integer"),
+        (lambda: plots.grid(Half(), n=np.float32(3)), "It must be an integer of at least 2"),
         (lambda: plots.images(IMAGES[:0]), "`images` holds no image"),
     ],
 )
 def test_wrong_arguments_are_refused_in_a_sentence(draw, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         draw()
+
+
+def test_a_number_of_numpy_is_as_good_as_pythons():
+    (ax,) = plots.images(np.repeat(IMAGES, 40, axis=0), columns=np.uint8(40)).axes  # wider than 255 pixels
+    assert ax.images[0].get_extent()[1] == 40 * (IMAGES.shape[2] + 2) - 2

@@ -138,7 +138,7 @@ def test_nothing_is_cut_off(active, names):
         ({"image": IMAGE[None].repeat(2, 0)}, "`image` has shape (2, 4, 5, 1); it must be one image"),
         ({"image": 255 * IMAGE}, "it must be floats in [-1, 1]"),
         ({"class_names": "ab"}, "`class_names` has 2 names; there are 3 classes"),
-        ({"max_rows": 0}, "`max_rows` is 0; it must be at least 1"),
+        ({"max_rows": 0}, "`max_rows` is 0. It must be an integer of at least 1"),
     ],
 )
 def test_wrong_arguments_are_refused_in_a_sentence(arguments, message):

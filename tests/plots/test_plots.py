@@ -255,7 +255,7 @@ class Solid:
         (lambda: plots.grid(Fake(), n=1), "`n` is 1"),
         (lambda: plots.grid(Fake(), value_range=(1, 1)), "`value_range` is (1, 1)"),
         (lambda: plots.interpolation(Fake(), labels=(0, 4)), "`labels` run from 0 to 4; with 4 classes"),
-        (lambda: plots.interpolation(Fake(), n=1), "`n` is 1; a path needs at least its 2 ends"),
+        (lambda: plots.interpolation(Fake(), n=1), "`n` is 1. It must be an integer of at least 2"),
         (lambda: plots.path(Fake(), [0, 0], [1, 1, 1]), "`start` and `end` have shapes (2,) and (3,)"),
         (lambda: plots.scatter(np.zeros((5, 1)), np.zeros(5, int)), "`z` has shape (5, 1)"),
         (lambda: plots.scatter(np.full((5, 2), np.nan), np.zeros(5, int)), "has training diverged?"),

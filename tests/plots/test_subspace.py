@@ -190,7 +190,7 @@ def test_figures_have_the_title_that_they_are_given():
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: plots.v_nat(VALUES, classes=3), "`classes` is 3; with 3 classes they must be 0 to 2"),
+        (lambda: plots.v_nat(VALUES, classes=3), "`classes` is 3; they must be integers from 0 to 2"),
         (lambda: plots.v_nat(VALUES, classes=[]), "`classes` is []"),
         (lambda: plots.v_nat(VALUES, class_names="ab"), "`class_names` has 2 names; `values` has 3 classes"),
         (lambda: plots.v_nat(VALUES[0]), "`values` of class 0 are 0.5; they must be finite, one for each"),
@@ -208,7 +208,7 @@ def test_figures_have_the_title_that_they_are_given():
         (lambda: plots.axis_sweep(Stripes(), IMAGES[0], VALUES[0], points=1), "`points` is 1"),
         (lambda: plots.axis_sweep(Stripes(), IMAGES[0], VALUES[0], n_axes=0), "`n_axes` is 0"),
         (lambda: plots.axis_sweep(Stripes(), IMAGES[0], VALUES[0], extent=-1), "`extent` is -1"),
-        (lambda: plots.activated_noise(Stripes(), IMAGES[0], ACTIVE, draws=0), "`draws` is 0; it must be at least 1"),
+        (lambda: plots.activated_noise(Stripes(), IMAGES[0], ACTIVE, draws=0), "`draws` is 0. It must be an integer"),
         (lambda: plots.activated_noise(Stripes(), IMAGES[0], ACTIVE, extent=np.inf), "`extent` is inf"),
     ],
 )

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_ssvae.checks import is_integer
+
 
 def checked(latents: ArrayLike, factors: ArrayLike, least_factors: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Checks latents and factors, and puts the images in an order of their own, so that draws are of the same images.
@@ -53,6 +55,6 @@ def standardized(latents: np.ndarray) -> np.ndarray:
 
 
 def at_least(name: str, value: int, least: int, reason: str) -> None:
-    """Raises a ValueError where a number is too small."""
-    if value < least:
-        raise ValueError(f"`{name}` is {value}; it must be at least {least}, {reason}.")
+    """Raises a ValueError where a number is too small, or no integer."""
+    if not is_integer(value) or value < least:
+        raise ValueError(f"`{name}` is {value!r}; it must be an integer of at least {least}, {reason}.")

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import entropy
 
+from keras_ssvae.checks import generator
 from keras_ssvae.evaluation.disentanglement.arrays import at_least, checked, standardized
 
 _TREES = 20
@@ -70,7 +71,7 @@ def dci(latents: ArrayLike, factors: ArrayLike, seed: int = 0) -> DCI:
     at_least("len(latents)", len(latents), 3 * _LEAF, "for trees whose leaves are not too small")
     # The trees take coordinates with a tiny range for constant ones.
     latents = standardized(latents)
-    train, test = np.split(np.random.default_rng(seed).permutation(len(latents)), [2 * len(latents) // 3])
+    train, test = np.split(generator(seed).permutation(len(latents)), [2 * len(latents) // 3])
     importances, accuracies = [], []
     for factor in factors.T:
         forest = RandomForestClassifier(_TREES, max_features=None, min_samples_leaf=_LEAF, random_state=seed)

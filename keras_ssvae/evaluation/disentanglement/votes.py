@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_ssvae.checks import generator
 from keras_ssvae.evaluation.disentanglement.arrays import at_least, checked, standardized
 
 _BLOCK = 2**22  # numbers held at once: 32 MB
@@ -45,7 +46,7 @@ def factor_score(
     """
     latents, factors = checked(latents, factors, least_factors=2)
     at_least("group_size", group_size, 2, "for a variance")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     groups = [_split(factors, k, group_size, rng) for k in range(factors.shape[1])]
     votes = _votes(_voting(latents, min_std), groups)
     return float(votes.max(axis=0, initial=0).sum() / sum(map(len, groups)))
@@ -96,7 +97,7 @@ def factor_vae_score(
     """
     latents, factors = checked(latents, factors, least_factors=2)
     at_least("group_size", group_size, 2, "for a variance")
-    latents, rng = _voting(latents, min_std), np.random.default_rng(seed)
+    latents, rng = _voting(latents, min_std), generator(seed)
     deciding, counted = (
         _votes(latents, [_draw(factors, k, (share, group_size), rng) for k, share in enumerate(shares)])
         for shares in _shares(factors, train_votes=train_votes, eval_votes=eval_votes)
@@ -151,7 +152,7 @@ def beta_vae_score(
 
     latents, factors = checked(latents, factors, least_factors=2)
     at_least("pairs", pairs, 1, "to differ in something")
-    latents, rng = standardized(latents), np.random.default_rng(seed)
+    latents, rng = standardized(latents), generator(seed)
     train, evaluation = (
         _points(latents, [_draw_pairs(factors, k, (share, pairs), rng) for k, share in enumerate(shares)])
         for shares in _shares(factors, train_points=train_points, eval_points=eval_points)
