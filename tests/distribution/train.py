@@ -82,6 +82,8 @@ def batches_of(entry):
 def count_devices(batch, labels=None):
     """In the place of `model.check_batch`, which sees the batch inside the step."""
     if JAX:
+        if not isinstance(batch["unlabeled"], jax.core.Tracer):
+            return  # `fit` looks at the first batch before the training
         shape = batch["unlabeled"].shape
         jax.debug.inspect_array_sharding(
             batch["unlabeled"], callback=lambda sharding: seen.add(shape[0] // sharding.shard_shape(shape)[0])
