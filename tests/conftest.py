@@ -18,23 +18,29 @@ settings.load_profile("reproducible")
 
 
 # Where pytest-xdist divides the tests among processes (`pytest -n 2`), those of a file stay together, since they share
-# fixtures, and the long files come first.
+# fixtures, as do those of the files that need the trained models of `life_of`; the long files come first.
 LONG = ("test_readme", "tests/experiments", "tests/contract", "tests/distribution")
+LIVES = tuple(f"tests/contract/test_{name}.py" for name in ("elsewhere", "formats", "training"))
 
 
-def pytest_configure(config):
-    if config.getoption("dist", "no") == "load":
-        config.option.dist, config.option.loadscopereorder = "loadgroup", False
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    if config.getoption("dist") != "load":  # the user chose
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "lives" if file in LIVES else file
+
+    config.option.loadscopereorder = False
+    return Files(config, log)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    if not getattr(config.option, "loadgroup", False):  # in the processes
-        return
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
-    items.sort(key=lambda item: next((i for i, name in enumerate(LONG) if name in item.nodeid), len(LONG)))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: next((i for i, name in enumerate(LONG) if name in item.nodeid), len(LONG)))
 
 
 # All default tests must stay below ten minutes on two cores, however many systems there are: a test that computes for

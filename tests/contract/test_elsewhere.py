@@ -17,7 +17,6 @@ from keras_ssvae import data
 
 HERE = Path(__file__).parent
 JAX = keras.backend.backend() == "jax"
-pytestmark = pytest.mark.xdist_group("lives")
 SIGNATURES = {"encode", "decode", "reconstruct", "generate", "interpolate", "serving_default"}
 
 

@@ -13,7 +13,6 @@ from keras import ops
 from keras_ssvae.callbacks import Checkpoint
 
 JAX = keras.backend.backend() == "jax"
-pytestmark = pytest.mark.xdist_group("lives")  # the tests that need them run in one process
 
 
 @pytest.fixture(scope="module")
