@@ -84,9 +84,8 @@ def test_a_batch_that_does_not_fit_is_refused(check, changes, sentence):
 
 
 def test_images_with_labels_for_training_are_refused_before_the_first_step(make_parted, compile_parted, images):
-    with pytest.raises(
-        ValueError, match=r"must say which of its images have them.*`data.semi_supervised\(\(x, y\), unlabeled"
-    ):
+    sentence = r"must say which of its images have them.*`data.semi_supervised\(\(x, y\), unlabeled"
+    with pytest.raises(ValueError, match=sentence):
         compile_parted(make_parted()).fit(images, np.eye(3, dtype="float32")[[0] * 7], verbose=0)
 
 
