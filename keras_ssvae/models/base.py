@@ -250,6 +250,7 @@ class BaseVAE(WeightedObjective, ChecksData):
         means = {name: mean.result() for name, mean in self._means.items() if ops.convert_to_numpy(mean.count) > 0}
         if means and "loss" not in means:  # of validation
             means = {"loss": self.validation_objective(means, self.steps_taken), **means}
+        means = {name: float(ops.convert_to_numpy(value)) for name, value in means.items()}
         return {**means, **{name: value for name, value in (logs or {}).items() if name not in self._means}}
 
     def make_train_function(self, force=False) -> None:
