@@ -18,7 +18,7 @@ import quiet  # noqa: F401
 import numpy as np
 from PIL import Image, ImageOps
 
-from keras_ssvae import data, plots
+from keras_ssvae import plots
 from keras_ssvae.data import CLASS_NAMES
 from keras_ssvae.models import EXoN
 from keras_ssvae.runs.directory import check_writable
@@ -60,7 +60,7 @@ def explain(args: argparse.Namespace) -> None:
     model = load(args.model)
     image = resized(picture, model.image_shape, args.invert)
     names = model.class_names or class_names(args.model, model.num_classes)
-    (explanation,) = model.explain(data.scale(image[None]), args.delta)
+    (explanation,) = model.explain(image[None], args.delta)
     figure = plots.explanation(image, explanation, class_names=names)
     print("\n".join(in_words(explanation, names)))
     try:

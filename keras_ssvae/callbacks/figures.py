@@ -19,7 +19,7 @@ from keras_ssvae import plots
 from keras_ssvae.checks import check_whole_number
 from keras_ssvae.models.capabilities import Decodes, Encodes, HasClassPrior
 from keras_ssvae.models.labels import as_integers, hint_of_form
-from keras_ssvae.pixels import as_images
+from keras_ssvae.pixels import as_images, trusted
 
 DPI = 110
 
@@ -132,7 +132,8 @@ class LatentScatter(_FigureCallback):
 
     def draw(self) -> Figure:
         batches = (self.images[start : start + 500] for start in range(0, len(self.images), 500))
-        z = [ops.convert_to_numpy(self.model.encode(ops.convert_to_tensor(batch))) for batch in batches]
+        with trusted():
+            z = [ops.convert_to_numpy(self.model.encode(ops.convert_to_tensor(batch))) for batch in batches]
         prior = self.model.class_prior if isinstance(self.model, HasClassPrior) else None
         title = "Encoded images, coloured by label"
         return plots.scatter(np.concatenate(z), self.labels, prior=prior, class_names=self.class_names, title=title)

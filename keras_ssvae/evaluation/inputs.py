@@ -11,7 +11,7 @@ from keras_ssvae.checks import check_whole_number, generator
 from keras_ssvae.models.batched import as_float32
 from keras_ssvae.models.capabilities import Encodes, HasPosterior
 from keras_ssvae.models.labels import Labels
-from keras_ssvae.pixels import as_array, check_form, check_values, to_float
+from keras_ssvae.pixels import as_array, check_form, check_values, to_float, trusted
 from keras_ssvae.priors import GaussianMixture
 
 
@@ -167,7 +167,8 @@ def encode_batches(model: Encodes, images: ArrayLike, batch_size: int = 500) -> 
         ValueError: If the images are not as described.
     """
     batches = image_batches(images, batch_size)
-    return np.concatenate([as_float32(model.encode(ops.convert_to_tensor(batch))) for batch in batches])
+    with trusted():
+        return np.concatenate([as_float32(model.encode(ops.convert_to_tensor(batch))) for batch in batches])
 
 
 def sample_posterior(model: HasPosterior, images: ArrayLike, seed: int = 0, batch_size: int = 500) -> np.ndarray:
@@ -190,7 +191,8 @@ def sample_posterior(model: HasPosterior, images: ArrayLike, seed: int = 0, batc
     """
     rng, samples = generator(seed), []
     for batch in image_batches(images, batch_size):
-        posterior = model.posterior(ops.convert_to_tensor(batch))
+        with trusted():
+            posterior = model.posterior(ops.convert_to_tensor(batch))
         arrays = {name: ops.convert_to_numpy(values) for name, values in posterior.items()}
         samples.append(np.concatenate([_draw_part(arrays, part, rng) for part in model.latents], axis=1))
     return np.concatenate(samples)

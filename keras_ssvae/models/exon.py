@@ -32,7 +32,7 @@ from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.models.passes import without_dropout
 from keras_ssvae.networks import exon
 from keras_ssvae.noise import Stream, normal
-from keras_ssvae.pixels import as_array
+from keras_ssvae.pixels import as_array, trusted
 from keras_ssvae.priors import GaussianMixture, Prior
 
 _PARTS = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
@@ -317,7 +317,8 @@ class EXoN(ClassifierMixin, BaseVAE):
         """The mixture `q(z | x)`, (4): `mean` and `logvar` `(B, K, d)` of its components, and their weights `probs`."""
         images = self.as_images(images)
         mean, logvar = map(as_floatx, self.encoder(images, training=False))
-        return {"mean": mean, "logvar": logvar, "probs": self.classify(images)}
+        with trusted():
+            return {"mean": mean, "logvar": logvar, "probs": self.classify(images)}
 
     def encode(self, images: Tensor) -> Tensor:
         """Latent variables `(B, d)`: the posterior mean of each image's most probable component."""

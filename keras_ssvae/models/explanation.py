@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from keras_ssvae.models.batched import decode_batches
 from keras_ssvae.models.capabilities import require_class_prior
-from keras_ssvae.pixels import as_images
+from keras_ssvae.pixels import as_images, trusted
 
 SPAN = 2.0  # prior standard deviations from the centre, to either side, at which a coordinate is decoded
 
@@ -103,7 +103,8 @@ def explain(model: keras.Model, images: ArrayLike, delta: float = 1.0) -> list[E
 
 
 def _explain_batch(model, prior, images, delta):
-    posterior = model.posterior(ops.convert_to_tensor(images))
+    with trusted():
+        posterior = model.posterior(ops.convert_to_tensor(images))
     mean, logvar, probs = (ops.convert_to_numpy(posterior[name]) for name in ("mean", "logvar", "probs"))
     component, rows = probs.argmax(axis=1), np.arange(len(images))
     centre, variance = prior.means[component], prior.variances[component]

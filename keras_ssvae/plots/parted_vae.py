@@ -11,6 +11,7 @@ from keras_ssvae.checks import check_whole_number, is_integer
 from keras_ssvae.evaluation.inputs import image_batches
 from keras_ssvae.models.capabilities import HasLabelPriors, Transfers
 from keras_ssvae.models.labels import Labels
+from keras_ssvae.pixels import trusted
 from keras_ssvae.plots import _drawing
 from keras_ssvae.plots._figure import Figure
 
@@ -105,7 +106,9 @@ def transfer(model: keras.Model, images: ArrayLike, attributes: ArrayLike) -> Fi
     left, top = (np.concatenate(list(image_batches(each))) for each in (images, attributes))
     rows = [np.concatenate([np.ones_like(top[:1]), top])]
     for x in left[:, None]:
-        rows.append(np.concatenate([x, ops.convert_to_numpy(model.transfer(np.repeat(x, len(top), axis=0), top))]))
+        with trusted():
+            given = model.transfer(np.repeat(x, len(top), axis=0), top)
+        rows.append(np.concatenate([x, ops.convert_to_numpy(given)]))
     shown = [_drawing.displayable(row, (-1.0, 1.0)) for row in rows]
     tiles = np.stack(shown)
     figure = Figure(figsize=(max(0.7 * tiles.shape[1], 5.0), 0.7 * tiles.shape[0] + 0.4), layout="constrained")

@@ -1,6 +1,7 @@
 """Pixels and labels that are no such: taken as what they are, or refused in a sentence, by whatever is given them."""
 
 import functools
+import warnings
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from contract import asking, small
 from keras import ops
 
-from keras_ssvae import data
+from keras_ssvae import data, evaluation, plots
 from keras_ssvae.models.labels import Labels
 
 JAX = keras.backend.backend() == "jax"
@@ -75,6 +76,19 @@ def test_verbs_refuse_images_that_are_none(entry, model, images, sentence):
 def test_verbs_warn_of_images_that_are_in_doubt(model, images, sentence):
     with pytest.warns(UserWarning, match=sentence):
         model.encode(images)
+
+
+def test_bright_photos_as_bytes_are_not_doubted(entry, model):
+    bright = np.random.default_rng(0).integers(140, 256, (4, *small.IMAGE_SHAPE), dtype=np.uint8)
+    labels = [np.arange(4) % size for size in entry.sizes]
+    given = () if not labels else (labels[0] if len(labels) == 1 else np.stack(labels, axis=-1),)
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        model.encode(bright)
+        model.reconstruct(bright)
+        model.predict(bright, verbose=0)
+        evaluation.report(model, bright, *given)
+        evaluation.nll(model, bright, samples=2)
+        plots.reconstructions(model, bright)
 
 
 def test_bytes_halves_doubles_and_lists_are_the_same_images(entry, model):
