@@ -75,26 +75,6 @@ def test_a_checkpoint_puts_everything_back(interrupted):
     asking.assert_same_bits(asking.state(interrupted["put_back"]()), interrupted["state"])
 
 
-def test_keras_own_backup_continues_a_run_that_was_killed(entry, straight, interrupted, tmp_path):
-    class Killed(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            raise KeyboardInterrupt
-
-    def fit(*callbacks):
-        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-        asking.fit(model, entry.batch(), epochs=2, callbacks=[backup, *callbacks])
-
-    model = interrupted["model"]
-    for variable, (_, value) in zip(asking.variables(model), straight.states[0], strict=True):
-        variable.assign(value)
-    with pytest.raises(KeyboardInterrupt):
-        fit(Killed())
-    asking.assert_same_bits(asking.state(model), straight.states[1])
-    asking.fit(model, entry.batch())  # what happens meanwhile is forgotten
-    fit()
-    asking.assert_same_bits(asking.state(model), straight.states[2])
-
-
 # Other ways to train
 
 
