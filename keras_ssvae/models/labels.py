@@ -163,7 +163,7 @@ class Labels:
 
     def check_targets(self, name: str, labels: ArrayLike, num_examples: int | None = None) -> np.ndarray:
         """True labels of an evaluation: integers as `check` takes them, or one-hot as in a batch of training."""
-        given = np.asarray(ops.convert_to_numpy(labels)) if ops.is_tensor(labels) else np.asarray(labels)
+        given = as_integers(name, labels, columns=True)
         if given.ndim != 2 or given.shape[1] != self.width or given.shape[1:] == self.shape:
             return self.check(name, given, num_examples)
         if given.shape[1] == 1 and not self._is_one_hot(given):  # one class, as a column
