@@ -26,7 +26,7 @@ from keras_ssvae.models.objective_weights import WeightedObjective
 from keras_ssvae.models.passes import COUNTERS_PER_STEP, first_counter, passes
 from keras_ssvae.models.probes import without_probes
 from keras_ssvae.noise import Stream
-from keras_ssvae.pixels import as_images, check_form, to_float
+from keras_ssvae.pixels import as_images, check_form, to_float, trusted
 
 
 class BaseVAE(WeightedObjective, ChecksData):
@@ -430,7 +430,8 @@ class BaseVAE(WeightedObjective, ChecksData):
         if None not in (a.shape[0], b.shape[0]) and a.shape[0] != b.shape[0]:
             raise ValueError(f"`a` has {a.shape[0]} images and `b` {b.shape[0]}; it must be one for each.")
         share = ops.cast(ops.arange(n), "float32")[None, :, None] / ops.cast(n - 1, "float32")
-        z = (1.0 - share) * self.encode(a)[:, None] + share * self.encode(b)[:, None]
+        with trusted():
+            z = (1.0 - share) * self.encode(a)[:, None] + share * self.encode(b)[:, None]
         images = self.decode(ops.reshape(z, (-1, self.latent_dim)))
         return ops.reshape(images, (-1, n, *self.image_shape))
 
