@@ -38,6 +38,7 @@ IMAGENET = "imagenet"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
+    exon.add_flags(parser)
     parser.add_argument(
         "--schedule-epochs",
         type=int,
@@ -81,7 +82,10 @@ def _inception_score(classifier, images, **options):
 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
-    """The paper's schedules in epochs, in proportion to `--schedule-epochs`; the warm-up is always one epoch."""
+    """The paper's schedules in epochs, in proportion to `--schedule-epochs`, and what settles the classes.
+
+    The warm-up is always one epoch.
+    """
     total = max(PAPER_EPOCHS, epochs) if args.schedule_epochs is None else args.schedule_epochs
 
     def in_proportion(epoch):
@@ -89,11 +93,12 @@ def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[st
         return min(total - 1, max(1, int(epoch * total / PAPER_EPOCHS + 0.5)))
 
     boundaries = [in_proportion(epoch) for epoch in BOUNDARIES]
-    return {"schedule_epochs": total, "ramp_epochs": in_proportion(RAMP_EPOCHS), "boundaries": boundaries}
+    own = {"schedule_epochs": total, "ramp_epochs": in_proportion(RAMP_EPOCHS), "boundaries": boundaries}
+    return {**own, **exon.own_settings(args)}
 
 
 def run_suffix(args: argparse.Namespace) -> str:
-    return "" if args.schedule_epochs is None else f"_schedule{args.schedule_epochs}"
+    return ("" if args.schedule_epochs is None else f"_schedule{args.schedule_epochs}") + exon.run_suffix(args)
 
 
 def build_model(settings: dict[str, Any], prior: priors.GaussianMixture) -> EXoN:

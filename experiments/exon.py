@@ -1,6 +1,8 @@
 """What the experiments with EXoN share: how it is built and compiled, its summary, and the work of its step."""
 
+import argparse
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,11 +12,53 @@ from keras_ssvae.models import EXoN
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
 from keras_ssvae.priors import GaussianMixture
 from keras_ssvae.runs import flags
+from keras_ssvae.runs.errors import UserError
 from keras_ssvae.runs.experiment import Experiment
 from keras_ssvae.runs.work import forward_gflop
 from keras_ssvae.schedules import RampUp
 
 WEIGHT_DECAY = 5e-4  # of the classifier
+
+
+def add_flags(parser: argparse.ArgumentParser, settling: str = "", consistency: str = "") -> None:
+    """The flags of what the paper does not have.
+
+    Args:
+        parser: To which they are added.
+        settling: What the help says of other defaults of `--settling-epochs`.
+        consistency: The same of `--consistency`.
+    """
+    parser.add_argument(
+        "--settling-epochs",
+        type=int,
+        metavar="N",
+        help="for N epochs the Gaussian KL weighs more than beta, less and less, so that each class settles where the "
+        "prior puts it, which the paper's training does not see to; the run has _settling<N> at the end of its "
+        f"directory's name (default: 0, as in the paper{settling})",
+    )
+    parser.add_argument(
+        "--consistency",
+        type=float,
+        metavar="SHARE",
+        help="weight of the cross entropy between an image's class probabilities and those of its reconstruction, as "
+        "a share of lambda2, so that the classifier recognises what the decoder draws; the run has "
+        f"_consistency<SHARE> at the end of its directory's name (default: 0, as in the paper{consistency})",
+    )
+
+
+def own_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Those of the flags that all experiments with EXoN have."""
+    given = {"settling_epochs": args.settling_epochs, "consistency": args.consistency}
+    settings = {name: value for name, value in given.items() if value is not None}
+    for name, value in settings.items():
+        if not 0 <= value < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} is {value}; it must be a finite number, 0 or more.")
+    return settings
+
+
+def run_suffix(args: argparse.Namespace) -> str:
+    settling = "" if args.settling_epochs is None else f"_settling{args.settling_epochs}"
+    return settling + ("" if args.consistency is None else f"_consistency{args.consistency:g}")
 
 
 def classifier_optimizer(rate: float | keras.optimizers.schedules.LearningRateSchedule) -> Adam:
@@ -28,6 +72,7 @@ def build(
     lambda1: float,
     optimizers: Mapping[str, Adam],
     make_networks: Callable[[], dict[str, keras.Model]],
+    kind: type[EXoN] = EXoN,
     **options,
 ) -> EXoN:
     """The compiled model of a run.
@@ -38,16 +83,19 @@ def build(
         lambda1: The weight of the cross entropy, and of the consistency once `ramp_epochs` are over.
         optimizers: Those of "autoencoder" and "classifier".
         make_networks: () -> arguments of `EXoN`; called after the seed of the weights is set.
+        kind: The class.
         **options: Further arguments of `EXoN`.
     """
     seed = settings["seed"]
     keras.utils.set_random_seed(seed)
-    model = EXoN(
+    model = kind(
         **make_networks(),
         prior=prior,
         beta=settings["beta"],
         lambda1=lambda1,
         lambda2=RampUp(lambda1, settings["ramp_epochs"], settings["steps_per_epoch"]),
+        settling_steps=settings.get("settling_epochs", 0) * settings["steps_per_epoch"],
+        consistency=settings.get("consistency", 0.0),
         seed=seed,
         **options,
     )
@@ -57,7 +105,33 @@ def build(
 
 def summary(model: EXoN, metrics: dict[str, Any]) -> dict[str, str]:
     parts = f"categorical {metrics['kl_categorical']:.2f}, Gaussian {metrics['kl_gaussian']:.2f}"
-    return {"KL": f"{metrics['kl_divergence']:.2f} nats  ({parts})"}
+    return {"KL": f"{metrics['kl_divergence']:.2f} nats  ({parts})", **_places(model, metrics)}
+
+
+def _places(model, metrics):
+    """Where the classes are, and whether generated images are of them."""
+    names = model.class_names or range(model.num_classes)
+    distance, farthest = max(
+        (distance, str(name))
+        for distance, name in zip(metrics["place_distance_per_class"], names, strict=True)
+        if distance is not None
+    )
+    nearest, by_model, by_neighbors = (
+        metrics[name]
+        for name in ("nearest_place_percent", "generated_right_percent", "generated_right_percent_independent")
+    )
+    lines = {
+        "places": f"{nearest:.1f} % of the images are nearest to their own; the farthest class is {farthest}, by "
+        f"{distance:.1f} standard deviations",
+        "generated": f"{by_model:.1f} % right by the model's classifier, {by_neighbors:.1f} % by nearest neighbours, "
+        f"which know {metrics['independent_right_percent']:.1f} % of the test images",
+    }
+    misplaced = ", ".join(str(names[k]) for k in metrics["misplaced_classes"])
+    if misplaced:
+        lines["WARNING"] = f"not where the prior puts them: {misplaced}; `generate` draws other classes there"
+        if not model.settling_steps:
+            lines["WARNING"] += " (--settling-epochs 18 cures that)"
+    return lines
 
 
 def step_gflop(model: EXoN, labeled: int, unlabeled: int) -> float:
@@ -65,6 +139,8 @@ def step_gflop(model: EXoN, labeled: int, unlabeled: int) -> float:
     images = labeled + unlabeled
     autoencoder = forward_gflop(model.encoder) + forward_gflop(model.decoder)
     passes = 3 * (images + labeled + labeled + unlabeled) + unlabeled
+    if model.consistency:
+        passes += 3 * images
     return passes * forward_gflop(model.classifier) + 3 * images * autoencoder
 
 

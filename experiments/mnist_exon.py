@@ -35,6 +35,7 @@ from keras_ssvae.schedules import LateExponentialDecay
 
 LEARNING_RATE, LAMBDA1 = 3e-3, 6000.0
 PAPER_EPOCHS = 100
+OF_DIGITS = "; digits three quarters of the epochs", "; digits 0.3"  # defaults of the flags that all EXoNs have
 # What depends on the data set: Table 7 for MNIST (and its like), and what 1,437 images want.
 PAPER = {"epochs": 100, "steps_per_epoch": 468, "batch_size": 128, "labeled_batch_size": 32}
 PAPER |= {"dropout": 0.5, "validation": 5000}
@@ -47,6 +48,7 @@ SETTINGS = {
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
+    exon.add_flags(parser, *OF_DIGITS)
     parser.add_argument(
         "--layout",
         type=read_layout,
@@ -60,14 +62,24 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def schedules(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
     """The paper's schedules in epochs; in proportion to the run where 100 epochs of them do not fit."""
     if dataset == "digits":
-        return {"schedule_epochs": epochs, "decay_start": max(1, epochs // 10), "ramp_epochs": max(1, epochs // 2)}
+        return {
+            "schedule_epochs": epochs,
+            "decay_start": max(1, epochs // 10),
+            "ramp_epochs": max(1, epochs // 2),
+            "settling_epochs": max(1, 3 * epochs // 4),
+            "consistency": 0.3,
+        }
     return {"schedule_epochs": max(PAPER_EPOCHS, epochs), "decay_start": 10, "ramp_epochs": 10}
 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
-    """The schedules, and the layout."""
+    """The schedules, what settles the classes, and the layout."""
     layout = None if args.layout is None else flags.by_content(args.layout.file, args.layout.content)
-    return {**schedules(args, dataset, epochs), "layout": layout}
+    return {**schedules(args, dataset, epochs), **exon.own_settings(args), "layout": layout}
+
+
+def run_suffix(args: argparse.Namespace) -> str:
+    return ("" if args.layout is None else f"_layout_{args.layout.file.stem}") + exon.run_suffix(args)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,13 +126,16 @@ def classifier_optimizer(settings: dict[str, Any]) -> Adam:
     return exon.classifier_optimizer(rate)
 
 
-def build_model(settings: dict[str, Any], prior: priors.GaussianMixture) -> EXoN:
-    optimizers = {"autoencoder": Adam(LEARNING_RATE), "classifier": classifier_optimizer(settings)}
+def build_model(
+    settings: dict[str, Any], prior: priors.GaussianMixture, autoencoder: Adam | None = None, kind: type[EXoN] = EXoN
+) -> EXoN:
+    """The compiled model of a run; with another optimizer of the autoencoder, or class, than the paper's."""
+    optimizers = {"autoencoder": autoencoder or Adam(LEARNING_RATE), "classifier": classifier_optimizer(settings)}
 
     def networks():
         return {"classifier": mnist_classifier(prior.num_classes, dropout=settings["dropout"])}
 
-    return exon.build(settings, prior, LAMBDA1, optimizers, networks)
+    return exon.build(settings, prior, LAMBDA1, optimizers, networks, kind)
 
 
 def epoch_figures(run: Run, where: dict[str, Any]) -> list[keras.callbacks.Callback]:
@@ -160,7 +175,7 @@ EXPERIMENT = exon.experiment(
     augment=data.augment.mnist,
     epoch_figures=epoch_figures,
     figures=figures,
-    run_suffix=lambda args: "" if args.layout is None else f"_layout_{args.layout.file.stem}",
+    run_suffix=run_suffix,
     add_flags=add_flags,
 )
 

@@ -16,6 +16,7 @@ from typing import Any
 import quiet  # noqa: F401
 
 # isort: split
+import exon
 import keras
 import mnist_exon
 import numpy as np
@@ -34,6 +35,7 @@ SETTINGS = {
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
+    exon.add_flags(parser, *mnist_exon.OF_DIGITS)
     parser.add_argument("--distance", type=float)
 
 
@@ -44,7 +46,7 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
-    return {**mnist_exon.schedules(args, dataset, epochs), "distance": args.distance}
+    return {**mnist_exon.schedules(args, dataset, epochs), **exon.own_settings(args), "distance": args.distance}
 
 
 def finish(results: list[sweep.Result], output_dir: Path) -> str:
@@ -77,7 +79,7 @@ EXPERIMENT = dataclasses.replace(
     classes=DIGITS,
     own_settings=own_settings,
     prior=lambda args, class_names: priors.line(len(DIGITS), args.distance),
-    run_suffix=lambda args: f"_distance{args.distance:g}",
+    run_suffix=lambda args: f"_distance{args.distance:g}{exon.run_suffix(args)}",
     add_flags=add_flags,
     check_flags=check_flags,
 )

@@ -23,6 +23,7 @@ from keras_ssvae.evaluation.inception import (
 from keras_ssvae.evaluation.information import KLDecomposition, kl_decomposition, kl_gaussian_bounds
 from keras_ssvae.evaluation.likelihood import NLL, nll
 from keras_ssvae.evaluation.metrics import activated, changes, classification_error, kl_divergence, v_nat
+from keras_ssvae.evaluation.placement import Places, places
 from keras_ssvae.evaluation.reports import report
 from keras_ssvae.evaluation.ssim import negative_ssim
 
@@ -32,6 +33,7 @@ __all__ = [
     "ClassifierUnavailableError",
     "InceptionScore",
     "KLDecomposition",
+    "Places",
     "activated",
     "beta_vae_score",
     "changes",
@@ -48,6 +50,7 @@ __all__ = [
     "mig",
     "negative_ssim",
     "nll",
+    "places",
     "report",
     "sample_classes",
     "sap",

@@ -12,6 +12,7 @@ from keras_ssvae.backend import inference
 from keras_ssvae.evaluation.information import KLDecomposition, kl_decomposition, kl_gaussian_bounds
 from keras_ssvae.evaluation.inputs import labeled_batches, posterior_arrays, unlabeled_batches
 from keras_ssvae.evaluation.metrics import activated, v_nat
+from keras_ssvae.evaluation.placement import NUMBERS, Judge, of_outputs
 from keras_ssvae.evaluation.ssim import WINDOW_SIZE, negative_ssim
 from keras_ssvae.losses import reconstruction
 from keras_ssvae.models.batched import as_float32, decode_batches
@@ -28,6 +29,7 @@ _NUMBERS = (
     "kl_gaussian_lower_bound",
     "kl_gaussian_upper_bound",
     *KLDecomposition._fields,
+    *NUMBERS,
 )
 GRID_31 = np.stack(np.meshgrid(np.arange(-15.0, 16.0), np.arange(-15.0, 16.0)), axis=-1).reshape(-1, 2)
 
@@ -106,6 +108,7 @@ def report(
         * `kl_gaussian_per_class`: a list by true class, None for a class without images.
         * `activated_at_1`: by true class, the number of coordinates whose V-nat is above 1; None as above.
         * `v_nat`: by true class, the list of the d V-nats in nats; None as above. `plots.v_nat` draws it.
+        * all of `Places`: where the classes are, and whether generated images are of their class; see `places`.
 
     Raises:
         ValueError: If the model has neither capability, or the images or the labels are not as described.
@@ -127,9 +130,10 @@ def report(
 
 def _report_of_class_prior(model, data, labels, batch_size, ssim):
     prior = model.class_prior
-    infer = inference(model)
+    infer, judge = inference(model), Judge(prior.num_classes)
     collected: dict[str, list[Any]] = {n: [] for n in ("mean", "logvar", "probs", "reconstruction", "labels")}
-    for x, y in batches_for(model, data, labels, batch_size):
+    for x, y in labeled_batches(data, labels, prior.num_classes, batch_size):
+        judge.see(x, y)
         # Models of mixed precision may answer in half precision, which is too coarse for sums over pixels.
         with trusted():
             outputs = {name: as_float32(value) for name, value in infer(x).items()}
@@ -162,7 +166,7 @@ def _report_of_class_prior(model, data, labels, batch_size, ssim):
     counts = activated(values).sum(axis=1)
     metrics["activated_at_1"] = [int(count) if there else None for count, there in zip(counts, seen, strict=True)]
     metrics["v_nat"] = [row.tolist() if there else None for row, there in zip(values, seen, strict=True)]
-    return metrics
+    return metrics | of_outputs(model, prior, mean, probs, labels, judge, batch_size)._asdict()
 
 
 def _report_of_terms(model, data, labels, batch_size):

@@ -71,6 +71,11 @@ class BaseVAE(WeightedObjective, ChecksData):
             name: keras.metrics.Mean(name) for name in dict.fromkeys(("loss", *self.training_terms, *self.test_terms))
         }
 
+    def add_training_term(self, name: str) -> None:
+        """A term of the training that an argument of the model adds."""
+        self.training_terms = (*self.training_terms, name)
+        self._means[name] = keras.metrics.Mean(name)
+
     # What a subclass gives
 
     def draw_noise(self, batch: dict[str, Tensor], step: Tensor) -> dict[str, Tensor]:

@@ -125,7 +125,7 @@ def _make_runs(sweep, plans, done, args, environment):
     failed, jobs = [], []
     for i, each in enumerate(plans):
         title = f"Run {i + 1} of {len(plans)}"
-        varied = ", ".join(f"{axis.name} {each.settings[axis.name]:g}" for axis in sweep.axes)
+        varied = ", ".join(f"{axis.name} {_short(each.settings[axis.name])}" for axis in sweep.axes)
         command = (sys.executable, *sys.argv, "--only", str(i))
         if done[i]:
             print(f"{'' if at_a_time else chr(10)}{title}: {varied}\nFinished before: {each.output_dir}", flush=True)
@@ -145,6 +145,10 @@ def _make_runs(sweep, plans, done, args, environment):
             f"{len(failed)} of {len(plans)} runs failed: {', '.join(failed)}. The same command goes on with what is "
             "left."
         )
+
+
+def _short(value):
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _place(args):

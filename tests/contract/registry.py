@@ -105,6 +105,8 @@ EXON = Entry(
         "lambda1": 11.0,
         "lambda2": RampUp(7.5, 10, 468),
         "pseudo_label_dropout": False,
+        "settling_steps": 3,
+        "consistency": 0.25,
         "class_names": ["cat", "dog", "truck"],
         "seed": 9,
         "name": "mine",

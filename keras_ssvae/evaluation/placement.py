@@ -1,0 +1,258 @@
+"""Whether the classes lie where the prior puts them, and whether what it generates there is of the class."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import chi2
+
+from keras_ssvae.backend import inference
+from keras_ssvae.checks import generator
+from keras_ssvae.evaluation.inputs import labeled_batches
+from keras_ssvae.models.batched import as_float32, decode_batches
+from keras_ssvae.models.capabilities import Decodes, require_class_prior
+from keras_ssvae.pixels import trusted
+from keras_ssvae.priors import GaussianMixture
+
+GENERATED = 2000  # images, over all classes
+_REACH = 1.5  # standard deviations in a plane; in other dimensions the ellipsoid with as much of the prior
+_NEIGHBORS = 5
+_JUDGED = 2000  # of the given images, for the share that the independent classifier puts right
+_KEPT = 10_000  # images that are compared with, at most, and their pixels: 30 MB
+_PIXELS_KEPT = _KEPT * 28 * 28
+
+
+class Places(NamedTuple):
+    """Where the images of each class are, measured by the prior's place of the class; see `places`.
+
+    Attributes:
+        place_distance_per_class: From the mean of the class's component to the median of its images, in standard
+            deviations of the component.
+        nearest_place_percent: Of the images that are classified right, those whose own place is the nearest one.
+        nearest_place_percent_per_class: The same by class.
+        misplaced_classes: The classes that are not where they were put: the median image lies farther away than 1.5
+            standard deviations (in d dimensions: outside the ellipsoid that holds as much of the component as that
+            circle in a plane), or fewer than half of the images are nearest to their own place.
+        generated_right_percent: Of images generated for a class, those that the model's own classifier says are of it.
+            None, as the next four, for a model that does not decode, or not to the given images' shape.
+        generated_right_percent_per_class: The same by class.
+        generated_right_percent_independent: The same by the independent classifier.
+        generated_right_percent_independent_per_class: The same by class.
+        independent_right_percent: Of the given images, those that the independent classifier puts right.
+    """
+
+    place_distance_per_class: list[float | None]
+    nearest_place_percent: float | None
+    nearest_place_percent_per_class: list[float | None]
+    misplaced_classes: list[int]
+    generated_right_percent: float | None
+    generated_right_percent_per_class: list[float | None]
+    generated_right_percent_independent: float | None
+    generated_right_percent_independent_per_class: list[float | None]
+    independent_right_percent: float | None
+
+
+NUMBERS = tuple(name for name, kind in Places.__annotations__.items() if kind == float | None)
+
+
+def places(
+    model: keras.Model,
+    data: ArrayLike | Iterable,
+    labels: ArrayLike | None = None,
+    classifier: keras.Model | None = None,
+    batch_size: int = 500,
+) -> Places:
+    """Whether each class lies where the prior puts it, and whether images generated there are of the class.
+
+    An image lies at the posterior mean of its most probable component, as `EXoN.encode` says; distances are in standard
+    deviations of the component that they are measured from. 2,000 images are generated, equally many of each class, at
+    points of a fixed seed, as `generate` draws them.
+
+    The model's own classifier may share a fault with its decoder, so another one looks at the generated images too: the
+    majority of the five nearest of the given images, pixel by pixel, or your `classifier`. Neighbours are a good judge
+    of digits and a poor one of photographs: `independent_right_percent` says how good, on images that they do not hold.
+
+    Args:
+        model: A model whose prior has one component for each class, and that decodes, as an `EXoN`; calling it gives
+            `mean`, `logvar` and `probs`.
+        data: Images, shape (N, H, W, C): uint8, or floats scaled to [-1, 1]. Without `labels`, an iterable of batches
+            `(images, labels)`, which must end.
+        labels: True classes, integers of shape (N,).
+        classifier: A Keras model from images in [-1, 1] to class probabilities. Default: neighbours among `data`.
+        batch_size: Images in a batch.
+
+    Returns:
+        A `Places`. An entry of a class without images, or without one that is classified right, is None.
+
+    Raises:
+        ValueError: If the model has no such prior, or images or labels are not as described.
+
+    Example:
+
+    ```python
+    found = places(model, data.test_images, data.test_labels)
+    print(found.nearest_place_percent, found.generated_right_percent, found.misplaced_classes)
+    ```
+    """
+    prior = require_class_prior(model, "places", "Only a prior that is designed has places.")
+    infer, judge = inference(model), Judge(prior.num_classes, classifier)
+    collected: dict[str, list[np.ndarray]] = {"mean": [], "probs": [], "labels": []}
+    for images, of_images in labeled_batches(data, labels, prior.num_classes, batch_size):
+        judge.see(images, of_images)
+        with trusted():
+            outputs = infer(images)
+        for name in ("mean", "probs"):
+            collected[name].append(as_float32(outputs[name]))
+        collected["labels"].append(of_images)
+    mean, probs, all_labels = map(np.concatenate, collected.values())
+    return of_outputs(model, prior, mean, probs, all_labels, judge, batch_size)
+
+
+def of_outputs(
+    model: keras.Model,
+    prior: GaussianMixture,
+    mean: np.ndarray,
+    probs: np.ndarray,
+    labels: np.ndarray,
+    judge: "Judge",
+    batch_size: int,
+) -> Places:
+    """As `places`, of images that have been through the model: `mean` (N, K, d), `probs` (N, K), `labels` (N,)."""
+    classes, predicted = range(prior.num_classes), probs.argmax(axis=1)
+    z, deviations = mean[np.arange(len(mean)), predicted], np.sqrt(prior.variances)
+    medians = [np.median(z[labels == k], axis=0) if (labels == k).any() else None for k in classes]
+    distances = [
+        None if median is None else float(np.linalg.norm((median - prior.means[k]) / deviations[k]))
+        for k, median in enumerate(medians)
+    ]
+    is_right = predicted == labels
+    nearest = _nearest(z, prior.means, deviations) == labels
+    nearest_per_class = [_percent(nearest[is_right & (labels == k)]) for k in classes]
+    reach = np.sqrt(chi2.ppf(chi2.cdf(_REACH**2, 2), prior.latent_dim))
+    misplaced = [
+        k
+        for k in classes
+        if (distances[k] or 0.0) > reach or (nearest_per_class[k] is not None and nearest_per_class[k] < 50.0)
+    ]
+    own, independent, of_images = _generated(model, prior, judge, batch_size)
+    return Places(
+        distances,
+        _percent(nearest[is_right]),
+        nearest_per_class,
+        misplaced,
+        _mean(own),
+        own,
+        _mean(independent),
+        independent,
+        of_images,
+    )
+
+
+def _nearest(z, means, deviations):
+    """The component whose mean is nearest to each point, in the component's own standard deviations."""
+    distances = [np.linalg.norm((z - m) / s, axis=1) for m, s in zip(means, deviations, strict=True)]
+    return np.argmin(distances, axis=0)
+
+
+def _generated(model, prior, judge, batch_size):
+    """Of images generated for each class the shares that are right, by both classifiers; what the second knows."""
+    nothing = [None] * prior.num_classes, [None] * prior.num_classes, None
+    if not isinstance(model, Decodes):
+        return nothing
+    labels = np.repeat(np.arange(prior.num_classes), max(1, GENERATED // prior.num_classes))
+    noise = generator(0).standard_normal((len(labels), prior.latent_dim), dtype=np.float32)
+    images = decode_batches(model, prior.means[labels] + np.sqrt(prior.variances[labels]) * noise, batch_size)
+    if images.shape[1:] != judge.image_shape:
+        return nothing
+    with trusted():  # the decoder's own range
+        by_model = _predicted(inference(model), images, batch_size, "probs")
+    return (
+        [_percent(by_model[labels == k] == k) for k in range(prior.num_classes)],
+        [_percent(each == k) for k, each in enumerate(np.split(judge.predict(images), prior.num_classes))],
+        judge.right_percent(),
+    )
+
+
+def _predicted(classify, images, batch_size, output=None):
+    """The most probable classes of images."""
+    parts = []
+    for start in range(0, len(images), batch_size):
+        outputs = classify(images[start : start + batch_size])
+        parts.append(as_float32(outputs if output is None else outputs[output]).argmax(axis=1))
+    return np.concatenate(parts)
+
+
+def _percent(right):
+    return float(100.0 * np.mean(right)) if len(right) else None
+
+
+def _mean(percents):
+    known = [each for each in percents if each is not None]
+    return float(np.mean(known)) if known else None
+
+
+class Judge:
+    """The independent classifier of `places`: a Keras model, or the nearest of the images that it has seen.
+
+    Args:
+        num_classes: K.
+        classifier: The Keras model, if there is one.
+    """
+
+    def __init__(self, num_classes: int, classifier: keras.Model | None = None):
+        self.num_classes, self.classifier = num_classes, classifier
+        self._images: list[np.ndarray] = []
+        self._labels: list[np.ndarray] = []
+        self._counts = np.zeros(num_classes, int)
+
+    def see(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Keeps of the images `(B, H, W, C)` the first ones of each class, as many of each."""
+        most = max(1, min(_KEPT, _PIXELS_KEPT // images[0].size) // self.num_classes)
+        keep = np.zeros(len(labels), bool)
+        for k in np.unique(labels):
+            keep[np.flatnonzero(labels == k)[: most - self._counts[k]]] = True
+        self._counts += np.bincount(labels[keep], minlength=self.num_classes)
+        self._images.append(images[keep])
+        self._labels.append(labels[keep])
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Of the images that it has seen."""
+        return self._images[0].shape[1:]
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """The classes of images that are not among those that it has seen."""
+        if self.classifier is not None:
+            return _predicted(inference(self.classifier), images, 500)
+        return self._vote(self._neighbors(images, _NEIGHBORS))
+
+    def right_percent(self) -> float | None:
+        """The share of the images that it has seen that it puts right, each by the others."""
+        images, labels = np.concatenate(self._images), np.concatenate(self._labels)
+        rows = np.unique(np.linspace(0, len(images) - 1, _JUDGED).astype(int))
+        if self.classifier is not None:
+            return _percent(self.predict(images[rows]) == labels[rows])
+        if len(images) == 1:
+            return None
+        found = self._neighbors(images[rows], _NEIGHBORS + 1)
+        # Without itself, which is the first unless there are copies of it.
+        itself = found == rows[:, None]
+        itself[~itself.any(axis=1), -1] = True
+        others = found[~itself].reshape(len(rows), -1)
+        return _percent(self._vote(others) == labels[rows])
+
+    def _neighbors(self, images, number):
+        from sklearn.neighbors import NearestNeighbors  # slow to import
+
+        seen, images = (each.reshape(len(each), -1) for each in (np.concatenate(self._images), images))
+        search = NearestNeighbors(n_neighbors=min(number, len(seen)), algorithm="brute").fit(seen)
+        return search.kneighbors(images, return_distance=False)
+
+    def _vote(self, neighbors):
+        """The class of most of the neighbours `(B, n)`; of several the one with the nearer neighbour."""
+        labels = np.concatenate(self._labels)[neighbors]
+        votes = (labels[:, :, None] == np.arange(self.num_classes)).sum(axis=1)
+        of_each = np.take_along_axis(votes, labels, axis=1)  # (B, n): the votes for each neighbour's class
+        return np.take_along_axis(labels, of_each.argmax(axis=1)[:, None], axis=1)[:, 0]
