@@ -144,9 +144,9 @@ class Watch(keras.callbacks.Callback):
         self._check(logs or {}, f"at step {self._begin + batch + 1}")
 
     def _check(self, logs, when):
-        broken = next((name for name, value in logs.items() if name != "loss" and not math.isfinite(value)), None)
-        if broken is None and not math.isfinite(logs.get("loss", 0.0)):
-            broken = "loss"
+        # In the order in which the model computes them, for one makes others NaN; the logs are sorted by name.
+        in_order = [*self.model.training_terms, *sorted(logs, key="loss".__eq__)]
+        broken = next((name for name in in_order if not math.isfinite(logs.get(name, 0.0))), None)
         if broken is None:
             return
         sentence = (

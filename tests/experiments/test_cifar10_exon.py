@@ -247,7 +247,7 @@ def test_without_the_data_the_sentence_says_where_it_looked(refused, monkeypatch
 
 def test_help_explains_every_flag_with_its_default(small, explained):
     _, options = explained
-    assert tuple(options) == (*small.flags, "schedule-epochs", "inception-score")
+    assert tuple(options) == (*small.flags, "settling-epochs", "consistency", "schedule-epochs", "inception-score")
     for option in options.values():
         assert "default" in option, option
     assert "(default 600)" in options["epochs"]

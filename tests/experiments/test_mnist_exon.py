@@ -125,6 +125,10 @@ def test_the_output_is_a_line_an_epoch_and_a_summary(small, finished):
         assert f"{name}={value}" in summary
     assert f"{metrics['test_error_percent']:.2f} %" in summary
     assert f"{metrics['kl_divergence']:.2f} nats" in summary
+    assert f"{metrics['nearest_place_percent']:.1f} % of the images are nearest to their own" in summary
+    assert f"{metrics['generated_right_percent']:.1f} % right by the model's classifier" in summary
+    # After six steps nothing is where it shall be, or all of it, since the KL is all that there is.
+    assert ("WARNING" in summary) == bool(metrics["misplaced_classes"])
     for path in (small.output / "figures", small.output / "model.keras", small.export / "1"):
         assert f" {path}\n" in summary
         assert (finished.folder / path).exists()
@@ -194,7 +198,7 @@ def test_behind_a_closed_network_an_explicit_mnist_fails_soon(small, tmp_path, c
 
 def test_help_explains_every_flag_with_its_default(small, explained):
     described, options = explained
-    assert tuple(options) == (*small.flags, "layout")
+    assert tuple(options) == (*small.flags, "settling-epochs", "consistency", "layout")
     for option in options.values():
         assert "default" in option, option
     defaults = {"epochs": (100, 20), "steps-per-epoch": (468, 75), "batch-size": (128, 64)}

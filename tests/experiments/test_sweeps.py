@@ -51,6 +51,12 @@ class Call:
             run.checkpoint.on_epoch_end(epoch)
         run.model.save(run.output_dir / "model.keras")
         figures = {"test_error_percent": 3.0 + run.settings["seed"], "kl_divergence": 9.0, "negative_ssim": 0.4}
+        figures |= {"kl_gaussian": 6.0, "reconstruction": 57.0, "nearest_place_percent": 98.0}
+        figures |= {"place_distance_per_class": [0.5, 1.25, None], "generated_right_percent": 90.0}
+        figures |= {
+            "generated_right_percent_per_class": [95.0, 80.0, None],
+            "generated_right_percent_independent": 91.0,
+        }
         metrics = {**figures, "information_xz": 1.5, "kl_z": 0.25, "settings": run.settings}
         (run.output_dir / "metrics.json").write_text(json.dumps(metrics))
 
@@ -128,6 +134,64 @@ def test_other_labels_have_no_published_figures_and_one_run_no_deviation(call, t
     assert {name: value for name, value in row.items() if "published" in name or "deviation" in name} == dict.fromkeys(
         (name for name in row if "published" in name or "deviation" in name), ""
     )
+
+
+def test_the_table_of_cures_says_where_the_classes_are(call, tmp_path):
+    cures = ("published", "settle+consistency", "start+wait+labels")
+    result = call("mnist_places", *SMALL, "--cure", *cures)
+    assert (result.code, result.err) == (0, "")
+    assert "Run 2 of 3: cure settle+consistency, seed 1" in result.out
+    names = [f"exon_mnist_100_beta0.25_seed1_{cure}" for cure in cures]
+    assert result.trained == names
+    rows = table(tmp_path / "runs/mnist_places_mnist")
+    assert [row["cure"] for row in rows] == list(cures)
+    assert (rows[0]["farthest class, deviations"], rows[0]["worst class %"]) == ("1.25", "80.0")
+    models = [keras.saving.load_model(tmp_path / "runs" / name / "model.keras") for name in names]
+    assert [(model.settling_steps, model.consistency) for model in models] == [(0, 0.0), (18 * 2, 0.3), (0, 0.0)]
+    encoder, prior = models[2].encoder, models[2].prior
+    np.testing.assert_allclose(encoder.get_layer("mean").get_weights()[1], prior.means, rtol=1e-6)
+    np.testing.assert_allclose(encoder.get_layer("logvar").get_weights()[1], np.log(prior.variances), rtol=1e-6)
+    spread = [np.ptp(model.encoder.get_layer("mean").get_weights()[0]) for model in models]
+    assert spread[2] == pytest.approx(0.1 * spread[0], rel=1e-5)
+
+
+def test_what_is_no_cure_is_a_sentence(call):
+    for args, match in (
+        (["--cure", "pray"], "--cure is pray; it must be published, or some of settle, "),
+        (["--settling-epochs", "3"], "--settling-epochs and --consistency are what --cure varies"),
+    ):
+        result = call("mnist_places", *SMALL, *args)
+        assert (result.code, result.trained) == (1, [])
+        assert match in result.err
+
+
+def test_labels_in_the_elbo_and_waiting_do_what_they_say(modules_of, tensorflow):
+    with modules_of("mnist_places") as modules:
+        script = modules.script
+        settings = {"seed": 1, "beta": 0.25, "ramp_epochs": 1, "steps_per_epoch": 2, "dropout": 0.0, "decay_start": 1}
+        settings |= {"schedule_epochs": 1, "jit_compile": False, "steps_per_execution": 1}
+        model = script.build_model({**settings, "cure": "wait+labels"}, script.mnist_exon.priors.circle())
+        plain = script.build_model({**settings, "cure": "published"}, model.prior)
+        rng = np.random.default_rng(0)
+        parts = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
+        batch = {name: rng.uniform(-1, 1, (4, 28, 28, 1)).astype("float32") for name in parts}
+        batch["labels"] = np.eye(10, dtype="float32")[:4]
+        noise = model.draw_noise(batch, 0)
+        terms = [each.step_losses(batch, noise, 0) for each in (model, plain)]
+        # A label is certain: its divergence from a uniform prior is log K. All other rows are those of the plain model.
+        ours, theirs = ([np.asarray(each[name]) for each in terms] for name in ("kl_categorical", "kl_gaussian"))
+        np.testing.assert_allclose(ours[0][:4], np.log(10), rtol=1e-5)
+        np.testing.assert_allclose(ours[0][4:], ours[1][4:], rtol=1e-5)
+        assert np.abs(theirs[0][:4] - theirs[1][:4]).min() > 1e-3
+        before = [variable.numpy() for variable in model.variable_groups()["autoencoder"]]
+        for step in range(2 * script.WAITING_EPOCHS):
+            model.replay_step(batch, model.draw_noise(batch, step))
+            unchanged = [
+                np.array_equal(a, b) for a, b in zip(before, model.variable_groups()["autoencoder"], strict=True)
+            ]
+            assert all(unchanged)
+        model.replay_step(batch, model.draw_noise(batch, 6))
+        assert not np.array_equal(before[0], model.variable_groups()["autoencoder"][0].numpy())
 
 
 def test_finished_runs_are_kept_and_an_interrupted_table_goes_on(call, tmp_path):
