@@ -130,7 +130,7 @@ def _places(model, metrics):
     if misplaced:
         lines["WARNING"] = f"not where the prior puts them: {misplaced}; `generate` draws other classes there"
         if not model.settling_steps:
-            lines["WARNING"] += " (--settling-epochs 18 cures that)"
+            lines["WARNING"] += " (--settling-epochs 20 cures that)"
     return lines
 
 

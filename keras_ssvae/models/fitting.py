@@ -121,6 +121,7 @@ class Watch(keras.callbacks.Callback):
         super().__init__()
         self.is_graceful = False
         self.set_model(model)
+        self._terms = model.training_terms  # while the next step runs, `self.model` would take the state from it on JAX
         self._course, self._optimizer = course, model.optimizer
         self._before = self._begin = _steps(model.optimizer)
         self._place: int | None = None
@@ -145,7 +146,7 @@ class Watch(keras.callbacks.Callback):
 
     def _check(self, logs, when):
         # In the order in which the model computes them, for one makes others NaN; the logs are sorted by name.
-        in_order = [*self.model.training_terms, *sorted(logs, key="loss".__eq__)]
+        in_order = [*self._terms, *sorted(logs, key="loss".__eq__)]
         broken = next((name for name in in_order if not math.isfinite(logs.get(name, 0.0))), None)
         if broken is None:
             return

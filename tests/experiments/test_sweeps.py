@@ -147,7 +147,7 @@ def test_the_table_of_cures_says_where_the_classes_are(call, tmp_path):
     assert [row["cure"] for row in rows] == list(cures)
     assert (rows[0]["farthest class, deviations"], rows[0]["worst class %"]) == ("1.25", "80.0")
     models = [keras.saving.load_model(tmp_path / "runs" / name / "model.keras") for name in names]
-    assert [(model.settling_steps, model.consistency) for model in models] == [(0, 0.0), (18 * 2, 0.3), (0, 0.0)]
+    assert [(model.settling_steps, model.consistency) for model in models] == [(0, 0.0), (20 * 2, 0.3), (0, 0.0)]
     encoder, prior = models[2].encoder, models[2].prior
     np.testing.assert_allclose(encoder.get_layer("mean").get_weights()[1], prior.means, rtol=1e-6)
     np.testing.assert_allclose(encoder.get_layer("logvar").get_weights()[1], np.log(prior.variances), rtol=1e-6)
