@@ -174,26 +174,48 @@ class EXoN(ClassifierMixin, BaseVAE):
         self.decoder = decoder or exon.mnist_decoder(self.latent_dim)
         self.classifier = classifier or exon.mnist_classifier(self.prior.num_components)
         self.beta, self.lambda1, self.lambda2 = beta, lambda1, lambda2
-        self.settling_steps = check_whole_number("settling_steps", settling_steps, 0)
         self.pseudo_label_dropout = pseudo_label_dropout
-        if kind_of("consistency", consistency) != "number":
-            raise ValueError(f"`consistency` is {consistency!r}; it must be a finite number, 0 or more.")
-        self.consistency = float(consistency)
-        if self.consistency:
-            self.add_training_term("consistency")
-            self.forward_passes = {**self.forward_passes, "classifier": self.forward_passes["classifier"] + 1}
-        if self.settling_steps:
-            # The model's own, for an optimizer may be replaced, and what has settled must not start again.
-            self._settled_steps = self.add_weight(
-                name="settled_steps", shape=(), initializer="zeros", dtype="int32", trainable=False,
-                aggregation="only_first_replica",
-            )  # fmt: skip
+        self._add_settling(settling_steps)
+        self._add_consistency(consistency)
         self.image_shape = input_shape("encoder", self.encoder)
         self._check_networks()
         kinds = {"encoder": {1: probes.LOGVAR}, "decoder": {0: probes.PIXELS}, "classifier": {0: probes.CLASS_LOGITS}}
         for name, network in given.items():
             probes.probe(name, network, kinds[name])
         self.build((None, *self.image_shape))
+
+    def _add_settling(self, settling_steps):
+        self._settling_steps = check_whole_number("settling_steps", settling_steps, 0)
+        if settling_steps:
+            # The model's own, for an optimizer may be replaced, and what has settled must not start again.
+            self._settled_steps = self.add_weight(
+                name="settled_steps",
+                shape=(),
+                initializer="zeros",
+                dtype="float32",
+                trainable=False,
+                aggregation="only_first_replica",
+            )
+
+    def _add_consistency(self, consistency):
+        if kind_of("consistency", consistency) != "number":
+            raise ValueError(f"`consistency` is {consistency!r}; it must be a finite number, 0 or more.")
+        self._consistency = float(consistency)
+        if consistency:
+            self.add_training_term("consistency")
+            self.forward_passes = {**self.forward_passes, "classifier": self.forward_passes["classifier"] + 1}
+
+    # Not to be set: a program of the training step has been made with them.
+
+    @property
+    def settling_steps(self) -> int:
+        """For how many steps the classes settle."""
+        return self._settling_steps
+
+    @property
+    def consistency(self) -> float:
+        """Weight of the term `consistency`, as a share of lambda2."""
+        return self._consistency
 
     @property
     def likelihood(self) -> Gaussian:
@@ -332,13 +354,13 @@ class EXoN(ClassifierMixin, BaseVAE):
     def _settling_factor(self, beta):
         """By how much the Gaussian KL weighs more than beta."""
         first = ops.maximum(1.0, _SETTLING_WEIGHT * math.prod(self.image_shape) / beta)
-        left = 1.0 - ops.cast(self._settled_steps, "float32") / self.settling_steps
+        left = 1.0 - self._settled_steps / self.settling_steps
         return ops.power(first, ops.maximum(0.0, left))
 
     def replay_step(self, batch, noise) -> dict[str, Tensor]:
         terms = super().replay_step(batch, noise)
         if self.settling_steps:
-            self._settled_steps.assign(ops.minimum(self._settled_steps + 1, self.settling_steps))
+            self._settled_steps.assign_add(1.0)
         return terms
 
     @contextlib.contextmanager

@@ -106,6 +106,13 @@ def test_a_run_that_is_stopped_and_resumed_settles_as_one_that_is_not(
     assert_same_bits(second, whole)
 
 
+def test_neither_option_can_be_set_later(make_model):
+    model = make_model(settling_steps=4, consistency=0.4)
+    for name in ("settling_steps", "consistency"):
+        with pytest.raises(AttributeError):
+            setattr(model, name, 0)
+
+
 @pytest.mark.parametrize("value", [-1, 0.5, "many", None, True])
 def test_the_number_of_steps_must_be_a_whole_number(make_model, value):
     with pytest.raises(ValueError, match=r"`settling_steps` is .*It must be an integer of at least 0"):
