@@ -111,26 +111,24 @@ def summary(model: EXoN, metrics: dict[str, Any]) -> dict[str, str]:
 def _places(model, metrics):
     """Where the classes are, and whether generated images are of them."""
     names = model.class_names or range(model.num_classes)
-    distance, farthest = max(
-        (distance, str(name))
-        for distance, name in zip(metrics["place_distance_per_class"], names, strict=True)
-        if distance is not None
-    )
-    nearest, by_model, by_neighbors = (
-        metrics[name]
-        for name in ("nearest_place_percent", "generated_right_percent", "generated_right_percent_independent")
-    )
+    known = [(each, k) for k, each in enumerate(metrics["place_distance_per_class"]) if each is not None]
+    distance, farthest = max(known)
+    by_neighbors = metrics["generated_right_percent_independent"]
+    independent = ""
+    if by_neighbors is not None:
+        known_percent = metrics["independent_right_percent"]
+        independent = (
+            f", {by_neighbors:.1f} % by nearest neighbours, which know {known_percent:.1f} % of the test images"
+        )
     lines = {
-        "places": f"{nearest:.1f} % of the images are nearest to their own; the farthest class is {farthest}, by "
-        f"{distance:.1f} standard deviations",
-        "generated": f"{by_model:.1f} % right by the model's classifier, {by_neighbors:.1f} % by nearest neighbours, "
-        f"which know {metrics['independent_right_percent']:.1f} % of the test images",
+        "places": f"{metrics['nearest_place_percent']:.1f} % of the images are nearest to their own; the farthest "
+        f"class is {names[farthest]}, by {distance:.1f} standard deviations",
+        "generated": f"{metrics['generated_right_percent']:.1f} % right by the model's classifier{independent}",
     }
     misplaced = ", ".join(str(names[k]) for k in metrics["misplaced_classes"])
     if misplaced:
-        lines["WARNING"] = f"not where the prior puts them: {misplaced}; `generate` draws other classes there"
-        if not model.settling_steps:
-            lines["WARNING"] += " (--settling-epochs 20 cures that)"
+        cure = "" if model.settling_steps else " (--settling-epochs 20 cures that)"
+        lines["WARNING"] = f"not where the prior puts them: {misplaced}; `generate` draws other classes there{cure}"
     return lines
 
 

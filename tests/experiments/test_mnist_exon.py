@@ -5,6 +5,7 @@ import json
 import os
 import re
 import time
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -132,6 +133,24 @@ def test_the_output_is_a_line_an_epoch_and_a_summary(small, finished):
     for path in (small.output / "figures", small.output / "model.keras", small.export / "1"):
         assert f" {path}\n" in summary
         assert (finished.folder / path).exists()
+
+
+def test_the_summary_names_the_classes_that_are_not_in_their_places(modules_of):
+    metrics = {"kl_categorical": 1.5, "kl_gaussian": 7.0, "kl_divergence": 8.5, "misplaced_classes": [0, 2]}
+    metrics |= {"place_distance_per_class": [2.0, 0.5, 3.25, None], "nearest_place_percent": 55.0}
+    metrics |= {"generated_right_percent": 40.0, "generated_right_percent_independent": None}
+    metrics |= {"independent_right_percent": None}
+    model = SimpleNamespace(class_names=("cat", "dog", "truck", "ship"), num_classes=4, settling_steps=0)
+    with modules_of("mnist_exon") as modules:
+        summary = modules.script.exon.summary
+        lines = summary(model, metrics)
+        assert "the farthest class is truck, by 3.2 standard deviations" in lines["places"]
+        assert "40.0 % right by the model's classifier" in lines["generated"]
+        assert lines["WARNING"].startswith("not where the prior puts them: cat, truck; `generate` draws other classes")
+        assert lines["WARNING"].endswith("(--settling-epochs 20 cures that)")
+        model.settling_steps = 100
+        assert "--settling-epochs" not in summary(model, metrics)["WARNING"]
+        assert "WARNING" not in summary(model, {**metrics, "misplaced_classes": []})
 
 
 def test_a_finished_run_is_never_touched_again(small, finished, refused):

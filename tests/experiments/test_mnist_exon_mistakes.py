@@ -16,6 +16,8 @@ import pytest
         (["--beta", "-1"], r"--beta is -1\.0.*above 0"),
         (["--beta", "nan"], "--beta is nan.*above 0"),
         (["--beta", "inf"], "--beta is inf.*above 0"),
+        (["--settling-epochs", "-1"], "--settling-epochs is -1.*0 or more"),
+        (["--consistency", "nan"], "--consistency is nan.*0 or more"),
         (["--epochs", "0"], "--epochs is 0.*at least 1"),
         (["--steps-per-epoch", "0"], "--steps-per-epoch is 0.*at least 1"),
         (["--batch-size", "-3"], "--batch-size is -3.*at least 1"),
