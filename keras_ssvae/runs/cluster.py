@@ -114,7 +114,7 @@ def _make_task():
             child = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=folder,
-                env={**inherited, **environment},
+                env={**inherited, **environment, "PYTHONUNBUFFERED": "1"},  # as in a `Pool`
                 stdin=subprocess.PIPE,  # which ends with this worker, and the child with it
                 stdout=out,
                 stderr=subprocess.STDOUT,

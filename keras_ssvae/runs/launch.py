@@ -66,7 +66,8 @@ class Pool:
     retries = 0
 
     def __init__(self, number: int, environment: Mapping[str, str]):
-        self.number, self.environment = number, environment
+        # A log has the lines in the order in which they were printed: its last one says why a run failed.
+        self.number, self.environment = number, {**environment, "PYTHONUNBUFFERED": "1"}
         self._processes: dict[Job, subprocess.Popen] = {}
         self._ended: queue.SimpleQueue[Job] = queue.SimpleQueue()
 
