@@ -118,7 +118,7 @@ def _places(model, metrics):
     if by_neighbors is not None:
         known_percent = metrics["independent_right_percent"]
         independent = (
-            f", {by_neighbors:.1f} % by nearest neighbours, which know {known_percent:.1f} % of the test images"
+            f", {by_neighbors:.1f} % by nearest neighbours, which put {known_percent:.1f} % of test images right"
         )
     lines = {
         "places": f"{metrics['nearest_place_percent']:.1f} % of the images are nearest to their own; the farthest "
