@@ -18,6 +18,7 @@ from keras_ssvae.runs.work import forward_gflop
 from keras_ssvae.schedules import RampUp
 
 WEIGHT_DECAY = 5e-4  # of the classifier
+CONSISTENCY = 0.3  # where it is on
 
 
 def add_flags(parser: argparse.ArgumentParser, settling: str = "", consistency: str = "") -> None:
@@ -120,9 +121,10 @@ def _places(model, metrics):
         independent = (
             f", {by_neighbors:.1f} % by nearest neighbours, which put {known_percent:.1f} % of test images right"
         )
+    nearest = metrics["nearest_place_percent"]  # None where no image is classified right
+    share = "" if nearest is None else f"{nearest:.1f} % of the images are nearest to their own; "
     lines = {
-        "places": f"{metrics['nearest_place_percent']:.1f} % of the images are nearest to their own; the farthest "
-        f"class is {names[farthest]}, by {distance:.1f} standard deviations",
+        "places": f"{share}the farthest class is {names[farthest]}, by {distance:.1f} standard deviations",
         "generated": f"{metrics['generated_right_percent']:.1f} % right by the model's classifier{independent}",
     }
     misplaced = ", ".join(str(names[k]) for k in metrics["misplaced_classes"])

@@ -35,7 +35,10 @@ from keras_ssvae.schedules import LateExponentialDecay
 
 LEARNING_RATE, LAMBDA1 = 3e-3, 6000.0
 PAPER_EPOCHS = 100
-OF_DIGITS = "; digits three quarters of the epochs", "; digits 0.3"  # defaults of the flags that all EXoNs have
+OF_DIGITS = (
+    "; digits three quarters of the epochs",
+    f"; digits {exon.CONSISTENCY}",
+)  # defaults of the flags that all EXoNs have
 # What depends on the data set: Table 7 for MNIST (and its like), and what 1,437 images want.
 PAPER = {"epochs": 100, "steps_per_epoch": 468, "batch_size": 128, "labeled_batch_size": 32}
 PAPER |= {"dropout": 0.5, "validation": 5000}
@@ -67,7 +70,7 @@ def schedules(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, 
             "decay_start": max(1, epochs // 10),
             "ramp_epochs": max(1, epochs // 2),
             "settling_epochs": max(1, 3 * epochs // 4),
-            "consistency": 0.3,
+            "consistency": exon.CONSISTENCY,
         }
     return {"schedule_epochs": max(PAPER_EPOCHS, epochs), "decay_start": 10, "ramp_epochs": 10}
 

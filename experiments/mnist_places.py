@@ -22,6 +22,7 @@ from typing import Any
 import quiet  # noqa: F401
 
 # isort: split
+import exon
 import keras
 import mnist_exon
 import numpy as np
@@ -36,7 +37,7 @@ from keras_ssvae.runs import sweep
 from keras_ssvae.runs.errors import UserError
 
 PUBLISHED, CURES = "published", ("settle", "consistency", "start", "wait", "labels")
-SETTLING_EPOCHS, CONSISTENCY, WAITING_EPOCHS, KERNEL_SHARE = 20, 0.3, 3, 0.1
+SETTLING_EPOCHS, WAITING_EPOCHS, KERNEL_SHARE = 20, 3, 0.1
 # Name in metrics.json -> heading, decimal places, and what is taken of a list by class.
 COLUMNS = {
     "test_error_percent": ("error %", 2, None),
@@ -68,7 +69,7 @@ def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[st
     cures = args.cure.split("+")
     added = {
         "settling_epochs": (epochs if dataset == "digits" else SETTLING_EPOCHS) if "settle" in cures else 0,
-        "consistency": CONSISTENCY if "consistency" in cures else 0.0,
+        "consistency": exon.CONSISTENCY if "consistency" in cures else 0.0,
     }
     return {**mnist_exon.own_settings(args, dataset, epochs), **added, "cure": args.cure}
 

@@ -151,6 +151,8 @@ def test_the_summary_names_the_classes_that_are_not_in_their_places(modules_of):
         model.settling_steps = 100
         assert "--settling-epochs" not in summary(model, metrics)["WARNING"]
         assert "WARNING" not in summary(model, {**metrics, "misplaced_classes": []})
+        none_right = summary(model, {**metrics, "nearest_place_percent": None})
+        assert none_right["places"] == "the farthest class is truck, by 3.2 standard deviations"
 
 
 def test_a_finished_run_is_never_touched_again(small, finished, refused):
