@@ -1,5 +1,6 @@
 """Whether the classes lie where the prior puts them, and whether what it generates there is of the class."""
 
+import functools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -230,7 +231,7 @@ class Judge:
 
     def right_percent(self) -> float | None:
         """The share of the images that it has seen that it puts right, each by the others."""
-        images, labels = np.concatenate(self._images), np.concatenate(self._labels)
+        images, labels = self._seen
         rows = np.unique(np.linspace(0, len(images) - 1, _JUDGED).astype(int))
         if self.classifier is not None:
             return _percent(self.predict(images[rows]) == labels[rows])
@@ -243,16 +244,26 @@ class Judge:
         others = found[~itself].reshape(len(rows), -1)
         return _percent(self._vote(others) == labels[rows])
 
-    def _neighbors(self, images, number):
+    # Asked for when it has seen all.
+
+    @functools.cached_property
+    def _seen(self):
+        return np.concatenate(self._images), np.concatenate(self._labels)
+
+    @functools.cached_property
+    def _search(self):
         from sklearn.neighbors import NearestNeighbors  # slow to import
 
-        seen, images = (each.reshape(len(each), -1) for each in (np.concatenate(self._images), images))
-        search = NearestNeighbors(n_neighbors=min(number, len(seen)), algorithm="brute").fit(seen)
-        return search.kneighbors(images, return_distance=False)
+        images, _ = self._seen
+        return NearestNeighbors(algorithm="brute").fit(images.reshape(len(images), -1))
+
+    def _neighbors(self, images, number):
+        number = min(number, len(self._seen[0]))
+        return self._search.kneighbors(images.reshape(len(images), -1), number, return_distance=False)
 
     def _vote(self, neighbors):
         """The class of most of the neighbours `(B, n)`; of several the one with the nearer neighbour."""
-        labels = np.concatenate(self._labels)[neighbors]
+        labels = self._seen[1][neighbors]
         votes = (labels[:, :, None] == np.arange(self.num_classes)).sum(axis=1)
         of_each = np.take_along_axis(votes, labels, axis=1)  # (B, n): the votes for each neighbour's class
         return np.take_along_axis(labels, of_each.argmax(axis=1)[:, None], axis=1)[:, 0]

@@ -334,15 +334,15 @@ class EXoN(ClassifierMixin, BaseVAE):
 
     def objective(self, terms, step) -> Tensor:
         """(10) of EXoN times beta, of the terms summed over the batch; while classes settle, with a larger KL."""
-        settling = self._settling_factor(self.weights_at(step).beta) if self.settling_steps else 1.0
-        return self._objective(terms, step, settling)
+        return self._objective(terms, step, is_settling=self.settling_steps > 0)
 
     def validation_objective(self, terms, step) -> Tensor:
         """With the weights that the training ends with, so that `val_loss` can be compared between epochs."""
-        return self._objective({**dict.fromkeys(self.training_terms, 0.0), **terms}, step, 1.0)
+        return self._objective({**dict.fromkeys(self.training_terms, 0.0), **terms}, step, is_settling=False)
 
-    def _objective(self, terms, step, settling):
+    def _objective(self, terms, step, is_settling):
         weights = self.weights_at(step)
+        settling = self._settling_factor(weights.beta) if is_settling else 1.0
         total = (
             terms["reconstruction"]
             + weights.beta * (terms["kl_categorical"] + settling * terms["kl_gaussian"] + terms["cross_entropy"])
