@@ -1,5 +1,6 @@
 """Random numbers as a pure function of a seed and a counter."""
 
+import math
 import zlib
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from keras import ops
 from keras_ssvae.backend import SEED_DTYPE, categorical_rows, normal_rows
 from keras_ssvae.checks import is_integer
 from keras_ssvae.distributions import Tensor
+
+_NOISES_OF_IMAGES = 1024
 
 
 class Stream(keras.random.SeedGenerator):
@@ -69,6 +72,20 @@ def categorical(log_weights: Tensor, n: int | Tensor, seed: keras.random.SeedGen
     if not _has_rows(n, seed):
         return keras.random.categorical(log_weights[None], n, seed=seed)[0]
     return categorical_rows(log_weights, seed.next())
+
+
+def normal_of_images(images: Tensor, dim: int) -> Tensor:
+    """Standard normal numbers `(B, dim)` that are a function of each image alone, one of 1,024 rows for each.
+
+    However images are divided into batches, what is computed with it is the same.
+    """
+    # Whole numbers add up to the same sum in any order; places count, or similar images would have equal sums.
+    pixels = ops.cast(ops.round(127.5 * images), "int32")
+    shape = images.shape[1:]
+    places = ops.reshape(ops.arange(1, math.prod(shape) + 1), shape)
+    chosen = ops.mod(ops.sum(pixels * places, axis=(1, 2, 3)), _NOISES_OF_IMAGES)
+    noises = keras.random.normal((_NOISES_OF_IMAGES, dim), seed=Stream(0, 0, "evaluation"))
+    return ops.take(noises, chosen, axis=0)
 
 
 def _has_rows(n, seed):

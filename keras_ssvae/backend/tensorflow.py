@@ -110,7 +110,10 @@ def gradient_step(
         terms = losses()
         scaled = optimizer.scale_loss(terms["total"])
     gradients = tape.gradient(scaled, variables)
-    optimizer.apply(gradients, variables)
+    # TensorFlow's optimizer of graphs forgets that a variable is read before it is updated, where the gradient does not
+    # need what was read: as for a term behind a `stop_gradient`.
+    with tf.control_dependencies([*terms.values()]):
+        optimizer.apply(gradients, variables)
     if hasattr(optimizer, "observe"):
         optimizer.observe(terms["total"])
     return terms

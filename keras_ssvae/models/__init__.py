@@ -5,6 +5,7 @@ from keras_ssvae import optimizers, schedules  # noqa: F401
 from keras_ssvae.models.exon import EXoN
 from keras_ssvae.models.explanation import Explanation
 from keras_ssvae.models.parted_vae import PartedVAE
+from keras_ssvae.models.revae import REVAE
 from keras_ssvae.models.vae import VAE
 
-__all__ = ["VAE", "EXoN", "Explanation", "PartedVAE"]
+__all__ = ["REVAE", "VAE", "EXoN", "Explanation", "PartedVAE"]

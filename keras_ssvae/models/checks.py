@@ -1,11 +1,14 @@
 """The checks that the models have in common. Every error is a sentence."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from keras_ssvae.backend import private
 from keras_ssvae.distributions import Tensor
+
+PARTS = ("labeled", "unlabeled")  # of a training batch
 
 
 def check_has_labels(labels: Tensor | None) -> None:
@@ -25,6 +28,28 @@ def check_one_hot(labels: Tensor, images: Tensor, width: int) -> None:
     rows = images.shape[0]
     if None not in (rows, shape[0]) and rows != shape[0]:
         raise ValueError(f"`y` has {shape[0]} rows for {rows} labelled images; there must be one for each.")
+
+
+def check_parts(model: Any, images: Any, labels: Tensor | None) -> None:
+    """Raises ValueError unless a training batch has labelled images with their labels, unlabelled ones, or both."""
+    if labels is not None and not isinstance(images, dict):
+        raise ValueError(
+            "`x` is images and `y` is their labels, but a training batch with labels must say which of its images "
+            "have them. Give `fit` the batches of `data.semi_supervised((x, y), unlabeled, ...)`; where all images "
+            "have labels, `unlabeled` is None or `x` too."
+        )
+    images = images if isinstance(images, dict) else {"unlabeled": images}
+    parts = [part for part in PARTS if part in images]
+    if not parts or ("labeled" in parts) != (labels is not None):
+        raise ValueError(
+            f"A training batch has the images {sorted(images)} and {'no ' if labels is None else ''}labels; it "
+            "must be unlabeled images, or labeled ones with their labels, or both. `data.semi_supervised` makes "
+            "such batches."
+        )
+    for part in parts:
+        model.check_images(f"x[{part!r}]", images[part])
+    if labels is not None:
+        check_one_hot(labels, images["labeled"], model.labels.width)
 
 
 def input_shape(name: str, network: keras.Model) -> tuple[int, ...]:

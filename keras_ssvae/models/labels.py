@@ -131,6 +131,22 @@ class Labels:
         result = tuple(tuple(each) for each in of_labels)
         return result if self.several else result[0]
 
+    def check_probs(self, name: str, probs: Sequence[Sequence[float]] | None) -> list[np.ndarray]:
+        """Returns the probabilities of each label's values, float64; of None uniform ones.
+
+        Raises:
+            ValueError: If they are not positive numbers for each label, whose sum is 1.
+        """
+        given = [np.full(k, 1 / k) for k in self.sizes] if probs is None else [np.asarray(p, "float64") for p in probs]
+        # Rounded to two digits, those of PartedVAE's paper add up to 0.99.
+        fits = all((each > 0).all() and abs(each.sum() - 1) < 0.02 for each in given)
+        if tuple(each.size for each in given) != self.sizes or not fits:
+            raise ValueError(
+                f"`{name}` is {[each.tolist() for each in given]}; it must be for each label a list of its positive "
+                f"probabilities, whose sum is 1: of {self.sizes} values."
+            )
+        return given
+
     def _hint(self, name, given):
         """What to write in the place of labels of another shape or dtype."""
         name = name if name.isidentifier() else "labels"

@@ -24,7 +24,7 @@ from keras_ssvae.distributions import (
 from keras_ssvae.likelihoods import Bernoulli, Laplace, to_unit
 from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.checks import check_network, check_one_hot, input_shape
+from keras_ssvae.models.checks import check_network, check_parts, input_shape
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.labels import ClassifierMixin, Labels
 from keras_ssvae.models.objective_weights import ObjectiveWeight
@@ -205,15 +205,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             raise ValueError(f"`u_dims` is {self._u_dims}; each of `num_classes`, {self.labels.sizes}, has its own u.")
         if self.pixel_loss not in _LIKELIHOODS:
             raise ValueError(f'`pixel_loss` is {self.pixel_loss!r}; it must be "cross_entropy" or "absolute_error".')
-        class_priors = [np.full(k, 1 / k) for k in self.labels.sizes] if class_priors is None else class_priors
-        self.class_priors = [np.asarray(probs, "float64") for probs in class_priors]
-        given = tuple(probs.size for probs in self.class_priors)
-        # Rounded to two digits, the paper's own add up to 0.99.
-        if given != self.labels.sizes or not all((p > 0).all() and abs(p.sum() - 1) < 0.02 for p in self.class_priors):
-            raise ValueError(
-                f"`class_priors` is {[probs.tolist() for probs in self.class_priors]}; it must be for each label a "
-                f"list of its positive probabilities, whose sum is 1: of {self.labels.sizes} values."
-            )
+        self.class_priors = self.labels.check_probs("class_priors", class_priors)
 
     @property
     def label_probs(self) -> list[np.ndarray] | None:
@@ -241,24 +233,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
     # Training
 
     def check_batch(self, images, labels) -> None:
-        if labels is not None and not isinstance(images, dict):
-            raise ValueError(
-                "`x` is images and `y` is their labels, but a training batch with labels must say which of its images "
-                "have them. Give `fit` the batches of `data.semi_supervised((x, y), unlabeled, ...)`; where all images "
-                "have labels, `unlabeled` is None or `x` too."
-            )
-        images = images if isinstance(images, dict) else {"unlabeled": images}
-        parts = [part for part in ("labeled", "unlabeled") if part in images]
-        if not parts or ("labeled" in parts) != (labels is not None):
-            raise ValueError(
-                f"A training batch has the images {sorted(images)} and {'no ' if labels is None else ''}labels; it "
-                "must be unlabeled images, or labeled ones with their labels, or both. `data.semi_supervised` makes "
-                "such batches."
-            )
-        for part in parts:
-            self.check_images(f"x[{part!r}]", images[part])
-        if labels is not None:
-            check_one_hot(labels, images["labeled"], self.labels.width)
+        check_parts(self, images, labels)
 
     def draw_noise(self, batch, step) -> dict[str, Tensor]:
         seed, rows = self.noise_stream(step), ops.shape(batch.get("unlabeled", batch.get("labeled")))[0]

@@ -1,6 +1,5 @@
 """VAE with any prior: the standard normal, a mixture, or a VampPrior (Kingma, Welling; Tomczak, Welling)."""
 
-import math
 from typing import Any
 
 import keras
@@ -10,17 +9,15 @@ from keras_ssvae.distributions import Tensor, as_floatx, gaussian_log_prob, samp
 from keras_ssvae.likelihoods import Bernoulli, Likelihood, from_unit, to_unit
 from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.checks import check_network, input_shape
+from keras_ssvae.models.checks import PARTS, check_network, input_shape
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.networks import vae
-from keras_ssvae.noise import Stream
+from keras_ssvae.noise import Stream, normal_of_images
 from keras_ssvae.pixels import as_array
 from keras_ssvae.priors import Prior, StandardNormal
 
-_PARTS = ("labeled", "unlabeled")
 _FLOOR = 1e-5  # of the probabilities of pixels, as in VampPrior's code
-_EVALUATION_NOISES = 1024
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
@@ -203,13 +200,7 @@ class VAE(BaseVAE):
     def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
         images = self.as_images(images, "x")
         posterior = self.posterior(images)
-        # Each image chooses its noise among many. Whole numbers add up to the same sum in any order; places count, or
-        # similar images would have equal sums.
-        pixels = ops.cast(ops.round(127.5 * images), "int32")
-        places = ops.reshape(ops.arange(1, math.prod(self.image_shape) + 1), self.image_shape)
-        chosen = ops.mod(ops.sum(pixels * places, axis=(1, 2, 3)), _EVALUATION_NOISES)
-        noises = keras.random.normal((_EVALUATION_NOISES, self.latent_dim), seed=Stream(0, 0, "evaluation"))
-        epsilon = ops.take(noises, chosen, axis=0)
+        epsilon = normal_of_images(images, self.latent_dim)
         z = sample_gaussian(**posterior, epsilon=epsilon)
         terms = self._terms(images, **posterior, z=z, outputs=self.decoder(z, training=False))
         return {"loss": terms["reconstruction"] + terms["kl"], **terms}
@@ -261,4 +252,4 @@ class VAE(BaseVAE):
 
 
 def _parts(images):
-    return [part for part in _PARTS if part in images]
+    return [part for part in PARTS if part in images]

@@ -149,6 +149,21 @@ def he_normal_dense(units: int, inputs: int, **kwargs) -> keras.layers.Dense:
     )
 
 
+def torch_start(fan_in: int) -> dict[str, keras.initializers.Initializer]:
+    """The initialisers with which PyTorch starts dense layers and convolutions: all `U(-r, r)`, `r = 1 / sqrt(fan_in)`.
+
+    Args:
+        fan_in: Inputs of one output: those of a dense layer, kernel area times channels of a convolution. Of a
+            transposed convolution PyTorch takes kernel area times the *outgoing* channels.
+
+    Returns:
+        Arguments `kernel_initializer` and `bias_initializer` of Keras' layers.
+    """
+    limit = fan_in**-0.5
+    names = ("kernel_initializer", "bias_initializer")
+    return {name: keras.initializers.RandomUniform(-limit, limit) for name in names}
+
+
 @keras.saving.register_keras_serializable("keras_ssvae")
 class Gated(keras.layers.Layer):
     """A linear map, each output of which has a gate: `(W x + b) * sigmoid(V x + c)`.

@@ -1,6 +1,7 @@
 """Priors of the latent space: mixtures of Gaussians, placed by hand, learned or encoded, and the standard normal."""
 
 from keras_ssvae.priors.base import Prior
+from keras_ssvae.priors.conditional import ConditionalMixture
 from keras_ssvae.priors.layout import MAX_OVERLAP, from_layout
 from keras_ssvae.priors.learned import LearnedMixture
 from keras_ssvae.priors.mixture import GaussianMixture, bhattacharyya_coefficients
@@ -12,6 +13,7 @@ __all__ = [
     "MAX_OVERLAP",
     "PAPER_DISTANCE",
     "PAPER_VARIANCE",
+    "ConditionalMixture",
     "GaussianMixture",
     "LearnedMixture",
     "Prior",

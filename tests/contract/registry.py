@@ -10,7 +10,8 @@ import keras
 from contract import small
 
 from keras_ssvae import likelihoods, priors
-from keras_ssvae.models import VAE, EXoN, PartedVAE
+from keras_ssvae.models import REVAE, VAE, EXoN, PartedVAE
+from keras_ssvae.networks import revae as revae_networks
 from keras_ssvae.networks import vae as networks
 from keras_ssvae.optimizers import Adam, GroupedOptimizer, NormalizedAdam, PlateauAdam
 from keras_ssvae.priors import GaussianMixture
@@ -40,6 +41,7 @@ class Entry:
             Replicas end with the weights of one device only then.
         as_published: Arguments for networks with the layers of the paper's, and float32 ends under every policy: under
             `mixed_bfloat16` the terms are within 1 % of those in float32.
+        fixed: Of the arguments those that have no other value in this form.
         draws: For each array of `draw_noise` that holds continuous random numbers, its name.
         verbs: `(model, images) -> {name: (verb, arguments, shape)}`: verbs of its own.
     """
@@ -58,6 +60,7 @@ class Entry:
     falling: dict[str, float] = field(default_factory=lambda: {"loss": 0.8})
     rowwise: Callable[[float], dict] = field(default=lambda dropout: {})
     as_published: Callable[[], dict] = dict
+    fixed: tuple[str, ...] = ()
     draws: tuple[str, ...]
     verbs: Callable[[keras.Model, object], dict] = field(default=lambda model, images: {})
 
@@ -256,4 +259,89 @@ def _vae(vamp):
     )
 
 
-ENTRIES = (EXON, _parted(several=False), _parted(several=True), _vae(vamp=False), _vae(vamp=True))
+# REVAE
+
+
+def revae(several=False, dropout=0.0, weights_seed=None, **arguments):
+    given = {"num_classes": small.K, "c_dims": 2, "rest_dim": 2, "mu": 0.5, "unlabeled_term": "enumerated"}
+    if several:
+        given = {"num_classes": (small.K, 2), "c_dims": (2, 1), "rest_dim": 1, "unlabeled_term": "sampled"}
+    given |= {"classifier_samples": 5}
+    networks = {
+        "encoder": lambda: small.gaussian_encoder(dropout, latent_dim=4),
+        "decoder": lambda: small.decoder(latent_dim=4, activation=None),
+        "classifier": lambda: (
+            revae_networks.factorized_classifier((small.K, 2), (2, 1))
+            if several
+            else revae_networks.classifier(small.K, 2, hidden=4)
+        ),
+    }
+    given |= {name: build() for name, build in networks.items() if name not in arguments}
+    # With these the classes of the images differ.
+    seed = (32 if several else 7) if weights_seed is None else weights_seed
+    return small.with_weights(REVAE(**{**given, **arguments}), seed)
+
+
+def _revae(several):
+    sizes, width = ((small.K, 2), small.K + 2) if several else ((small.K,), small.K)
+    given = {"num_classes": sizes, "c_dims": [2, 1], "rest_dim": 1} if several else {"num_classes": small.K}
+    given = {"c_dims": 2, "rest_dim": 2, **given}
+
+    def verbs(model, images):
+        shape = (3, *small.IMAGE_SHAPE)
+        return {
+            "intervene": (model.intervene, (images[:3], 0, 2, 5), shape),
+            "swap": (model.swap, (images[:3], images[3:6]), shape),
+            "traverse": (model.traverse, (images[:2], 0, 3), (2, 3, *small.IMAGE_SHAPE)),
+        }
+
+    return Entry(
+        name="REVAE, several labels" if several else "REVAE, one label",
+        build=lambda **arguments: revae(several, **arguments),
+        optimizer=lambda **adam: Adam(1e-2, **adam),
+        parts=("labeled", "unlabeled"),
+        needs=(),
+        sizes=sizes,
+        arguments={
+            **given,
+            "likelihood": likelihoods.Gaussian(0.5),
+            "class_priors": [(0.5, 0.3, 0.2), (0.6, 0.4)] if several else "learned",
+            "unlabeled_term": "enumerated" if several else "sampled",
+            "kl": "sampled",
+            "classifier_samples": 3,
+            "mu": 0.0 if several else 2.0,
+            "class_names": SEVERAL_NAMES if several else SEVERAL_NAMES[0],
+            "seed": 9,
+            "name": "mine",
+        },
+        weights=("mu",),
+        fixed=("mu",) if several else (),
+        networks={
+            "encoder": (small.features, lambda: small.gaussian_encoder(latent_dim=5)),
+            "decoder": (
+                lambda: small.decoder(latent_dim=3),
+                lambda: small.decoder(latent_dim=4, image_shape=(8, 8, 1)),
+            ),
+            "classifier": (lambda: revae_networks.classifier(width, 4), lambda: revae_networks.classifier(9, 2)),
+        },
+        labelled_terms=("reconstruction", "kl_c", "kl_rest", "kl_y", "cross_entropy", "total"),
+        # The importance weights of so few samples are too noisy for the loss of several labels to show it.
+        falling={"cross_entropy": 0.7} | ({} if several else {"loss": 0.97}),
+        as_published=lambda: {
+            "encoder": revae_networks.encoder(small.IMAGE_SHAPE, 4, hidden=12),
+            "decoder": revae_networks.decoder(small.IMAGE_SHAPE, 4, hidden=12),
+        },
+        draws=("epsilon_labeled", "epsilon_unlabeled", "epsilon_classifier"),
+        verbs=verbs,
+    )
+
+
+ENTRIES = (
+    EXON,
+    _parted(several=False),
+    _parted(several=True),
+    _vae(vamp=False),
+    _vae(vamp=True),
+    _revae(several=False),
+    _revae(several=True),
+)

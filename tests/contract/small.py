@@ -101,9 +101,9 @@ def with_weights(model, seed):
     """The same weights each time, biases included."""
     rng = np.random.default_rng(seed)
     for weight in model.trainable_weights:
-        if weight.name == "bias":
+        if weight.name.startswith("bias"):
             weight.assign(rng.normal(scale=0.3, size=weight.shape))
-        elif weight.name == "kernel":
+        elif weight.name.startswith("kernel"):
             *field, inputs, outputs = weight.shape
             weight.assign(rng.normal(size=weight.shape) * (2.0 / np.prod(field) / (inputs + outputs)) ** 0.5)
         elif weight.name.startswith("free_"):

@@ -49,6 +49,7 @@ class Replay:
         terms: Of each step the terms by name, one number per example.
         observed: What `observe` gave at each step.
         gradients: Name in the file -> gradient of the first step, in the file's layout.
+        gradients_of_steps: The same of each step.
         weights: Name in the file -> value after the last step, in the file's layout.
     """
 
@@ -70,7 +71,7 @@ class Replay:
         self.stored = list(stored)
         self._shapes = {}
         self._load(initial)
-        self.terms, self.observed = [], []
+        self.terms, self.observed, self.gradients_of_steps = [], [], []
         take = _with_gradients(model, optimizer or model.optimizer)
         for name in steps:
             prepare(name)
@@ -78,8 +79,8 @@ class Replay:
             self.observed.append(_to_numpy(observe(given)))
             terms, gradients = take(given, noise(name))
             self.terms.append(_to_numpy(terms))
-            if name == steps[0]:
-                self.gradients = self._of_gradients(gradients)
+            self.gradients_of_steps.append(self._of_gradients(gradients))
+        self.gradients = self.gradients_of_steps[0]
         self.weights = self._values(self.stored, ops.convert_to_numpy)
 
     def _load(self, initial):
