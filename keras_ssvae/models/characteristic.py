@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from keras_ssvae.backend import is_symbolic
 from keras_ssvae.checks import check_whole_number, generator
 from keras_ssvae.distributions import (
     Tensor,
@@ -261,6 +262,22 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
                 f"has {count} label{'s' if count > 1 else ''}."
             )
         return given.tolist()
+
+    def check_label_number(self, label: int) -> int:
+        """The number of a label; a ValueError unless there is such a label."""
+        if np.ndim(label):
+            raise ValueError(f"`label` is {label!r}; it must be the number of one label.")
+        return self.check_label_numbers(label)[0]
+
+    def check_value(self, label: int, value: ArrayLike, z: Tensor) -> Tensor:
+        """Values `(B,)` of a label for the rows of z, of one or as many; a ValueError if there is no such value."""
+        if not is_symbolic(value):
+            value = Labels(self.labels.sizes[label]).check("value", np.ravel(value) if np.ndim(value) < 2 else value)
+            if len(value) not in (1, z.shape[0]):
+                raise ValueError(
+                    f"`value` has {len(value)} values for {z.shape[0]} images; it must be one, or as many."
+                )
+        return ops.broadcast_to(ops.cast(value, "int32"), (ops.shape(z)[0],))
 
     def with_c(self, z: Tensor, replaced: dict[int, Tensor]) -> Tensor:
         """Latent variables z with other characteristic variables of some labels, by their number."""

@@ -9,7 +9,6 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from keras_ssvae.backend import is_symbolic
 from keras_ssvae.checks import check_whole_number
 from keras_ssvae.distributions import Tensor, as_floatx, gaussian_kl, gaussian_log_prob, sample_gaussian
 from keras_ssvae.likelihoods import Likelihood, to_unit
@@ -262,7 +261,7 @@ class REVAE(CharacteristicVAE):
         return bound + self.mu * terms["anchors"] if self.mu else bound
 
     def _importance(self, run, y, epsilon, mean, logvar, z):
-        """`w = q(y | z_c) / q(y | x)` and `log q(y | x)` of the labelled images, the first rows, by what is known of y."""
+        """`w = q(y | z_c) / q(y | x)` and `log q(y | x)` of the labelled images, the first rows; y is what is known."""
         rows, c_dim = ops.shape(y)[0], sum(self.c_dims)
         of_z = self.log_q_y(run(self.classifier, ops.stop_gradient(z[:rows, :c_dim])))
         samples = sample_gaussian(mean[:rows, None, :c_dim], logvar[:rows, None, :c_dim], epsilon)
@@ -364,18 +363,11 @@ class REVAE(CharacteristicVAE):
         Raises:
             ValueError: If there is no such label, or no such value.
         """
-        (label,) = self.check_label_numbers(label)
-        z = self.encode(images)
-        rows, prior = ops.shape(z)[0], self.c_priors[label]
-        if not is_symbolic(value):
-            value = Labels(self.labels.sizes[label]).check("value", np.ravel(value) if np.ndim(value) < 2 else value)
-            if len(value) not in (1, z.shape[0]):
-                raise ValueError(
-                    f"`value` has {len(value)} values for {z.shape[0]} images; it must be one, or as many."
-                )
-        value, shape = ops.broadcast_to(value, (rows,)), (rows, prior.latent_dim)
+        number, z = self.check_label_number(label), self.encode(images)
+        prior = self.c_priors[number]
+        shape = (ops.shape(z)[0], prior.latent_dim)
         epsilon = ops.zeros(shape) if seed is None else normal(shape, Stream(seed, 0))
-        return self.decode(self.with_c(z, {label: prior.draw(value, epsilon)}))
+        return self.decode(self.with_c(z, {number: prior.draw(self.check_value(number, value, z), epsilon)}))
 
     def traverse(
         self,

@@ -10,7 +10,7 @@ import keras
 from contract import small
 
 from keras_ssvae import likelihoods, priors
-from keras_ssvae.models import REVAE, VAE, EXoN, PartedVAE
+from keras_ssvae.models import M3, REVAE, VAE, EXoN, PartedVAE
 from keras_ssvae.networks import revae as revae_networks
 from keras_ssvae.networks import vae as networks
 from keras_ssvae.optimizers import Adam, GroupedOptimizer, NormalizedAdam, PlateauAdam
@@ -289,11 +289,13 @@ def _revae(several):
 
     def verbs(model, images):
         shape = (3, *small.IMAGE_SHAPE)
-        return {
+        given = {
             "intervene": (model.intervene, (images[:3], 0, 2, 5), shape),
             "swap": (model.swap, (images[:3], images[3:6]), shape),
-            "traverse": (model.traverse, (images[:2], 0, 3), (2, 3, *small.IMAGE_SHAPE)),
         }
+        if hasattr(model, "traverse"):  # M3, which has these verbs too, does not
+            given["traverse"] = model.traverse, (images[:2], 0, 3), (2, 3, *small.IMAGE_SHAPE)
+        return given
 
     return Entry(
         name="REVAE, several labels" if several else "REVAE, one label",
@@ -336,12 +338,55 @@ def _revae(several):
     )
 
 
+# M3
+
+
+def m3(dropout=0.0, weights_seed=7, **arguments):
+    given = {"num_classes": small.K, "c_dims": 2, "rest_dim": 2, "alpha": 3.0, "confidence": 0.5, "attempts": 8}
+    networks = {
+        "encoder": lambda: small.gaussian_encoder(dropout, latent_dim=4),
+        "decoder": lambda: small.decoder(latent_dim=4, activation=None),
+        "classifier": lambda: revae_networks.classifier(small.K, 2, hidden=4),
+    }
+    given |= {name: build() for name, build in networks.items() if name not in arguments}
+    given |= {"classifier_samples": 5}
+    return small.with_weights(M3(**{**given, **arguments}), weights_seed)
+
+
+_ONE_LABEL = _revae(several=False)
+M3_ENTRY = Entry(
+    name="M3",
+    build=m3,
+    optimizer=_ONE_LABEL.optimizer,
+    parts=_ONE_LABEL.parts,
+    needs=(),
+    sizes=(small.K,),
+    arguments={
+        **{name: _ONE_LABEL.arguments[name] for name in ("num_classes", "c_dims", "rest_dim", "likelihood")},
+        "alpha": 4.0,
+        "confidence": 0.7,
+        "attempts": 9,
+        "classifier_samples": 3,
+        "class_names": SEVERAL_NAMES[0],
+        "seed": 9,
+        "name": "mine",
+    },
+    weights=("alpha",),
+    networks=_ONE_LABEL.networks,
+    labelled_terms=("cross_entropy", "total"),
+    falling={"loss": 0.97},
+    as_published=_ONE_LABEL.as_published,
+    draws=("epsilon_labeled", "epsilon_unlabeled"),
+    verbs=_ONE_LABEL.verbs,
+)
+
 ENTRIES = (
     EXON,
     _parted(several=False),
     _parted(several=True),
     _vae(vamp=False),
     _vae(vamp=True),
-    _revae(several=False),
+    _ONE_LABEL,
     _revae(several=True),
+    M3_ENTRY,
 )

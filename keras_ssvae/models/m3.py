@@ -1,0 +1,196 @@
+"""M3 of REVAE's paper: a VAE that learns a classifier of a part of z beside it (Joy et al.)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+from numpy.typing import ArrayLike
+
+from keras_ssvae.checks import check_whole_number
+from keras_ssvae.distributions import Tensor, gaussian_kl, sample_gaussian
+from keras_ssvae.likelihoods import Likelihood, to_unit
+from keras_ssvae.models.characteristic import CharacteristicVAE
+from keras_ssvae.models.objective_weights import ObjectiveWeight
+from keras_ssvae.noise import Stream, normal, normal_of_images
+from keras_ssvae.priors import StandardNormal
+
+
+@keras.saving.register_keras_serializable("keras_ssvae")
+class M3(CharacteristicVAE):
+    """VAE beside a classifier of a part of its latent variables, REVAE's simple baseline.
+
+    **Generation**: `z ~ N(0, I)`, `x | z` of the decoder. Labels have no part in it: images of given labels are drawn
+    by rejection, at the first z_c of the prior that the classifier is sure of.
+
+    **Inference**: `q(z | x) = N(mu(x), diag sigma^2(x))`, `q(y_i | z_ci)`.
+
+    **Objective** (minimised, the negative of (3); mean over all images of a batch; nats per image):
+    `reconstruction + kl + alpha cross_entropy`, the last of labelled images, at the z of the reconstruction.
+
+    | paper                           | code                                                       |
+    |---------------------------------|------------------------------------------------------------|
+    | `q(z given x; phi)`             | `encoder`: `mean`, `logvar`, z_c first                     |
+    | `q(y given z_c; varphi)`        | `classifier`: logits                                       |
+    | `p(x given z; theta)`           | `decoder` and `likelihood`                                 |
+    | `-log p(x given z)`             | `reconstruction`, with all constants                       |
+    | `-log q(y given z_c)`           | `cross_entropy`; 0 for an image without a label            |
+    | `alpha`                         | `alpha`                                                    |
+    | `lambda`, Appendix A            | `confidence`                                               |
+
+    A batch, missing labels and validation data are as for `REVAE`; `val_loss` is the negative bound of the VAE.
+
+    Args:
+        encoder: Keras model, images `(B, H, W, C)` with pixels in [0, 1] -> `(mean, logvar)` of z, each `(B, d)`.
+            Default: REVAE's Table 3.
+        decoder: Keras model, z `(B, d)` -> the outputs that the likelihood takes. Default: REVAE's Table 3.
+        classifier: Keras model, z_c -> logits, those of all labels side by side; the logits of a label must depend on
+            its own characteristics alone. Default: REVAE's Table 3; of several labels Table 4.
+        num_classes: Values K of the label, or those of each label of several.
+        c_dims: Dimensions of z_c, or of each label's.
+        rest_dim: Dimensions of the rest of z; 0 for none.
+        likelihood: One of `likelihoods`. Default: `Bernoulli()`, of grey values.
+        alpha: Weight of the classifier. The paper does not tell its own. As M2's paper scales it, 0.1 images for each
+            labelled one: the default is that of 50,000 images of which 200 have labels.
+        confidence: Images of given labels are drawn where each label has more than this probability.
+        attempts: Draws of z_c until then; where none has enough, the one with the most is taken.
+        classifier_samples: Samples of which `q(y | x)` is the mean.
+        seed: Of the noise of training. The initial weights follow `keras.utils.set_random_seed`.
+        name: Model name.
+        class_names: Names of the classes, of several labels those of each. Default: none.
+
+    Raises:
+        ValueError: For an argument that does not fit the others.
+
+    Example:
+        >>> model = M3(alpha=25.0)
+        >>> model.compile(Adam(5e-4, epsilon=1e-8, corrected_epsilon=True))
+        >>> model.fit(batches, epochs=100)
+        >>> model.classify(images), model.generate([3, 7], seed=1)
+
+    Reference:
+        [Joy, Schmon, Torr, Siddharth, Rainforth: Rethinking Semi-Supervised Learning in VAEs,
+        2020](https://arxiv.org/abs/2006.10102), (3) and Appendix A.
+    """
+
+    training_terms = ("reconstruction", "kl", "cross_entropy")
+    test_terms = ("error", "reconstruction", "kl")
+    objective_weights = ("alpha",)
+    forward_passes = {"encoder": 1, "decoder": 1, "classifier": 1}  # noqa: RUF012
+
+    def __init__(
+        self,
+        encoder: keras.Model | None = None,
+        decoder: keras.Model | None = None,
+        classifier: keras.Model | None = None,
+        num_classes: int | Sequence[int] = 10,
+        c_dims: int | Sequence[int] = 4,
+        rest_dim: int = 10,
+        likelihood: Likelihood | None = None,
+        alpha: ObjectiveWeight = 25.0,
+        confidence: float = 0.95,
+        attempts: int = 256,
+        classifier_samples: int = 100,
+        seed: int = 0,
+        name: str = "m3",
+        class_names: Sequence | None = None,
+    ):
+        networks = encoder, decoder, classifier
+        sizes = num_classes, c_dims, rest_dim
+        super().__init__(*networks, *sizes, likelihood, classifier_samples, seed, name, class_names)
+        self.alpha = alpha
+        if not 0 <= confidence < 1:
+            raise ValueError(f"`confidence` is {confidence!r}; it must be a probability of at least 0 and below 1.")
+        self.confidence, self.attempts = float(confidence), check_whole_number("attempts", attempts, 1)
+        self.build((None, *self.image_shape))
+
+    def variable_groups(self) -> dict[str, list[keras.Variable]]:
+        """`autoencoder` (encoder and decoder) and `classifier`."""
+        return {
+            "autoencoder": [*self.encoder.trainable_variables, *self.decoder.trainable_variables],
+            "classifier": self.classifier.trainable_variables,
+        }
+
+    # Training
+
+    def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
+        run, images = self.passes(noise["dropout"]), self.images_of(batch)
+        mean, logvar = run(self.encoder, to_unit(images))
+        z = sample_gaussian(mean, logvar, self.rows_of(noise, "epsilon"))
+        terms = self._terms(images, mean, logvar, run(self.decoder, z))
+        if "labeled" in batch:
+            y = batch["labels"]
+            rows = ops.shape(y)[0]
+            cross_entropy = -ops.sum(y * self.log_q_y(run(self.classifier, self.z_c(z[:rows]))), axis=-1)
+            unlabeled = ops.zeros_like(terms["kl"][rows:])
+            terms["cross_entropy"] = ops.concatenate([cross_entropy, unlabeled])
+        return terms
+
+    def _terms(self, images, mean, logvar, outputs):
+        reconstruction = -self.likelihood.log_prob(images, outputs)
+        return {"reconstruction": reconstruction, "kl": gaussian_kl(mean, logvar, 0.0, ops.ones(()))}
+
+    def objective(self, terms, step) -> Tensor:
+        """The negative of (3) of REVAE's paper, of the means of the terms over the batch."""
+        return terms["reconstruction"] + terms["kl"] + self.weights_at(step).alpha * terms.get("cross_entropy", 0.0)
+
+    def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
+        images = self.as_images(images, "x")
+        mean, logvar = self.infer(images)
+        z = sample_gaussian(mean, logvar, normal_of_images(images, self.latent_dim))
+        terms = self._terms(images, mean, logvar, self.decoder(z, training=False))
+        return terms if labels is None else {**terms, **self.error_terms(self.probs(mean, logvar), labels)}
+
+    # Use: deterministic, tensors in, tensors out
+
+    def log_prior(self, z) -> Tensor:
+        return StandardNormal(self.latent_dim).log_prob(z)
+
+    def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
+        """z of `N(0, I)` whose z_c the classifier puts into the given labels, by rejection, `(B, d)`."""
+        rows, stream = ops.shape(labels)[0], Stream(seed, 0)
+        z_c = self._accepted(ops.reshape(labels, (rows, len(self.labels.sizes))), stream)
+        rest = [normal((rows, self.rest_dim), stream)] if self.rest_dim else []
+        return ops.concatenate([*z_c, *rest], axis=-1)
+
+    def _accepted(self, labels, stream):
+        """The characteristic variables `(B, d_i)` of each label, the first that have its value `labels` `(B, n)`."""
+        rows, c_dim = ops.shape(labels)[0], sum(self.c_dims)
+        candidates = normal((rows, self.attempts, c_dim), stream)
+        logits = self.classifier(ops.reshape(candidates, (-1, c_dim)), training=False)
+        probs = ops.reshape(ops.exp(self.log_q_y(logits)), (-1, self.attempts, self.labels.width))
+        parts = zip(self.split_c(candidates), self.labels.split(probs), strict=True)
+        accepted = []
+        for i, (z_i, probs_i) in enumerate(parts):
+            value = ops.one_hot(labels[:, i], self.labels.sizes[i])
+            share = ops.sum(probs_i * value[:, None], axis=-1)
+            # Enough is enough: of several that have it the first one is taken, as `argmax` does.
+            first = ops.argmax(ops.minimum(share, self.confidence), axis=1)
+            accepted.append(ops.take_along_axis(z_i, first[:, None, None], axis=1)[:, 0])
+        return accepted
+
+    def intervene(self, images: Tensor, label: int, value: int | ArrayLike, seed: int = 0) -> Tensor:
+        """The images with another value of one label, whose z_c is drawn anew by rejection; all else of z is kept.
+
+        Args:
+            images: `(B, H, W, C)` in [-1, 1].
+            label: The number of the label, from 0.
+            value: The value that it shall have: an integer, or one for each image `(B,)`.
+            seed: Of the draw.
+
+        Returns:
+            `(B, H, W, C)`.
+
+        Raises:
+            ValueError: If there is no such label, or no such value.
+        """
+        number, z = self.check_label_number(label), self.encode(images)
+        values = self.check_value(number, value, z)
+        labels = ops.tile(values[:, None], (1, len(self.labels.sizes)))
+        labels = ops.minimum(labels, ops.convert_to_tensor(self.labels.sizes, labels.dtype) - 1)  # of the others any
+        return self.decode(self.with_c(z, {number: self._accepted(labels, Stream(seed, 0))[number]}))
+
+    # Serialisation
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "confidence": self.confidence, "attempts": self.attempts}
