@@ -23,7 +23,7 @@ def assemble(
     unlabeled: Tensor | None,
     counter: int | Tensor,
     *,
-    num_classes: int | tuple[int, ...] | None,
+    kinds: Labels | None,
     seed: int,
     augment: Callable | None,
 ) -> tuple[dict[str, Tensor], Tensor] | tuple[dict[str, Tensor]]:
@@ -33,22 +33,22 @@ def assemble(
         labeled: Images, `uint8` or floating point, and integer labels; or None.
         unlabeled: Images; or None.
         counter: The `first_draw` of the step.
-        num_classes: The number of classes K, or those of several labels.
+        kinds: What labels an image has.
         seed: Seed of the augmentation.
         augment: `None`, or a function `(images, seed) -> images`.
 
     Returns:
         Tuple `(x, y)`, as described in `semi_supervised`; without labels `(x,)`.
     """
-    kinds = {"labeled": None if labeled is None else labeled[0], "unlabeled": unlabeled}
-    x = {kind: to_float(images) for kind, images in kinds.items() if images is not None}
+    parts = {"labeled": None if labeled is None else labeled[0], "unlabeled": unlabeled}
+    x = {kind: to_float(images) for kind, images in parts.items() if images is not None}
     for kind in list(x):
         stream = Stream(seed, counter, purpose=f"augment {kind}")
         x[f"{kind}_augmented"] = _augmented(augment, x[kind], stream)
     if labeled is None:
         return (x,)
-    assert num_classes is not None  # `semi_supervised` has checked that there is one where there are labels
-    return x, Labels(num_classes).one_hot(ops.cast(labeled[1], "int32"))
+    assert kinds is not None  # `semi_supervised` has checked that there is one where there are labels
+    return x, kinds.one_hot(ops.cast(labeled[1], "int32"))
 
 
 def _augmented(augment, images, stream):

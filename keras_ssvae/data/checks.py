@@ -29,13 +29,13 @@ def check_indices(name, indices, size) -> np.ndarray:
     return indices.astype(np.int64)
 
 
-def check_arrays(name, source, num_classes) -> tuple[int, ...]:
-    """Checks a labelled source of arrays (`num_classes` given) or an unlabelled one, completely.
+def check_arrays(name: str, source, kinds: Labels | None) -> tuple[int, ...]:
+    """Checks a labelled source of arrays (`kinds` given) or an unlabelled one, completely.
 
     Returns:
         The shape `(H, W, C)` of an image.
     """
-    if num_classes is None:
+    if kinds is None:
         if isinstance(source, tuple | list) and not (len(source) and np.ndim(source[0]) == 3):
             raise ValueError(
                 f"`{name}` is a {type(source).__name__} of {len(source)} parts. It must be one array of images, "
@@ -49,19 +49,18 @@ def check_arrays(name, source, num_classes) -> tuple[int, ...]:
         )
     images, labels = (np.asarray(each) for each in source)
     shape = _check_images(f"{name}[0]", images)
-    kinds = Labels(num_classes)
     columns = kinds.check(f"{name}[1]", labels, len(images)).reshape(len(images), -1).T
     for i, (column, count) in enumerate(zip(columns, kinds.sizes, strict=True)):
         missing = np.setdiff1d(np.arange(count), column)
         which = "" if len(columns) == 1 else f" by its label {i}"
         if len(missing):
             raise ValueError(
-                f"`{name}` holds no image of class {missing[0]}{which}. Every one of the `num_classes` = {num_classes} "
-                "classes needs at least one labelled image."
+                f"`{name}` holds no image of class {missing[0]}{which}. Every one of the `num_classes` = "
+                f"{kinds.num_classes} classes needs at least one labelled image."
             )
         warn_if_uneven(
             f"{name}[1]{which}",
-            np.bincount(column),
+            np.bincount(column[column >= 0]),
             "`data.class_frequencies` gives the shares, for the prior of the classes of the model.",
         )
     return shape
@@ -77,13 +76,13 @@ def warn_if_uneven(name: str, sizes: np.ndarray, hint: str) -> None:
         )
 
 
-def check_batch(name: str, batch, num_classes: int | tuple[int, ...] | None, first: bool) -> None:
-    """Checks images, or images and labels (`num_classes` given), of a source that is read batch by batch."""
-    images = batch if num_classes is None else batch[0]
-    check_values(name if num_classes is None else f"{name}[0]", images, "refuse" if first else "ignore")
-    if num_classes is not None:
+def check_batch(name: str, batch, kinds: Labels | None, first: bool) -> None:
+    """Checks images, or images and labels (`kinds` given), of a source that is read batch by batch."""
+    images = batch if kinds is None else batch[0]
+    check_values(name if kinds is None else f"{name}[0]", images, "refuse" if first else "ignore")
+    if kinds is not None:
         labels = batch[1]
-        Labels(num_classes).check(f"{name}[1]", labels, len(images))
+        kinds.check(f"{name}[1]", labels, len(images))
 
 
 def _check_images(name, images):

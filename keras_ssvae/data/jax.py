@@ -13,6 +13,7 @@ from keras_ssvae.backend.course import Course
 from keras_ssvae.data import batch
 from keras_ssvae.data.order import Part, epoch_order
 from keras_ssvae.models.checked_data import CHECKED
+from keras_ssvae.models.labels import Labels
 
 # Images may take up this part of the device's memory; the rest is for the model.
 _SHARE_OF_MEMORY = 0.25
@@ -34,7 +35,7 @@ def is_dataset(source) -> bool:
     return hasattr(source, "element_spec")
 
 
-def check_dataset(name: str, dataset, num_classes: int | None) -> tuple[int, ...]:
+def check_dataset(name: str, dataset, kinds: Labels | None) -> tuple[int, ...]:
     """Refuses a `tf.data.Dataset`."""
     raise ValueError(
         f"`{name}` is a {type(dataset).__name__}. On the JAX backend of Keras it must be arrays: tf.data belongs to "
@@ -54,7 +55,7 @@ def make_batches(
     sources: dict,
     parts: Sequence[Part],
     *,
-    num_classes: int | tuple[int, ...] | None,
+    kinds: Labels | None,
     steps_per_epoch: int,
     seed: int,
     start_step: int,
@@ -77,7 +78,7 @@ def make_batches(
         sources["labeled"] = (_compact(images), np.asarray(labels, np.int32))
     if "unlabeled" in sources:
         sources["unlabeled"] = _compact(sources["unlabeled"])
-    return _Batches(sources, parts, steps_per_epoch, start_step, _Settings(num_classes, seed, augment), shuffle)
+    return _Batches(sources, parts, steps_per_epoch, start_step, _Settings(kinds, seed, augment), shuffle)
 
 
 def _compact(images):
@@ -89,7 +90,7 @@ def _compact(images):
 class _Settings(NamedTuple):
     """What the compiled functions are compiled for."""
 
-    num_classes: int | tuple[int, ...] | None
+    kinds: Labels | None
     seed: int
     augment: Callable | None
 

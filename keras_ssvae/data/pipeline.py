@@ -10,6 +10,7 @@ from keras_ssvae.data import backend
 from keras_ssvae.data.backend import check_dataset, is_dataset, make_batches
 from keras_ssvae.data.checks import check_arrays
 from keras_ssvae.data.order import Part
+from keras_ssvae.models.checked_data import MISSES_LABELS
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.pixels import as_array
 
@@ -32,6 +33,7 @@ def semi_supervised(
     augment_on: str = "host",
     shuffle: bool = True,
     shuffle_buffer: int | None = None,
+    allow_missing: bool = False,
 ) -> "keras.utils.PyDataset | tf.data.Dataset":
     """Makes the batches of semi-supervised training, without end: labelled and unlabelled ones, paired or in turn.
 
@@ -69,6 +71,8 @@ def semi_supervised(
             difference: everything is done on the device.
         shuffle: `False`: every pass goes through the images in the order given. Each epoch still begins with the first
             one, so an epoch that is shorter than a set never comes to its last images.
+        allow_missing: Whether a label may be missing for a labelled image, -1, so that its one-hot row is 0. Models
+            that sum missing labels out take such batches: `REVAE`, `M3`.
         shuffle_buffer: How many elements the shuffle of a `tf.data.Dataset` holds. Defaults to the whole set, or to as
             many as take 1 GiB. Arrays are always shuffled as a whole.
 
@@ -107,8 +111,9 @@ def semi_supervised(
         check_whole_number(name, value, 1)
     check_whole_number("seed", seed, 0)
     check_whole_number("start_step", start_step, 0)
-    if not isinstance(shuffle, bool):
-        raise ValueError(f"`shuffle` is {shuffle!r}. It must be True or False.")
+    for name, value in (("shuffle", shuffle), ("allow_missing", allow_missing)):
+        if not isinstance(value, bool):
+            raise ValueError(f"`{name}` is {value!r}. It must be True or False.")
     if shuffle_buffer is not None:
         check_whole_number("shuffle_buffer", shuffle_buffer, 1)
         if not shuffle:
@@ -126,8 +131,8 @@ def semi_supervised(
     sources = {kind: source for kind, source in sources.items() if source is not None}
     if not sources:
         raise ValueError("`labeled` and `unlabeled` are both None. At least one of them must hold images.")
-    classes = None if labeled is None else Labels(num_classes).num_classes  # type: ignore[arg-type]  # which says what it must be
-    shapes = {kind: _check_source(kind, sources[kind], classes if kind == "labeled" else None) for kind in sources}
+    kinds = None if labeled is None else Labels(num_classes, allow_missing)  # type: ignore[arg-type]  # which says what it must be
+    shapes = {kind: _check_source(kind, sources[kind], kinds if kind == "labeled" else None) for kind in sources}
     if len(set(shapes.values())) > 1:
         raise ValueError(
             f"`labeled` holds images of shape {shapes['labeled']} and `unlabeled` images of shape "
@@ -142,10 +147,10 @@ def semi_supervised(
             f"`steps_per_epoch` is {steps_per_epoch}, and with `rhythm` = {turns} none of these steps is unlabelled. "
             "Make it larger, or leave `unlabeled` out."
         )
-    return make_batches(
+    batches = make_batches(
         sources,
         parts,
-        num_classes=classes,
+        kinds=kinds,
         steps_per_epoch=int(steps_per_epoch),
         seed=int(seed),
         start_step=int(start_step),
@@ -154,6 +159,9 @@ def semi_supervised(
         shuffle=shuffle,
         shuffle_buffer=None if shuffle_buffer is None else int(shuffle_buffer),
     )
+    if allow_missing:
+        setattr(batches, MISSES_LABELS, True)
+    return batches
 
 
 def _check_rhythm(rhythm, kinds):
@@ -170,8 +178,8 @@ def _check_rhythm(rhythm, kinds):
     return int(rhythm[0]), int(rhythm[1])
 
 
-def _check_source(name, source, num_classes):
-    return (check_dataset if is_dataset(source) else check_arrays)(name, source, num_classes)
+def _check_source(name, source, kinds):
+    return (check_dataset if is_dataset(source) else check_arrays)(name, source, kinds)
 
 
 def _as_arrays(source):

@@ -11,7 +11,7 @@ from keras_ssvae.backend.course import Course
 from keras_ssvae.data import batch
 from keras_ssvae.data.checks import check_batch
 from keras_ssvae.data.order import Part, epoch_order
-from keras_ssvae.models.checked_data import CHECKED, checked_dataset, in_flight
+from keras_ssvae.models.checked_data import CHECKED, MISSES_LABELS, checked_dataset, in_flight
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.pixels import augmented_in_range, check_augmented, check_dtype, check_values
 
@@ -37,7 +37,7 @@ def make_batches(
     sources: dict,
     parts: Sequence[Part],
     *,
-    num_classes: int | tuple[int, ...] | None,
+    kinds: Labels | None,
     steps_per_epoch: int,
     seed: int,
     start_step: int,
@@ -59,7 +59,7 @@ def make_batches(
     alternating = any(part.rhythm is not None for part in parts)
     reads_datasets = any(map(is_dataset, sources.values()))
     order = {"steps": steps_per_epoch, "seed": seed, "shuffle": shuffle, "buffer": shuffle_buffer}
-    readers = {part.kind: _reader(sources[part.kind], part, **order, num_classes=num_classes) for part in parts}
+    readers = {part.kind: _reader(sources[part.kind], part, **order, kinds=kinds) for part in parts}
 
     def batches_from(start):
         first_epoch, first_batch = start // steps_per_epoch, start % steps_per_epoch
@@ -82,7 +82,7 @@ def make_batches(
             fetched.get("labeled"),
             fetched.get("unlabeled"),
             batch.first_draw(step),
-            num_classes=num_classes,
+            kinds=kinds,
             seed=seed,
             augment=augment and functools.partial(_augmented, augment, device, alternating),
         )
@@ -102,11 +102,11 @@ def make_batches(
 _SHUFFLE_BYTES = 2**30
 
 
-def _reader(source, part, *, steps, seed, shuffle, buffer, num_classes):
+def _reader(source, part, *, steps, seed, shuffle, buffer, kinds):
     """Two functions: from an epoch to a dataset of what is in its batches, and from its elements to their content."""
     if is_dataset(source):
         buffer = (buffer or _shuffle_buffer(source)) if shuffle else None
-        read = functools.partial(_read, source, part, steps=steps, seed=seed, buffer=buffer, num_classes=num_classes)
+        read = functools.partial(_read, source, part, steps=steps, seed=seed, buffer=buffer, kinds=kinds)
         return read, lambda chosen: chosen
     with tf.device("/CPU:0"):
         tensors = tf.nest.map_structure(tf.convert_to_tensor, source)
@@ -136,7 +136,7 @@ def _shuffle_buffer(source):
     return max(1, min(int(source.cardinality()), _SHUFFLE_BYTES // size))
 
 
-def _read(elements, part, epoch, *, steps, seed, buffer, num_classes):
+def _read(elements, part, epoch, *, steps, seed, buffer, kinds):
     """The batches of an epoch of a dataset, or more; its images are read anew in every pass.
 
     A `buffer` of None does not shuffle them.
@@ -151,7 +151,7 @@ def _read(elements, part, epoch, *, steps, seed, buffer, num_classes):
         return elements.shuffle(buffer, seed=number, reshuffle_each_iteration=False)
 
     def check(batch, first):
-        check_batch(part.kind, batch, num_classes if part.kind == "labeled" else None, first)
+        check_batch(part.kind, batch, kinds if part.kind == "labeled" else None, first)
 
     passes = tf.data.Dataset.counter()
     if not part.keep_short:
@@ -203,22 +203,22 @@ def _options(reads_datasets):
     return options
 
 
-def check_dataset(name: str, dataset: tf.data.Dataset, num_classes: int | None) -> tuple[int, ...]:
-    """Checks a labelled dataset (`num_classes` given) or an unlabelled one; returns the shape `(H, W, C)` of an image.
+def check_dataset(name: str, dataset: tf.data.Dataset, kinds: Labels | None) -> tuple[int, ...]:
+    """Checks a labelled dataset (`kinds` given) or an unlabelled one; returns the shape `(H, W, C)` of an image.
 
     A dataset may be larger than memory or slow, so of it only the element specification, the cardinality and the first
     element are looked at here, and the others as they are read.
     """
     spec = dataset.element_spec
     parts = spec if isinstance(spec, tuple) else (spec,)
-    wanted = 1 if num_classes is None else 2
-    if num_classes is None and len(parts) == 2:
+    wanted = 1 if kinds is None else 2
+    if kinds is None and len(parts) == 2:
         raise ValueError(
             f"`{name}` is a Dataset of pairs. It must be a Dataset of images alone: drop the labels with "
             "`.map(lambda image, label: image)`."
         )
     if len(parts) != wanted or not all(isinstance(part, tf.TensorSpec) for part in parts):
-        content = "images" if num_classes is None else "pairs (image, integer label)"
+        content = "images" if kinds is None else "pairs (image, integer label)"
         raise ValueError(f"`{name}` is a Dataset of {spec}. It must be a Dataset of {content}.")
     shape = parts[0].shape
     if shape.rank == 4:
@@ -236,10 +236,10 @@ def check_dataset(name: str, dataset: tf.data.Dataset, num_classes: int | None) 
     first = next(iter(dataset.take(1)), None)
     if first is None:
         raise ValueError(f"`{name}` is an empty Dataset. It must hold at least one image.")
-    image = (first if num_classes is None else first[0]).numpy()
+    image = (first if kinds is None else first[0]).numpy()
     check_values(name, image[None], in_doubt="ignore")
-    if num_classes is not None:
-        Labels(num_classes).check(f"{name}[1]", first[1].numpy()[None])
+    if kinds is not None:
+        kinds.check(f"{name}[1]", first[1].numpy()[None])
     return tuple(shape)
 
 
@@ -266,6 +266,7 @@ def distribute(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf
         return {**images, WHOLE_BATCH: True}, *labels
 
     distributed = strategy.distribute_datasets_from_function(of_worker)
-    if hasattr(batches, "course"):
-        distributed.course = batches.course
+    for attribute in ("course", MISSES_LABELS):
+        if hasattr(batches, attribute):
+            setattr(distributed, attribute, getattr(batches, attribute))
     return distributed

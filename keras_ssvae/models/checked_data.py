@@ -1,5 +1,6 @@
 """What `fit`, `evaluate` and `predict` are given is checked: arrays at once, batches as they come."""
 
+import dataclasses
 import functools
 import inspect
 import re
@@ -20,6 +21,8 @@ from keras_ssvae.pixels import as_array, check_augmented, check_values, dtype_na
 
 # Attribute of batches whose images and labels were checked where they come from; see `data.semi_supervised`.
 CHECKED = "checked_by_keras_ssvae"
+# Attribute of batches in which a label may be missing.
+MISSES_LABELS = "misses_labels"
 
 Check = Callable[..., Any]  # `(batch, whether it is the first)` -> images and labels, as the model takes them
 
@@ -33,6 +36,7 @@ class ChecksData(keras.Model):
 
     image_shape: tuple[int, ...]
     must_have_labels = False  # in validation
+    takes_missing_labels = False  # in training: rows of `y` that are 0
     check_batch: Callable[[dict[str, Tensor], Tensor | None], None]
     check_images: Callable[[str, Tensor], None]
 
@@ -96,7 +100,7 @@ class ChecksData(keras.Model):
             elif name != WHOLE_BATCH and len(part.shape) == 4:
                 check_values(given, part, "refuse" if first else "ignore")
         if labels is not None and isinstance(self, ClassifierMixin):
-            self.labels.check_rows("y", labels)
+            dataclasses.replace(self.labels, allow_missing=self.takes_missing_labels).check_rows("y", labels)
         return images, labels
 
     def _check_evaluation(self, x, y, batch, first):
@@ -128,6 +132,11 @@ class ChecksData(keras.Model):
         """The arguments `x` and `y` of Keras' methods, checked, or such that they are checked batch by batch."""
         if isinstance(x, GeneratorType):
             return {"x": _checked_batches(x, check), "y": y}
+        if hasattr(x, MISSES_LABELS) and not self.takes_missing_labels:
+            raise ValueError(
+                f"`x` holds batches in which a label may be missing, which {type(self).__name__} does not take; "
+                "`REVAE` does. Leave those images to the unlabelled ones, and `allow_missing` out."
+            )
         if isinstance(x, keras.utils.PyDataset):
             return {"x": _CheckedBatches(x, check), "y": y}
         if hasattr(x, "element_spec"):

@@ -23,6 +23,7 @@ class Labels:
 
     Args:
         num_classes: The number of values K of the one label, or a sequence with that of each of several labels.
+        allow_missing: Whether a label may be missing for an image: -1 as an integer, a row of zeros one-hot.
 
     Attributes:
         sizes: The number of values of each label.
@@ -36,6 +37,7 @@ class Labels:
     """
 
     num_classes: int | tuple[int, ...]
+    allow_missing: bool = False
 
     def __post_init__(self) -> None:
         classes: Any = self.num_classes  # any sequence, till it is a tuple below
@@ -101,13 +103,14 @@ class Labels:
                 f"`{name}` has shape {given.shape} and dtype {given.dtype}; it must be {what} for each {of}."
                 f"{self._hint(name, given)}"
             )
-        if given.size and not ((given >= 0) & (given < np.asarray(self.num_classes))).all():
+        lowest = -1 if self.allow_missing else 0
+        if given.size and not ((given >= lowest) & (given < np.asarray(self.num_classes))).all():
             highest = [size - 1 for size in self.sizes] if self.several else self.sizes[0] - 1
             from_one = given.min() >= 1 and (given <= np.asarray(self.num_classes)).all()
             hint = " They look counted from 1: subtract 1." if from_one else ""
             raise ValueError(
-                f"`{name}` run from {given.min()} to {given.max()}; with {self.num_classes} classes they must be 0 to "
-                f"{highest}.{hint}"
+                f"`{name}` run from {given.min()} to {given.max()}; with {self.num_classes} classes they must be "
+                f"{lowest} to {highest}.{hint}"
             )
         return given.astype("int64")
 
@@ -170,7 +173,8 @@ class Labels:
                 f"`{name}` has shape {rows.shape}; it must be one-hot labels of shape {(None, self.width)}."
             )
         for part in np.split(rows, np.cumsum(self.sizes)[:-1], axis=-1):
-            wrong = np.flatnonzero(~((part >= 0).all(axis=-1) & (np.abs(part.sum(axis=-1) - 1) <= 1e-3)))
+            is_right = (part >= 0).all(axis=-1) & (np.abs(part.sum(axis=-1) - 1) <= 1e-3)
+            wrong = np.flatnonzero(~(is_right | (self.allow_missing & (part == 0).all(axis=-1))))
             if len(wrong):
                 raise ValueError(
                     f"Row {wrong[0]} of `{name}` holds {part[wrong[0]].tolist()}; it must be one-hot, with the sum 1. "

@@ -3,9 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from contract import registry
 from keras import layers, ops
 from scipy import special, stats
 
+from keras_ssvae.data import semi_supervised
 from keras_ssvae.models import REVAE
 from keras_ssvae.models.revae import UNLABELED, _drawn
 from keras_ssvae.networks import revae as networks
@@ -360,3 +362,35 @@ def test_an_argument_that_does_not_fit_is_a_sentence(arguments, sentence):
 def test_a_single_image_per_class_is_for_one_label():
     with pytest.raises(ValueError, match="0 unless there is one label"):
         several(mu=1.0)
+
+
+def partly_labelled(**arguments):
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-1, 1, (12, 8, 8, 3)).astype("float32")
+    labels = np.stack([np.arange(12) % 3, np.arange(12) % 2], axis=1)
+    labels[::4, 0] = labels[1::5, 1] = -1
+    given = {"num_classes": (3, 2), "labeled_batch_size": 4, "unlabeled_batch_size": 4, "steps_per_epoch": 4, "seed": 1}
+    return semi_supervised((images, labels), images, **{**given, **arguments})
+
+
+def test_images_with_some_of_their_labels_are_trained_on():
+    batches = partly_labelled(allow_missing=True, rhythm=(1, 1))
+    model = registry.revae(several=True)
+    model.compile(keras.optimizers.Adam(1e-3))
+    logs = model.fit(batches, epochs=1, verbose=0).history
+    assert np.isfinite(list(logs.values())).all()
+    assert logs["cross_entropy"][0] > 0
+
+
+def test_labels_may_be_missing_only_where_that_is_said():
+    with pytest.raises(ValueError, match=r"run from -1 to 2; with \(3, 2\) classes they must be 0 to \[2, 1\]"):
+        partly_labelled()
+    with pytest.raises(ValueError, match=r"`allow_missing` is 1\. It must be True or False"):
+        partly_labelled(allow_missing=1)
+
+
+def test_a_model_that_does_not_sum_missing_labels_out_refuses_them():
+    model = registry.parted(several=True)
+    model.compile(registry.two_plateaus())
+    with pytest.raises(ValueError, match="in which a label may be missing, which PartedVAE does not take"):
+        model.fit(partly_labelled(allow_missing=True), verbose=0)
