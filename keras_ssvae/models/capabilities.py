@@ -120,6 +120,20 @@ class Transfers(Protocol):
 
 
 @runtime_checkable
+class Intervenes(Protocol):
+    """Has `intervene`, images with another value of a label, and `swap`, images with what the labels of others show.
+
+    `labels` says what labels there are, and `reconstruct` and `encode` are those of every model.
+    """
+
+    labels: Labels
+
+    def intervene(self, images: Tensor, label: int, value: int, seed: int) -> Tensor: ...
+
+    def swap(self, images: Tensor, donors: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
 class HasLabelPriors(Protocol):
     """Has a learned prior of class-related latent variables for each label, and class-independent variables.
 

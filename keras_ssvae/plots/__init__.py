@@ -4,6 +4,7 @@ Save a figure with `figure.savefig(path)`. No display is needed, and no global s
 notebook a figure that is the last line of a cell is shown.
 """
 
+from keras_ssvae.plots.characteristic import interventions, surface, swap
 from keras_ssvae.plots.compared import errors, latent_spaces, paths
 from keras_ssvae.plots.decoded import (
     check_is_plane,
@@ -31,6 +32,7 @@ __all__ = [
     "image_interpolation",
     "images",
     "interpolation",
+    "interventions",
     "latent",
     "latent_spaces",
     "learned_prior",
@@ -40,6 +42,8 @@ __all__ = [
     "prior",
     "reconstructions",
     "scatter",
+    "surface",
+    "swap",
     "transfer",
     "traversals",
     "v_nat",

@@ -1,17 +1,21 @@
 """Pieces that the figures of `keras_ssvae.plots` share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from keras import ops
 from matplotlib import ticker
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
+from keras_ssvae.evaluation.inputs import image_batches
 from keras_ssvae.models.batched import decode_batches
 from keras_ssvae.models.capabilities import Decodes
+from keras_ssvae.pixels import trusted
+from keras_ssvae.plots._figure import Figure
 from keras_ssvae.priors import GaussianMixture
 
 # Petroff's ten colours for colour-blind readers (arXiv:2107.02270), ordered so that neighbouring classes differ most.
@@ -151,6 +155,30 @@ def outline(ax: Axes, column: int, row: int, tiles: np.ndarray) -> None:
     corner = column * (width + GAP) - GAP / 2, row * (height + GAP) - GAP / 2
     frame = Rectangle(corner, width + GAP, height + GAP, fill=False, edgecolor=PALETTE[1], linewidth=1.8, clip_on=False)
     ax.add_patch(frame)
+
+
+def table(combine: Callable[..., Any], left: ArrayLike, top: ArrayLike, title: str) -> Figure:
+    """Draws what `combine(images, others)` gives of each image of the left column with each one of the top row."""
+    left, top = (np.concatenate(list(image_batches(each))) for each in (left, top))
+    rows = [np.concatenate([np.ones_like(top[:1]), top])]
+    for x in left[:, None]:
+        with trusted():
+            given = combine(np.repeat(x, len(top), axis=0), top)
+        rows.append(np.concatenate([x, ops.convert_to_numpy(given)]))
+    tiles = np.stack([displayable(row, (-1.0, 1.0)) for row in rows])
+    figure, ax = figure_of(tiles, title)
+    for column, row in [(i + 1, 0) for i in range(len(top))] + [(0, i + 1) for i in range(len(left))]:
+        outline(ax, column, row, tiles)
+    trim(figure)
+    return figure
+
+
+def figure_of(tiles: np.ndarray, title: str) -> tuple[Figure, Axes]:
+    """A figure of a single mosaic, which is not trimmed yet, and its axes."""
+    figure = Figure(figsize=(max(0.7 * tiles.shape[1], 5.0), 0.7 * tiles.shape[0] + 0.4), layout="constrained")
+    ax = plain_axes(figure.add_subplot(), title)
+    mosaic(ax, tiles)
+    return figure, ax
 
 
 def in_rows(tiles: np.ndarray, columns: int) -> np.ndarray:

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae.checks import check_whole_number, is_integer
-from keras_ssvae.evaluation.inputs import image_batches
 from keras_ssvae.models.capabilities import HasLabelPriors, Transfers
 from keras_ssvae.models.labels import Labels
-from keras_ssvae.pixels import trusted
 from keras_ssvae.plots import _drawing
 from keras_ssvae.plots._figure import Figure
 
@@ -103,21 +100,7 @@ def transfer(model: keras.Model, images: ArrayLike, attributes: ArrayLike) -> Fi
             f"`plots.transfer` needs a model with a method `transfer`, as `PartedVAE`, but {type(model).__name__} has "
             "none. `plots.image_interpolation` draws what lies between two images for any model."
         )
-    left, top = (np.concatenate(list(image_batches(each))) for each in (images, attributes))
-    rows = [np.concatenate([np.ones_like(top[:1]), top])]
-    for x in left[:, None]:
-        with trusted():
-            given = model.transfer(np.repeat(x, len(top), axis=0), top)
-        rows.append(np.concatenate([x, ops.convert_to_numpy(given)]))
-    shown = [_drawing.displayable(row, (-1.0, 1.0)) for row in rows]
-    tiles = np.stack(shown)
-    figure = Figure(figsize=(max(0.7 * tiles.shape[1], 5.0), 0.7 * tiles.shape[0] + 0.4), layout="constrained")
-    ax = _drawing.plain_axes(figure.add_subplot(), "Images on the left with the attributes of those on top")
-    _drawing.mosaic(ax, tiles)
-    for column, row in [(i + 1, 0) for i in range(len(top))] + [(0, i + 1) for i in range(len(left))]:
-        _drawing.outline(ax, column, row, tiles)
-    _drawing.trim(figure)
-    return figure
+    return _drawing.table(model.transfer, images, attributes, "Images on the left with the attributes of those on top")
 
 
 def learned_prior(

@@ -1,0 +1,89 @@
+"""The figures of models whose labels have latent variables of their own."""
+
+import numpy as np
+import pytest
+from contract import registry, small
+from keras import ops
+
+from keras_ssvae import plots
+
+SIZE = 8
+
+
+def tiles(figure, rows, columns):
+    (ax,) = figure.axes
+    sheet = np.asarray(ax.images[0].get_array())
+    step = SIZE + 2
+    return np.stack(
+        [[sheet[r * step : r * step + SIZE, c * step : c * step + SIZE] for c in range(columns)] for r in range(rows)]
+    )
+
+
+def shown(images):
+    return (ops.convert_to_numpy(images) + 1.0) / 2.0
+
+
+@pytest.fixture(scope="module")
+def model():
+    return registry.revae()
+
+
+def test_interventions_have_a_column_for_each_value_of_one_label(model):
+    x = small.images(2)
+    figure = plots.interventions(model, x, class_names=["cat", "dog", "truck"])
+    drawn = tiles(figure, 2, 5)
+    np.testing.assert_allclose(drawn[:, 0], shown(x), atol=1e-6)
+    np.testing.assert_allclose(drawn[:, 1], shown(model.reconstruct(x)), atol=1e-6)
+    for k in range(3):
+        np.testing.assert_allclose(drawn[:, 2 + k], shown(model.intervene(x, 0, k)), atol=1e-6)
+    names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert names == ["image", "reconstruction", "cat", "dog", "truck"]
+
+
+def test_interventions_of_several_labels_switch_each_on():
+    model, x = registry.revae(several=True), small.images(2)
+    drawn = tiles(plots.interventions(model, x, seed=3), 2, 4)
+    np.testing.assert_allclose(drawn[:, 2], shown(model.intervene(x, 0, 2, seed=3)), atol=1e-6)
+    np.testing.assert_allclose(drawn[:, 3], shown(model.intervene(x, 1, 1, seed=3)), atol=1e-6)
+
+
+def test_swaps_have_the_images_left_and_the_donors_on_top(model):
+    x, donors = small.images(3), small.images(2, seed=4)
+    drawn = tiles(plots.swap(model, x, donors), 4, 3)
+    np.testing.assert_allclose(drawn[1:, 0], shown(x), atol=1e-6)
+    np.testing.assert_allclose(drawn[0, 1:], shown(donors), atol=1e-6)
+    np.testing.assert_allclose(drawn[2, 2], shown(model.swap(x[1:2], donors[1:2]))[0], atol=1e-6)
+
+
+def test_a_surface_has_the_means_of_four_classes_at_its_corners(model):
+    x = small.images(1)
+    drawn = tiles(plots.surface(model, x[0], [0, 1, 2, 0], n=3), 3, 3)
+    for (row, column), k in zip([(0, 0), (0, 2), (2, 0), (2, 2)], [0, 1, 2, 0], strict=True):
+        np.testing.assert_allclose(drawn[row, column], shown(model.intervene(x, 0, k))[0], atol=1e-5)
+    z = ops.convert_to_numpy(model.encode(x))
+    means = ops.convert_to_numpy(model.c_priors[0].means)
+    z[:, :2] = (means[0] + means[1] + means[2] + means[0]) / 4
+    np.testing.assert_allclose(drawn[1, 1], shown(model.decode(z))[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda m: plots.interventions(m, small.images(1)),
+        lambda m: plots.swap(m, small.images(1), small.images(1)),
+        lambda m: plots.surface(m, small.images(1)[0], [0, 1, 2, 0]),
+    ],
+)
+def test_another_model_is_refused_by_name(draw):
+    with pytest.raises(ValueError, match="EXoN has no `intervene` and `swap`"):
+        draw(registry.exon())
+
+
+def test_a_surface_is_of_one_label():
+    with pytest.raises(ValueError, match="one label"):
+        plots.surface(registry.revae(several=True), small.images(1)[0], [0, 1, 2, 0])
+
+
+def test_names_must_be_as_many_as_columns(model):
+    with pytest.raises(ValueError, match="has 2 names for 3 columns"):
+        plots.interventions(model, small.images(1), class_names=["cat", "dog"])
