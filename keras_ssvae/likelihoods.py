@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from keras_ssvae import losses
-from keras_ssvae.distributions import Tensor, as_floatx
+from keras_ssvae.distributions import Tensor, as_floatx, gaussian_log_prob
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -117,6 +117,29 @@ class Gaussian(Likelihood):
 
     def get_config(self) -> dict[str, Any]:
         return {"variance": self.variance}
+
+
+@keras.saving.register_keras_serializable("keras_ssvae")
+class HeteroscedasticGaussian(Likelihood):
+    """Numbers that are normal, each with a mean and a variance that the decoder gives.
+
+    The outputs are first the means, then the logarithms of the variances. It takes rows of features `(B, F)` too, as
+    M1+M2 has them. Where a decoder can come as near to a number as it likes, as to the black border of all images, its
+    density has no upper limit.
+
+    Example:
+        >>> HeteroscedasticGaussian().log_prob(features, decoder(z))  # of (B, F) and (B, 2 F)
+    """
+
+    outputs_per_value = 2
+
+    def log_prob(self, images: Tensor, outputs: Tensor) -> Tensor:
+        mean, logvar = ops.split(as_floatx(outputs), 2, axis=-1)
+        rows, size = ops.shape(images)[0], math.prod(images.shape[1:])
+        return gaussian_log_prob(*(ops.reshape(each, (rows, size)) for each in (images, mean, logvar)))
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        return ops.split(as_floatx(outputs), 2, axis=-1)[0]
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")

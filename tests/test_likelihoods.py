@@ -6,7 +6,15 @@ import pytest
 from keras import ops
 from scipy import special, stats
 
-from keras_ssvae.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Laplace, from_unit, to_unit
+from keras_ssvae.likelihoods import (
+    Bernoulli,
+    DiscretizedLogistic,
+    Gaussian,
+    HeteroscedasticGaussian,
+    Laplace,
+    from_unit,
+    to_unit,
+)
 
 RNG = np.random.default_rng(4)
 IMAGES = RNG.uniform(-1, 1, (3, 4, 5, 2)).astype("float32")
@@ -142,3 +150,19 @@ def test_the_configuration_restores_it(likelihood):
 def test_a_number_that_cannot_be_is_refused_by_name(build, sentence):
     with pytest.raises(ValueError, match=sentence):
         build()
+
+
+def test_a_heteroscedastic_gaussian_has_a_mean_and_a_variance_for_each_number():
+    logvar = RNG.normal(size=IMAGES.shape).astype("float32")
+    outputs = np.concatenate([OUTPUTS, logvar], axis=-1)
+    likelihood = HeteroscedasticGaussian()
+    expected = stats.norm.logpdf(IMAGES, OUTPUTS, np.exp(0.5 * logvar))
+    np.testing.assert_allclose(likelihood.log_prob(IMAGES, outputs), summed(expected), rtol=1e-5)
+    np.testing.assert_array_equal(likelihood.mean(outputs), OUTPUTS)
+    # Rows of features too; at the mean it is the normalising constant alone.
+    rows, of_rows = IMAGES[:, 0, 0], np.concatenate([IMAGES[:, 0, 0], logvar[:, 0, 0]], axis=-1)
+    constant = -0.5 * np.sum(np.log(2 * np.pi) + logvar[:, 0, 0], axis=-1)
+    np.testing.assert_allclose(likelihood.log_prob(rows, of_rows), constant, rtol=1e-5)
+    restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(likelihood))
+    assert isinstance(restored, HeteroscedasticGaussian)
+    assert restored.outputs_per_value == 2

@@ -53,6 +53,27 @@ def test_the_first_step_of_adam_has_its_full_length():
     np.testing.assert_allclose(update, next(reference_adam(gradients, 1e-3)), rtol=1e-6)
 
 
+def test_without_bias_correction_the_first_steps_are_longer():
+    weights, step = keras.Variable(np.zeros(1, "float32")), {}
+    optimizer, before = Adam(1e-3, epsilon=1e-16, bias_correction=False), 0.0
+    for t in range(1, 1001):
+        optimizer.apply([ops.convert_to_tensor(np.float32([-2.0]))], [weights])
+        now = float(ops.convert_to_numpy(weights)[0])
+        before, step[t] = now, (now - before) / 1e-3
+    for t, length in ((1, 3.16), (12, 6.57), (100, 3.24), (1000, 1.26)):
+        assert step[t] == pytest.approx(length, abs=0.006)
+        assert step[t] == pytest.approx((1 - 0.9**t) / (1 - 0.999**t) ** 0.5, rel=1e-3)
+    assert max(step, key=step.get) == 12
+    restored = Adam.from_config(optimizer.get_config())
+    assert not restored.bias_correction
+    assert Adam.from_config(Adam().get_config()).bias_correction
+
+
+def test_a_corrected_epsilon_needs_a_correction():
+    with pytest.raises(ValueError, match="`corrected_epsilon` is True and `bias_correction` False"):
+        Adam(1e-3, corrected_epsilon=True, bias_correction=False)
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the original's kernel is TensorFlow's")
 def test_adam_equals_the_optimizer_of_the_original_codes_to_the_last_digit():
     tf, tf_keras = pytest.importorskip("tensorflow"), pytest.importorskip("tf_keras")

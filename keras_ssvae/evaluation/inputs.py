@@ -194,17 +194,30 @@ def sample_posterior(model: HasPosterior, images: ArrayLike, seed: int = 0, batc
         with trusted():
             posterior = model.posterior(ops.convert_to_tensor(batch))
         arrays = {name: ops.convert_to_numpy(values) for name, values in posterior.items()}
-        samples.append(np.concatenate([_draw_part(arrays, part, rng) for part in model.latents], axis=1))
+        components = _draw_components(arrays, rng)
+        parts = [_draw_part(arrays, part, components, rng) for part in model.latents]
+        samples.append(np.concatenate(parts, axis=1))
     return np.concatenate(samples)
 
 
-def _draw_part(posterior: dict[str, np.ndarray], part: str, rng: np.random.Generator) -> np.ndarray:
+def _draw_components(posterior: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray | None:
+    """The component of each image, by the Gumbel-max trick, where a part is a mixture."""
+    if not any(name.endswith("mean") and values.ndim == 3 for name, values in posterior.items()):
+        return None
+    probs = posterior["probs"]
+    return np.argmax(np.log(np.maximum(probs, 1e-30)) + rng.gumbel(size=probs.shape), axis=1)
+
+
+def _draw_part(
+    posterior: dict[str, np.ndarray], part: str, components: np.ndarray | None, rng: np.random.Generator
+) -> np.ndarray:
     prefix = f"{part}_" if f"{part}_mean" in posterior else ""
+    if f"{prefix}mean" not in posterior:
+        return np.eye(posterior["probs"].shape[1])[components]
     mean, logvar = posterior[f"{prefix}mean"], posterior[f"{prefix}logvar"]
-    if mean.ndim == 3:  # a mixture: the Gumbel-max trick draws the component
-        probs, rows = posterior["probs"], np.arange(len(mean))
-        component = np.argmax(np.log(np.maximum(probs, 1e-30)) + rng.gumbel(size=probs.shape), axis=1)
-        mean, logvar = mean[rows, component], logvar[rows, component]
+    if mean.ndim == 3:
+        rows = np.arange(len(mean))
+        mean, logvar = mean[rows, components], logvar[rows, components]
     return mean + np.exp(logvar / 2) * rng.standard_normal(mean.shape)
 
 

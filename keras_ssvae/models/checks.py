@@ -64,30 +64,48 @@ def input_shape(name: str, network: keras.Model) -> tuple[int, ...]:
 
 
 def check_network(
-    name: str, network: keras.Model, takes: tuple[int, ...], gives: object, reason: str, made_by: str
+    name: str,
+    network: keras.Model,
+    takes: tuple[int, ...] | list[tuple[int, ...]],
+    gives: object,
+    reason: str,
+    made_by: str,
 ) -> None:
     """Raises ValueError for a network that does not map images or latent variables as it must.
 
     Args:
         name: Of the argument.
         network: The network.
-        takes: Shape of its input, without the batch.
+        takes: Shape of its input, without the batch, or a list of those of its inputs.
         gives: Shape of its output, with None for the batch, or a list of those of its outputs.
         reason: What asks for these shapes.
         made_by: The call of a function that makes such a network.
     """
-    shape, outputs = input_shape(name, network), network.output_shape
+    if isinstance(takes, list):
+        required: object = [(None, *each) for each in takes]
+        shape = _input_shapes(name, network)
+    else:
+        required, shape = (None, *takes), (None, *input_shape(name, network))
+    outputs = network.output_shape
     if isinstance(getattr(network, "output", None), dict):
         raise ValueError(
             f"`{name}` gives a dictionary of {sorted(network.output)}; it must give {gives}, without names. Build it "
             "with a list of outputs, or with the one output."
         )
     given = list(outputs) if isinstance(outputs, (list, tuple)) and isinstance(outputs[0], tuple) else outputs
-    if shape != takes or given != gives:
+    if shape != required or given != gives:
         raise ValueError(
-            f"`{name}` maps {(None, *shape)} to {given}; with {reason} it must map {(None, *takes)} to {gives}. Pass "
-            f"another `{name}=`, as `{made_by}` makes it, or change the others."
+            f"`{name}` maps {shape} to {given}; with {reason} it must map {required} to {gives}. Pass another "
+            f"`{name}=`, as `{made_by}` makes it, or change the others."
         )
+
+
+def _input_shapes(name, network):
+    """The shapes of what a network takes, as a list, with the batch; of one input its shape alone."""
+    shapes = getattr(network, "input_shape", None)
+    if shapes is None:
+        raise ValueError(f"`{name}` takes None; it must be a built functional Keras model, whose inputs are known.")
+    return list(shapes) if isinstance(shapes, list | tuple) and isinstance(shapes[0], tuple) else shapes
 
 
 def check_optimizer(optimizer: keras.optimizers.Optimizer | None, dtypes: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ def probe(name: str, network: keras.Model | None, kinds: Mapping[int, str | None
 
     Args:
         name: Of the argument.
-        network: A built network with one input; None, which stands for the paper's, is not looked at.
+        network: A built network; None, which stands for the paper's, is not looked at.
         kinds: The number of an output -> what it is to be.
         unit_pixels: Whether it takes images with pixels in [0, 1], not [-1, 1].
 
@@ -49,9 +49,14 @@ def probe(name: str, network: keras.Model | None, kinds: Mapping[int, str | None
     """
     if network is None or _off.get():
         return
-    rng, shape = np.random.default_rng(0), network.input_shape[1:]
-    inputs = rng.uniform(0 if unit_pixels else -1, 1, (2, *shape)) if len(shape) == 3 else rng.normal(size=(2, *shape))
-    outputs = network(ops.convert_to_tensor(inputs, "float32"), training=False)
+    rng, shapes = np.random.default_rng(0), network.input_shape
+    several = isinstance(shapes[0], tuple)
+    inputs = []
+    for _, *shape in shapes if several else [shapes]:
+        size = (2, *shape)
+        drawn = rng.uniform(0 if unit_pixels else -1, 1, size) if len(shape) == 3 else rng.normal(size=size)
+        inputs.append(ops.convert_to_tensor(drawn, "float32"))
+    outputs = network(inputs if several else inputs[0], training=False)
     outputs = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
     for i, output in enumerate(outputs):
         values = ops.convert_to_numpy(as_floatx(output))

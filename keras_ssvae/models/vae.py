@@ -6,12 +6,13 @@ import keras
 from keras import ops
 
 from keras_ssvae.distributions import Tensor, as_floatx, gaussian_log_prob, sample_gaussian
-from keras_ssvae.likelihoods import Bernoulli, Likelihood, from_unit, to_unit
+from keras_ssvae.likelihoods import Bernoulli, Likelihood, to_unit
 from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
 from keras_ssvae.models.checks import PARTS, check_network, input_shape
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.objective_weights import ObjectiveWeight
+from keras_ssvae.models.sampling import binary_images, check_likelihood
 from keras_ssvae.networks import vae
 from keras_ssvae.noise import Stream, normal_of_images
 from keras_ssvae.pixels import as_array
@@ -82,10 +83,10 @@ class VAE(BaseVAE):
         [Kingma, Welling: Auto-encoding variational Bayes, 2014](https://arxiv.org/abs/1312.6114).
     """
 
-    training_terms = ("reconstruction", "kl")
+    training_terms: tuple[str, ...] = ("reconstruction", "kl")
     test_terms = ("loss", "reconstruction", "kl")
     reduction = "mean"
-    objective_weights = ("beta",)
+    objective_weights: tuple[str, ...] = ("beta",)
     forward_passes = {"encoder": 1, "decoder": 1}  # noqa: RUF012
 
     made_by = {  # noqa: RUF012
@@ -116,7 +117,8 @@ class VAE(BaseVAE):
         height, width, colours = self.image_shape
         outputs = (height, width, colours * self.likelihood.outputs_per_value)
         self.decoder = decoder or vae.decoder(outputs, self.latent_dim)
-        reason = f"images {self.image_shape}, {self._likelihood_name} and a `prior` in {self.latent_dim} dimensions"
+        kind = type(self.likelihood).__name__
+        reason = f"images {self.image_shape}, a {kind} likelihood and a `prior` in {self.latent_dim} dimensions"
         heads = [(None, self.latent_dim)] * 2
         check_network("encoder", self.encoder, self.image_shape, heads, reason, self.made_by["encoder"])
         shapes = (self.latent_dim,), (None, *outputs)
@@ -126,20 +128,10 @@ class VAE(BaseVAE):
         self.prior.bind(self.encoder)
         self.build((None, *self.image_shape))
 
-    @property
-    def _likelihood_name(self):
-        return f"a {type(self.likelihood).__name__} likelihood"
-
     def _check_choices(self):
         if not isinstance(self.prior, Prior):
             raise ValueError(f"`prior` is {self.prior!r}; it must be a `priors.Prior`, as `priors.StandardNormal(40)`.")
-        if not isinstance(self.likelihood, Likelihood):
-            raise ValueError(f"`likelihood` is {self.likelihood!r}; it must be one of `keras_ssvae.likelihoods`.")
-        if self.binarize and not isinstance(self.likelihood, Bernoulli):
-            raise ValueError(
-                f"`binarize` is {self.binarize!r} with {self._likelihood_name}; binary images are for a Bernoulli "
-                "likelihood. Set `binarize=False`."
-            )
+        check_likelihood(self.likelihood, self.binarize)
         if self.kl not in ("sampled", "closed_form"):
             raise ValueError(f'`kl` is {self.kl!r}; it must be "sampled" or "closed_form".')
         if self.kl == "closed_form" and self.prior.num_components > 1:
@@ -182,7 +174,7 @@ class VAE(BaseVAE):
     def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
         run, x = self.passes(noise["dropout"]), batch["images"]
         if self.binarize:
-            x = from_unit(as_floatx(noise["uniform"] < to_unit(x)))
+            x = binary_images(x, noise["uniform"])
         mean, logvar = run(self.encoder, to_unit(x))
         z = sample_gaussian(mean, logvar, noise["epsilon"])
         return self._terms(x, mean, logvar, z, run(self.decoder, z))

@@ -1,5 +1,6 @@
 """Adam to the last digit."""
 
+import math
 from typing import Any
 
 import keras
@@ -19,10 +20,13 @@ class Adam(keras.optimizers.Adam):
         *args: As those of `keras.optimizers.Adam`.
         corrected_epsilon: Adds epsilon to the root of the corrected second moment, as the paper and PyTorch do, and not
             to that of the moment itself, as TensorFlow and Keras do.
+        bias_correction: False leaves out the factor `sqrt(1 - beta_2^t) / (1 - beta_1^t)`, as the released code of
+            M1+M2 does, so that with the default betas the first steps are up to 6.6 times as long: 3.16 times at t = 1,
+            6.57 at 12, 3.24 at 100, 1.26 at 1000.
         **kwargs: As those of `keras.optimizers.Adam`.
 
     Raises:
-        ValueError: For `amsgrad=True`.
+        ValueError: For `amsgrad=True`, and for a corrected epsilon without a correction.
 
     Example:
         >>> optimizer = Adam(3e-3, weight_decay=5e-4)
@@ -31,29 +35,37 @@ class Adam(keras.optimizers.Adam):
         Kingma, Ba: Adam. Loshchilov, Hutter: Decoupled weight decay regularization.
     """
 
-    def __init__(self, *args, corrected_epsilon: bool = False, **kwargs):
+    def __init__(self, *args, corrected_epsilon: bool = False, bias_correction: bool = True, **kwargs):
         super().__init__(*args, **kwargs)
-        self.corrected_epsilon = corrected_epsilon
+        self.corrected_epsilon, self.bias_correction = corrected_epsilon, bias_correction
         if self.amsgrad:
             raise ValueError("`amsgrad` is True; this Adam has no such variant. Use `keras.optimizers.Adam`.")
+        if corrected_epsilon and not bias_correction:
+            raise ValueError(
+                "`corrected_epsilon` is True and `bias_correction` False, so that no moment is corrected that epsilon "
+                "could be added to. Leave one of them out."
+            )
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         momentum, velocity = private.adam_moments(self, variable)
-        epsilon = self.epsilon
+        epsilon, step = self.epsilon, self.iterations + 1
         if self.corrected_epsilon:
-            power = ops.power(ops.cast(self.beta_2, "float32"), ops.cast(self.iterations + 1, "float32"))
+            power = ops.power(ops.cast(self.beta_2, "float32"), ops.cast(step, "float32"))
             epsilon = epsilon * ops.sqrt(1.0 - power)
+        if not self.bias_correction:
+            step = math.inf  # by which both moments have lost their bias
         apply_adam(
             variable,
             momentum,
             velocity,
             gradient,
             learning_rate,
-            self.iterations + 1,
+            step,
             self.beta_1,
             self.beta_2,
             epsilon,
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "corrected_epsilon": self.corrected_epsilon}
+        own = {name: getattr(self, name) for name in ("corrected_epsilon", "bias_correction")}
+        return {**super().get_config(), **own}

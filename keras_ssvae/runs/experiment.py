@@ -37,6 +37,8 @@ class Experiment:
         epoch_figures: (run, where) -> callbacks that draw during the training; `where` are their keyword arguments.
         beta: Default variance of the decoder, where it has one.
         prior: (flags, class names) -> the prior, where it is chosen.
+        given: (flags, what `sets` gives) -> a third argument of `build_model`, as where to find the model of an earlier
+            run that it is made of; by default it has two.
         augment: The augmentation, one of `data.augment`.
         load: (name, directory) -> the data set.
         sets: (data set, settings, indices of the labelled images or None, augmentation) -> how the data set makes
@@ -60,12 +62,13 @@ class Experiment:
     description: str
     settings: dict[str, dict[str, Any]]
     labels: int | None
-    build_model: Callable[[dict[str, Any], GaussianMixture | None], keras.Model]
+    build_model: Callable[..., keras.Model]
     figures: Callable[..., dict[str, Figure]]
     own_settings: Callable[[argparse.Namespace, str, int], dict[str, Any]] = lambda args, dataset, epochs: {}
     epoch_figures: Callable[..., list[keras.callbacks.Callback]] = lambda run, where: []
     beta: float | None = None
     prior: Callable[[argparse.Namespace, Sequence[str]], GaussianMixture | None] = lambda args, names: None
+    given: Callable[[argparse.Namespace, Any], Any] | None = None
     augment: Callable | None = None
     load: Callable[[str, str | None], Any] = load_data
     sets: Callable[..., Any] = InMemory

@@ -42,6 +42,7 @@ class Plan:
         resume: Whether it goes on with what is in its directory.
         sets: Its images, as the experiment's `sets` makes them.
         prior: The prior, where it is chosen.
+        given: What `build_model` takes besides, in a tuple.
         devices: Those that share a batch.
         scheduled: What the experiment's own settings are with another number of epochs.
         output_dir: Where its files go.
@@ -54,6 +55,7 @@ class Plan:
     resume: bool
     sets: Any
     prior: GaussianMixture | None
+    given: tuple[Any, ...]
     devices: devices.Devices
     scheduled: Callable[[int], dict[str, Any]]
     output_dir: Path
@@ -137,6 +139,7 @@ def plan(experiment: Experiment, args: argparse.Namespace) -> Plan:
         resume=args.resume,
         sets=sets,
         prior=prior,
+        given=() if experiment.given is None else (experiment.given(args, sets),),
         devices=shared,
         scheduled=functools.partial(experiment.own_settings, args, images.name),
         output_dir=args.output_dir or Path("runs") / f"{name}{beta}_seed{args.seed}{suffix}",
@@ -152,7 +155,7 @@ def prepare(plan: Plan) -> Run:
     check_output_dir(output_dir, settings, plan.resume, plan.scheduled)
     flags.apply_precision(settings)
     with plan.devices.scope(), flags_named():
-        model = experiment.build_model(settings, plan.prior)
+        model = experiment.build_model(settings, plan.prior, *plan.given)
     _name_classes(model, plan)
     stopping = None if experiment.early_stopping is None else experiment.early_stopping(settings)
     checkpoint = callbacks.Checkpoint(output_dir / CHECKPOINT, callbacks=[] if stopping is None else [stopping])

@@ -97,6 +97,32 @@ def convolutional_parted(latent_dim):
     return {"encoder": encoder, "decoder": keras.Model(z, x, name="decoder")}
 
 
+# M2's networks, of images or, with the shape `(F,)`, of features. Their layers have other names than M1's: tests know
+# variables by their paths.
+
+
+def label_encoder(dropout=0.0, num_classes=K, latent_dim=D, shape=IMAGE_SHAPE):
+    """`[x, y]` -> the mean and the log-variance of a Gaussian."""
+    x, y = keras.Input(shape), keras.Input((num_classes,))
+    by_x, by_y = layers.Dense(8, name="by_x")(layers.Flatten()(x)), layers.Dense(8, use_bias=False, name="by_y")(y)
+    h = layers.Dropout(dropout)(layers.Activation("tanh")(layers.Add()([by_x, by_y])))
+    return keras.Model([x, y], [layers.Dense(latent_dim, name=f"z_{n}")(h) for n in ("mean", "logvar")], name="encoder")
+
+
+def label_decoder(latent_dim=D + K, shape=IMAGE_SHAPE):
+    """(z, y) -> what the likelihood takes."""
+    z = keras.Input((latent_dim,))
+    x = layers.Dense(int(np.prod(shape)), name="decoded")(z)
+    return keras.Model(z, layers.Reshape(shape)(x), name="decoder")
+
+
+def label_classifier(dropout=0.0, num_classes=K, shape=IMAGE_SHAPE):
+    """x -> logits."""
+    x = keras.Input(shape)
+    h = layers.Dense(6, activation="tanh", name="of_class")(layers.Flatten()(x))
+    return keras.Model(x, layers.Dense(num_classes, name="class")(layers.Dropout(dropout)(h)), name="classifier")
+
+
 def with_weights(model, seed):
     """The same weights each time, biases included."""
     rng = np.random.default_rng(seed)

@@ -1,0 +1,387 @@
+"""M2: a VAE whose label is a latent variable where it is not known (Kingma et al., 2014)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ssvae.backend import argmax
+from keras_ssvae.checks import check_whole_number
+from keras_ssvae.distributions import Tensor, as_floatx, gaussian_kl, gaussian_log_prob, sample_gaussian, sample_gumbel
+from keras_ssvae.likelihoods import Bernoulli, Likelihood, to_unit
+from keras_ssvae.models import probes
+from keras_ssvae.models.base import BaseVAE
+from keras_ssvae.models.checks import PARTS, check_network, check_parts, input_shape
+from keras_ssvae.models.importance import log_likelihood
+from keras_ssvae.models.kingma.weight_prior import negative_log_prior
+from keras_ssvae.models.labels import ClassifierMixin, Labels
+from keras_ssvae.models.objective_weights import ObjectiveWeight
+from keras_ssvae.models.sampling import binary_images, check_likelihood
+from keras_ssvae.networks import kingma
+from keras_ssvae.noise import Stream, normal, normal_of_images
+from keras_ssvae.pixels import as_array
+
+_NETWORKS = ("encoder", "decoder", "classifier")
+
+
+@keras.saving.register_keras_serializable("keras_ssvae")
+class M2(ClassifierMixin, BaseVAE):
+    """VAE with a label beside z, over whose values it sums where an image has none.
+
+    **Generation**: `y ~ p(y)`, `z ~ N(0, I)`, and `x | y, z` of the `likelihood`, whose parameters the decoder gives.
+
+    **Inference**: `q(y | x)`, and `q(z | x, y) = N(mu(x, y), diag sigma^2(x, y))`.
+
+    **Objective** (minimised; nats per image; `J` is the paper's, to be maximised):
+
+        reconstruction + kl_z + kl_y + alpha cross_entropy + weight_prior (-log N(weights; 0, I))
+
+    `reconstruction`, `kl_z` and `kl_y` are means over all images of a batch, labelled and unlabelled ones alike, and
+    `cross_entropy` is the mean over the labelled ones. The first three add up to `-L(x, y)` of a labelled image, and to
+    `-U(x)` of an unlabelled one, whose K labels go through the networks together, each with its own noise.
+
+    | paper                                   | code                                                                |
+    |-----------------------------------------|---------------------------------------------------------------------|
+    | `q(y given x)`                          | `classifier` (logits); `probs` after the softmax                    |
+    | `q(z given x, y)`                       | `encoder`, of `[x, y]`: `z_mean`, `z_logvar`, each `(B, K, d)`      |
+    | `p(x given y, z)`                       | `decoder`, of (z, y), and `likelihood`                              |
+    | `p(y)`                                  | `label_prior`                                                       |
+    | `-E log p(x given y, z)`                | `reconstruction`, at one sample z of each label                     |
+    | `E KL(q(z given x, y), p(z))`           | `kl_z`, in closed form                                              |
+    | `-log p(y)`; `KL(q(y given x), p(y))`   | `kl_y`, of labelled images; of unlabelled ones                      |
+    | `-log q(y given x)`                     | `cross_entropy`, of labelled images                                 |
+    | `-log N(weights; 0, I)`                 | `weight_prior`, with its constants                                  |
+    | `alpha`                                 | `alpha`                                                             |
+    | 1 / N                                   | the weight `weight_prior`                                           |
+
+    The paper multiplies the sum of `log q(y | x)` over the N_l labelled images by `alpha N / N_l`. In nats for each of
+    the N images that is `alpha` times the mean over the labelled ones: so `alpha` needs no N here, 0.1 is the paper's.
+    Where labelled and unlabelled images are in each batch in proportion to their numbers, as in the released code, the
+    objective is an estimate of exactly `-J / N`. In other batches each image has the same weight in the bound, so that
+    labelled ones that come more often count more. Where labelled and unlabelled batches alternate, each step has the
+    objective of its own images, and `alpha` counts at the labelled steps alone.
+
+    The prior of the weights is that of all kernels of the encoder and the decoder, and of all weights of the
+    classifier, as in the released code, which has none where all images are labelled; frozen ones are left out. It has
+    no script for M2 with few labels: that pixels are drawn from grey ones at each step is from its scripts for M1, and
+    for M2 with all labels. Nothing is clipped.
+
+    A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled` and `unlabeled` (see
+    `data.semi_supervised`; augmented images are not looked at), `y` one-hot labels of the labelled part. Either part
+    may be missing. In the released code labelled images are not among the unlabelled: `data.split(unlabeled="rest")`.
+    Validation data is `(images, labels)`; callbacks monitor `val_error` (percent) or `val_loss`, `-U(x)` of all
+    images, whose z are sampled with noise that is a function of each image alone. Both are smaller the better.
+
+    Args:
+        encoder: Keras model with two inputs, `[x, y]`, `(B, H, W, C)` with pixels in [0, 1] and `(B, K)` -> `(mean,
+            logvar)`, each `(B, d)`. Default: a softplus layer of 500.
+        decoder: Keras model, (z, y) side by side, `(B, d + K)` -> the outputs that the likelihood takes. Default: a
+            softplus layer of 500.
+        classifier: Keras model, images with pixels in [0, 1] -> logits `(B, K)`. Default: a softplus layer of 500.
+        num_classes: K.
+        z_dim: d.
+        label_prior: The probabilities `p(y)`. Default: uniform.
+        likelihood: One of `likelihoods`. Default: `Bernoulli()`.
+        alpha: Weight of the cross entropy.
+        weight_prior: Weight of the prior of the weights: 1 / N of N training images; 0 leaves it out.
+        binarize: Whether training images are drawn from their pixels, anew at each step; for a Bernoulli likelihood.
+        seed: Of the noise of training.
+        name: Model name.
+        class_names: Names of the classes, which the served model answers with. Default: none.
+
+    Raises:
+        ValueError: For an argument that does not fit the others.
+
+    Example:
+        >>> model = M2()
+        >>> model.compile(Adam(3e-4))
+        >>> model.fit(batches, steps_per_epoch=100, epochs=3000)
+        >>> model.classify(images), model.generate([3, 7], seed=1)
+
+    Reference:
+        [Kingma, Rezende, Mohamed, Welling: Semi-supervised learning with deep generative models,
+        2014](https://arxiv.org/abs/1406.5298).
+    """
+
+    training_terms = ("reconstruction", "kl_z", "kl_y", "cross_entropy", "weight_prior")
+    test_terms = ("error", "reconstruction", "kl_z", "kl_y")
+    reduction = "mean"
+    objective_weights = ("alpha", "weight_prior")
+    forward_passes = {"classifier": 1, "encoder": 1, "decoder": 1}  # noqa: RUF012
+
+    made_by = {  # noqa: RUF012
+        "encoder": "networks.kingma.m2_encoder(image_shape, num_classes, latent_dim)",
+        "decoder": "networks.kingma.m2_decoder(image_shape, num_classes, latent_dim)",
+        "classifier": "networks.kingma.m2_classifier(image_shape, num_classes)",
+    }
+
+    def __init__(
+        self,
+        encoder: keras.Model | None = None,
+        decoder: keras.Model | None = None,
+        classifier: keras.Model | None = None,
+        num_classes: int = kingma.NUM_CLASSES,
+        z_dim: int = kingma.LATENT_DIM,
+        label_prior: Sequence[float] | None = None,
+        likelihood: Likelihood | None = None,
+        alpha: ObjectiveWeight = 0.1,
+        weight_prior: ObjectiveWeight = 1 / 50_000,
+        binarize: bool = True,
+        seed: int = 0,
+        name: str = "m2",
+        class_names: Sequence | None = None,
+    ):
+        super().__init__(seed=seed, name=name)
+        self.likelihood, self.binarize = Bernoulli() if likelihood is None else likelihood, binarize
+        check_likelihood(self.likelihood, binarize)
+        self.alpha, self.weight_prior = alpha, weight_prior
+        self._set_labels(num_classes, z_dim, label_prior, class_names)
+        shape = kingma.IMAGE_SHAPE if classifier is None else input_shape("classifier", classifier)
+        if len(shape) != 3:
+            raise ValueError(f"`classifier` takes {(None, *shape)}; it must take images (None, H, W, C).")
+        self._set_networks({"encoder": encoder, "decoder": decoder, "classifier": classifier}, shape)
+        self.image_shape = shape
+        self.build((None, *self.image_shape))
+
+    def _set_labels(self, num_classes, z_dim, label_prior, class_names):
+        self.labels = Labels(check_whole_number("num_classes", num_classes, 2))
+        self.class_names = class_names
+        self.z_dim = check_whole_number("z_dim", z_dim, 1)
+        self.latents = {"z": self.z_dim, "y": self.labels.width}
+        self.label_prior = None if label_prior is None else tuple(map(float, label_prior))
+        probs = None if self.label_prior is None else [self.label_prior]
+        (self._label_probs,) = self.labels.check_probs("label_prior", probs)
+
+    def _set_networks(self, given, shape):
+        """The networks, those of the paper where none is given, for x of a shape."""
+        width, outputs = self.labels.width, (*shape[:-1], shape[-1] * self.likelihood.outputs_per_value)
+        makers: dict[str, Callable[[], keras.Model]] = {
+            "encoder": lambda: kingma.m2_encoder(shape, width, self.z_dim),
+            "decoder": lambda: kingma.m2_decoder(outputs, width, self.z_dim),
+            "classifier": lambda: kingma.m2_classifier(shape, width),
+        }
+        for name in _NETWORKS:
+            setattr(self, name, given[name] or makers[name]())
+        shapes: dict[str, tuple[Any, Any]] = {
+            "encoder": ([shape, (width,)], [(None, self.z_dim)] * 2),
+            "decoder": ((self.latent_dim,), (None, *outputs)),
+            "classifier": (shape, (None, width)),
+        }
+        reason = f"{width} classes, {self.z_dim} dimensions of z and {self._seen(shape)}"
+        kinds: dict[str, dict[int, str | None]] = {"encoder": {1: probes.LOGVAR}, "decoder": {0: self.likelihood.takes}}
+        for name, (takes, gives) in shapes.items():
+            check_network(name, getattr(self, name), takes, gives, reason, self.made_by[name])
+            probes.probe(name, given[name], kinds.get(name, {0: probes.CLASS_LOGITS}), unit_pixels=name != "decoder")
+
+    def _seen(self, shape):
+        return f"images {shape} of a {type(self.likelihood).__name__} likelihood"
+
+    @property
+    def label_probs(self) -> list[np.ndarray] | None:
+        return [self._label_probs] if np.ptp(self._label_probs) else None
+
+    def variable_groups(self) -> dict[str, list[keras.Variable]]:
+        """`autoencoder` (encoder and decoder) and `classifier`."""
+        return {
+            "autoencoder": [*self.encoder.trainable_variables, *self.decoder.trainable_variables],
+            "classifier": self.classifier.trainable_variables,
+        }
+
+    # What M1+M2 does otherwise
+
+    def _drawn(self, images: Tensor, noise: dict[str, Tensor], part: str) -> Tensor:
+        """The x of a training step, of the images of a part of the batch."""
+        return binary_images(images, noise[f"uniform_{part}"]) if self.binarize else images
+
+    def _observed(self, images: Tensor) -> Tensor:
+        """The x of images in use."""
+        return ops.convert_to_tensor(images)
+
+    def _inputs(self, x: Tensor) -> Tensor:
+        """What networks see of x."""
+        return to_unit(x)
+
+    # Training
+
+    def check_batch(self, images, labels) -> None:
+        check_parts(self, images, labels)
+
+    def draw_noise(self, batch, step) -> dict[str, Tensor]:
+        seed = self.noise_stream(step)
+        noise = {"dropout": self.dropout_counter(step)}
+        for part in _parts(batch):
+            rows, labels = ops.shape(batch[part])[0], () if part == "labeled" else (self.labels.width,)
+            noise[f"epsilon_{part}"] = keras.random.normal((rows, *labels, self.z_dim), seed=seed)
+            noise |= self._noise_of_x(part, rows, seed)
+        return noise
+
+    def _noise_of_x(self, part, rows, seed):
+        if not self.binarize:
+            return {}
+        return {f"uniform_{part}": keras.random.uniform((rows, *self.image_shape), seed=seed)}
+
+    def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
+        run = self.passes(noise["dropout"])
+        x = {part: self._drawn(batch[part], noise, part) for part in _parts(batch)}
+        log_q = ops.log_softmax(run(self.classifier, self._inputs(ops.concatenate(list(x.values())))))
+        labels = batch["labels"] if "labeled" in x else ops.zeros((0, self.labels.width))
+        num_labeled = ops.shape(labels)[0]
+        given = []
+        if "labeled" in x:
+            given.append((x["labeled"], labels, noise["epsilon_labeled"]))
+        if "unlabeled" in x:
+            given.append(self._with_all_labels(x["unlabeled"], noise["epsilon_unlabeled"]))
+        rows = self._terms_of_rows(run, *map(ops.concatenate, zip(*given, strict=True)))
+        of_unlabeled = {name: values[num_labeled:] for name, values in rows.items()}
+        terms = {
+            name: ops.concatenate([rows[name][:num_labeled], expected])
+            for name, expected in self._expected(of_unlabeled, log_q[num_labeled:]).items()
+        }
+        kl_y = [-ops.sum(labels * self._log_label_probs(), axis=-1), self._kl_y(log_q[num_labeled:])]
+        terms["kl_y"] = ops.concatenate(kl_y)
+        if "labeled" in x:
+            terms["cross_entropy"] = -ops.sum(labels * log_q[:num_labeled], axis=-1)
+        num_images = ops.shape(terms["kl_y"])[0]
+        return {**terms, "weight_prior": negative_log_prior(self._weights_with_prior(), num_images)}
+
+    def objective(self, terms, step) -> Tensor:
+        weights = self.weights_at(step)
+        bound = terms["reconstruction"] + terms["kl_z"] + terms["kl_y"]
+        others = weights.alpha * terms.get("cross_entropy", 0.0) + weights.weight_prior * terms["weight_prior"]
+        return bound + others
+
+    def _weights_with_prior(self):
+        autoencoder = [*self.encoder.trainable_variables, *self.decoder.trainable_variables]
+        kernels = [variable for variable in autoencoder if len(variable.shape) > 1]
+        return [*kernels, *self.classifier.trainable_variables]
+
+    def _log_label_probs(self):
+        return as_floatx(np.log(self._label_probs / self._label_probs.sum()))
+
+    def _kl_y(self, log_q):
+        return ops.sum(ops.exp(log_q) * (log_q - self._log_label_probs()), axis=-1)
+
+    def _with_all_labels(self, x, epsilon=None):
+        """Each x `(B, ...)` with each of the K labels, `B K` rows, and their noise, given as `(B, K, d)`."""
+        rows, k = ops.shape(x)[0], self.labels.width
+        pairs = ops.repeat(x, k, axis=0), ops.tile(ops.eye(k), (rows, 1))
+        return pairs if epsilon is None else (*pairs, ops.reshape(epsilon, (rows * k, self.z_dim)))
+
+    def _terms_of_rows(self, run, x, y, epsilon):
+        """The terms of x with given labels y; `run` runs a network."""
+        mean, logvar = run(self.encoder, [self._inputs(x), y])
+        z = sample_gaussian(mean, logvar, epsilon)
+        outputs = run(self.decoder, ops.concatenate([z, y], axis=-1))
+        return {
+            "reconstruction": -self.likelihood.log_prob(x, outputs),
+            "kl_z": gaussian_kl(mean, logvar, 0.0, ops.ones(())),
+        }
+
+    def _expected(self, terms, log_q):
+        """The expectations under q(y | x), of terms of each x with all labels."""
+        shape = ops.shape(log_q)
+        return {name: ops.sum(ops.exp(log_q) * ops.reshape(term, shape), axis=-1) for name, term in terms.items()}
+
+    def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
+        images = self.as_images(images, "x")
+        x, rows, k = self._observed(images), ops.shape(images)[0], self.labels.width
+        epsilon = ops.reshape(normal_of_images(images, k * self.z_dim), (rows, k, self.z_dim))
+        log_q = self._log_q(x)
+        of_labels = self._terms_of_rows(_in_use, *self._with_all_labels(x, epsilon))
+        terms = {**self._expected(of_labels, log_q), "kl_y": self._kl_y(log_q)}
+        return terms if labels is None else {**terms, **self.error_terms(ops.exp(log_q), labels)}
+
+    # Use: deterministic, tensors in, tensors out
+
+    def call(self, images, training=False) -> dict[str, Tensor]:
+        """Everything that inference gives: what `posterior` does, `latent`, as `encode` gives it, `reconstruction`."""
+        x = self._observed(self.as_images(images))
+        outputs = self._posterior(x)
+        latent = self._most_probable(x, outputs["probs"])
+        return {**outputs, "latent": latent, "reconstruction": self.decode(latent)}
+
+    def _log_q(self, x):
+        return ops.log_softmax(_in_use(self.classifier, self._inputs(x)))
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Class probabilities `q(y | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, K)`."""
+        return ops.exp(self._log_q(self._observed(self.as_images(images))))
+
+    def posterior(self, images: Tensor) -> dict[str, Tensor]:
+        """`q(y, z | x)`: `probs` `(B, K)`, and of each label `z_mean` and `z_logvar`, `(B, K, d)`."""
+        return self._posterior(self._observed(self.as_images(images)))
+
+    def _posterior(self, x):
+        mean, logvar = self._q_of_all_labels(x)
+        return {"probs": ops.exp(self._log_q(x)), "z_mean": mean, "z_logvar": logvar}
+
+    def _q_of_all_labels(self, x):
+        """Mean and log-variance of `q(z | x, y)` for each label, `(B, K, d)`."""
+        x, y = self._with_all_labels(x)
+        shape = (-1, self.labels.width, self.z_dim)
+        return [ops.reshape(values, shape) for values in _in_use(self.encoder, [self._inputs(x), y])]
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latent variables (z, y) `(B, d + K)`: the most probable label, one-hot, and the mean of z given it."""
+        x = self._observed(self.as_images(images))
+        return self._most_probable(x, self._log_q(x))
+
+    def _most_probable(self, x, scores):
+        y = ops.one_hot(argmax(scores), self.labels.width, dtype=scores.dtype)
+        mean, _ = _in_use(self.encoder, [self._inputs(x), y])
+        return ops.concatenate([mean, y], axis=-1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images `(B, H, W, C)` in [-1, 1] at latent variables (z, y) `(B, d + K)`: the mean of the likelihood."""
+        return self.likelihood.mean(self.decoder(as_array("z", z), training=False))
+
+    def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
+        """`z ~ N(0, I)` beside the given labels, one-hot, `(B, d + K)`."""
+        z = normal((ops.shape(labels)[0], self.z_dim), Stream(seed, 0))
+        return ops.concatenate([z, ops.one_hot(labels, self.labels.width, dtype=z.dtype)], axis=-1)
+
+    def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:
+        samples = (num_images, num_samples)
+        return {
+            "gumbel": sample_gumbel((*samples, self.labels.width), seed=stream),
+            "epsilon": keras.random.normal((*samples, self.z_dim), seed=stream),
+        }
+
+    def log_weights(self, images, noise) -> Tensor:
+        """As `BaseVAE.log_weights`; the label is sampled from `q(y | x)` too."""
+        return self._log_weights_of(self._observed(self.as_images(images)), noise)
+
+    def _log_weights_of(self, x, noise):
+        log_q, q = self._log_q(x), self._q_of_all_labels(x)
+        chosen = argmax(log_q[:, None] + noise["gumbel"])
+        mean, logvar = (ops.take_along_axis(values, chosen[:, :, None], axis=1) for values in q)
+        z, y = sample_gaussian(mean, logvar, noise["epsilon"]), ops.one_hot(chosen, self.labels.width, dtype=mean.dtype)
+        log_ratio = gaussian_log_prob(z, 0.0, ops.zeros((self.z_dim,))) - gaussian_log_prob(z, mean, logvar)
+        log_ratio += ops.sum(y * (self._log_label_probs() - log_q[:, None]), axis=-1)
+        return log_likelihood(self.decoder, self.likelihood, x, ops.concatenate([z, y], axis=-1)) + log_ratio
+
+    # Serialisation
+
+    def get_config(self) -> dict[str, Any]:
+        objects = (*_NETWORKS, "likelihood")
+        return {
+            **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in objects},
+            "num_classes": self.num_classes,
+            "z_dim": self.z_dim,
+            "label_prior": self.label_prior,
+            "binarize": self.binarize,
+            "class_names": self.class_names,
+            **super().get_config(),
+        }
+
+
+def _in_use(network, inputs):
+    """The outputs of a network in inference, in the precision of the losses."""
+    outputs = network(inputs, training=False)
+    return [as_floatx(each) for each in outputs] if isinstance(outputs, list | tuple) else as_floatx(outputs)
+
+
+def _parts(batch):
+    return [part for part in PARTS if part in batch]
