@@ -12,6 +12,7 @@ from keras_ssvae.evaluation.disentanglement import (
     mig,
     sap,
 )
+from keras_ssvae.evaluation.generation import Generation, conditional_generation
 from keras_ssvae.evaluation.inception import (
     ClassifierUnavailableError,
     InceptionScore,
@@ -31,6 +32,7 @@ __all__ = [
     "DCI",
     "NLL",
     "ClassifierUnavailableError",
+    "Generation",
     "InceptionScore",
     "KLDecomposition",
     "Places",
@@ -38,6 +40,7 @@ __all__ = [
     "beta_vae_score",
     "changes",
     "classification_error",
+    "conditional_generation",
     "dci",
     "factor_score",
     "factor_vae_score",
