@@ -110,6 +110,9 @@ def gradient_step(
         terms = losses()
         scaled = optimizer.scale_loss(terms["total"])
     gradients = tape.gradient(scaled, variables)
+    # Of a variable that this batch has nothing for, as a classifier's where no image has a label: 0, as on JAX.
+    pairs = zip(gradients, variables, strict=True)
+    gradients = [keras.ops.zeros_like(variable) if gradient is None else gradient for gradient, variable in pairs]
     # TensorFlow's optimizer of graphs forgets that a variable is read before it is updated, where the gradient does not
     # need what was read: as for a term behind a `stop_gradient`.
     with tf.control_dependencies([*terms.values()]):

@@ -214,5 +214,6 @@ def _sizes(settings):
     return {
         **({} if labeled is None else {"labeled_batch_size": labeled}),
         "unlabeled_batch_size": settings["batch_size"] - (labeled or 0),
+        **({"rhythm": tuple(settings["rhythm"])} if "rhythm" in settings else {}),
         **{name: settings[name] for name in ("steps_per_epoch", "seed")},
     }

@@ -1,5 +1,7 @@
 """M3: its objective by closed forms, and images of given labels by rejection."""
 
+import itertools
+
 import numpy as np
 import pytest
 from contract import registry, small
@@ -83,3 +85,20 @@ def test_an_intervention_keeps_the_rest():
 def test_an_argument_that_does_not_fit_is_a_sentence(name, value):
     with pytest.raises(ValueError, match=f"`{name}` is {value}"):
         M3(**{name: value})
+
+
+def test_a_step_without_labels_moves_the_classifier_by_its_momentum_alone():
+    """On both backends: a gradient that is not there is 0."""
+    model = registry.M3_ENTRY.compiled()
+    labelled = {name: value for name, value in registry.M3_ENTRY.batch().items() if name != "unlabeled"}
+    unlabelled = {"unlabeled": small.images(5)}
+    kernel = model.classifier.get_layer("logits").kernel
+    values = [ops.convert_to_numpy(kernel)]
+    for batch in (labelled, unlabelled):
+        model.replay_step(batch, model.draw_noise(batch, 0))
+        values.append(ops.convert_to_numpy(kernel))
+    first, second = (b - a for a, b in itertools.pairwise(values))
+    moved = np.abs(first) > 1e-6
+    # Adam: m / sqrt(v), corrected, after one gradient and none: 0.9 * 0.1 / 0.19 over sqrt(0.999 * 0.001 / 0.001999).
+    expected = (0.09 / 0.19) / np.sqrt(0.999e-3 / 1.999e-3)
+    np.testing.assert_allclose(second[moved] / first[moved], expected, rtol=2e-2)
