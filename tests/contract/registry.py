@@ -424,7 +424,7 @@ M1_ENTRY = Entry(
 )
 
 UNEVEN = [0.5, 0.3, 0.2]
-OF_M2 = {"num_classes": small.K, "z_dim": small.D, "label_prior": UNEVEN, "alpha": 3.0, "weight_prior": 0.02}
+OF_M2 = {"num_classes": small.K, "z_dim": small.D, "class_priors": [UNEVEN], "alpha": 3.0, "weight_prior": 0.02}
 
 
 def m2(dropout=0.0, weights_seed=8, **arguments):
@@ -474,7 +474,7 @@ def _m2(stacked):
         arguments={
             **({"m1": trained_m1(), "active": [0, 1, 3]} if stacked else of_its_kind),
             **OF_M2,
-            "label_prior": [0.2, 0.2, 0.6],
+            "class_priors": [[0.2, 0.2, 0.6]],
             "class_names": SEVERAL_NAMES[0],
             "seed": 9,
             "name": "mine",

@@ -84,7 +84,7 @@ def log_joint(model, images, number=60):
         z = np.concatenate([nodes[:, None], np.eye(K)[np.full(number, k)]], axis=1)
         p = special.expit(ops.convert_to_numpy(model.decoder(z)).astype("float64"))
         log_p = stats.bernoulli.logpmf(images[:, None] > 0, p).sum(axis=(2, 3, 4))
-        prior = 1 / K if model.label_prior is None else model.label_prior[k]
+        prior = model.class_priors[0][k]
         result.append(special.logsumexp(log_p, b=weights, axis=1) + np.log(prior))
     return np.stack(result, axis=1)
 
@@ -92,9 +92,9 @@ def log_joint(model, images, number=60):
 # 1. Enumeration and quadrature
 
 
-@pytest.mark.parametrize("label_prior", [None, (0.5, 0.3, 0.2)])
-def test_the_bounds_are_below_the_probabilities_of_all_images(label_prior):
-    model = tiny(label_prior=label_prior)
+@pytest.mark.parametrize("class_priors", [None, [(0.5, 0.3, 0.2)]])
+def test_the_bounds_are_below_the_probabilities_of_all_images(class_priors):
+    model = tiny(class_priors=class_priors)
     joint = log_joint(model, EVERY)
     np.testing.assert_allclose(np.exp(joint).sum(), 1.0, rtol=1e-6)
     labelled, unlabelled = bounds(model, EVERY)
@@ -188,7 +188,7 @@ def test_without_label_kernels_it_is_m1():
 
 def test_with_the_exact_posterior_the_bounds_are_the_likelihoods():
     variance, prior = 0.3, np.array([0.5, 0.3, 0.2])
-    model = tiny(hidden=False, likelihood=Gaussian(variance), binarize=False, label_prior=prior)
+    model = tiny(hidden=False, likelihood=Gaussian(variance), binarize=False, class_priors=[prior])
     w, centres = RNG.normal(size=4), RNG.normal(size=(K, 4))
     model.decoder.get_layer("pixels").set_weights([np.vstack([w, centres]), np.zeros(4)])
     precision = 1 + w @ w / variance
@@ -234,7 +234,7 @@ def one_by_one(model, batch, noise):
         log_p = stats.bernoulli.logpmf(image[None] > 0, p).sum()
         return -log_p, 0.5 * np.sum(mean**2 + np.exp(logvar) - logvar - 1)
 
-    prior = np.full(K, 1 / K) if model.label_prior is None else np.array(model.label_prior)
+    (prior,) = model.class_priors
     terms = {name: [] for name in ("reconstruction", "kl_z", "kl_y", "cross_entropy")}
 
     def log_q(image):
@@ -259,9 +259,9 @@ def small_batch():
     return {"labeled": EVERY[[3, 9]], "labels": labels, "unlabeled": EVERY[[1, 5, 6, 12, 14, 15]]}
 
 
-@pytest.mark.parametrize("label_prior", [None, (0.5, 0.3, 0.2)])
-def test_one_pass_for_all_labels_gives_what_a_loop_over_them_gives(label_prior):
-    model, batch = tiny(label_prior=label_prior, alpha=0.7, weight_prior=0.01), small_batch()
+@pytest.mark.parametrize("class_priors", [None, [(0.5, 0.3, 0.2)]])
+def test_one_pass_for_all_labels_gives_what_a_loop_over_them_gives(class_priors):
+    model, batch = tiny(class_priors=class_priors, alpha=0.7, weight_prior=0.01), small_batch()
     noise = asking.to_numpy(model.draw_noise(batch, 3))
     terms, expected = as_float64(model.step_losses(batch, noise, 3)), one_by_one(model, batch, noise)
     for name, value in expected.items():
@@ -431,7 +431,7 @@ def test_a_draw_of_the_posterior_has_the_label_of_its_z():
 
 
 def test_importance_weights_estimate_the_probability_and_their_logarithms_the_bound():
-    model = tiny(scale=0.5, label_prior=(0.5, 0.3, 0.2))
+    model = tiny(scale=0.5, class_priors=[(0.5, 0.3, 0.2)])
     # Wider than the prior, so that no weight is too large.
     model.encoder.get_layer("logvar").set_weights([np.zeros((4, 1)), np.array([0.5])])
     samples = 8000
@@ -460,12 +460,12 @@ def test_rows_of_features_are_no_images():
         ({"num_classes": (3, 2)}, r"`num_classes` is \(3, 2\). It must be an integer"),
         ({"z_dim": 0}, "`z_dim` is 0. It must be an integer of at least 1"),
         (
-            {"label_prior": [0.5, 0.5]},
-            "`label_prior` is .*; it must be for each label a list",
+            {"class_priors": [[0.5, 0.5]]},
+            "`class_priors` is .*; it must be for each label a list",
         ),
         (
-            {"label_prior": [0.5, 0.6, 0.0]},
-            "`label_prior` is .*; it must be for each label a list",
+            {"class_priors": [[0.5, 0.6, 0.0]]},
+            "`class_priors` is .*; it must be for each label a list",
         ),
         ({"likelihood": Gaussian()}, "`binarize` is True with a Gaussian likelihood; binary images are"),
         ({"likelihood": "normal"}, "`likelihood` is 'normal'; it must be one of"),

@@ -155,7 +155,7 @@ def test_importance_weights_of_images_estimate_their_probability_and_the_bound()
         "decoder": small.label_decoder(1 + small.K, shape=(2,)),
         "classifier": small.label_classifier(shape=(1,)),
     }
-    model = M1M2(m1, **networks, active=[1], num_classes=small.K, z_dim=1, label_prior=registry.UNEVEN)
+    model = M1M2(m1, **networks, active=[1], num_classes=small.K, z_dim=1, class_priors=[registry.UNEVEN])
     for weight in model.weights:
         if weight.name in ("kernel", "bias"):
             weight.assign(rng.normal(scale=0.35, size=weight.shape))

@@ -55,7 +55,7 @@ class M1M2(M2):
         active: The F dimensions of M1's that are taken, as `m1.active_dimensions(images)` gives them. Default: all.
         num_classes: K.
         z_dim: d, the dimensions of z_2.
-        label_prior: The probabilities `p(y)`. Default: uniform.
+        class_priors: The probabilities `p(y)`, in a list for the one label. Default: uniform.
         alpha: Weight of the cross entropy, as in `M2`.
         weight_prior: Weight of the prior of the weights, without M1's: 1 / N of N training images; 0 leaves it out.
         seed: Of the noise of training.
@@ -92,7 +92,7 @@ class M1M2(M2):
         active: Sequence[int] | None = None,
         num_classes: int = kingma.NUM_CLASSES,
         z_dim: int = kingma.LATENT_DIM,
-        label_prior: Sequence[float] | None = None,
+        class_priors: Sequence[Sequence[float]] | None = None,
         alpha: ObjectiveWeight = 0.1,
         weight_prior: ObjectiveWeight = 1 / 50_000,
         seed: int = 0,
@@ -107,7 +107,7 @@ class M1M2(M2):
         self.active = self._checked_active(active)
         self.likelihood, self.binarize = HeteroscedasticGaussian(), False
         self.alpha, self.weight_prior = alpha, weight_prior
-        self._set_labels(num_classes, z_dim, label_prior, class_names)
+        self._set_labels(num_classes, z_dim, class_priors, class_names)
         networks = {"encoder": encoder, "decoder": decoder, "classifier": classifier}
         self._set_networks(networks, (len(self.active),))
         self.image_shape = m1.image_shape

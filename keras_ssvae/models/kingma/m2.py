@@ -47,7 +47,7 @@ class M2(ClassifierMixin, BaseVAE):
     | `q(y given x)`                          | `classifier` (logits); `probs` after the softmax                    |
     | `q(z given x, y)`                       | `encoder`, of `[x, y]`: `z_mean`, `z_logvar`, each `(B, K, d)`      |
     | `p(x given y, z)`                       | `decoder`, of (z, y), and `likelihood`                              |
-    | `p(y)`                                  | `label_prior`                                                       |
+    | `p(y)`                                  | `class_priors`                                                      |
     | `-E log p(x given y, z)`                | `reconstruction`, at one sample z of each label                     |
     | `E KL(q(z given x, y), p(z))`           | `kl_z`, in closed form                                              |
     | `-log p(y)`; `KL(q(y given x), p(y))`   | `kl_y`, of labelled images; of unlabelled ones                      |
@@ -82,7 +82,7 @@ class M2(ClassifierMixin, BaseVAE):
         classifier: Keras model, images with pixels in [0, 1] -> logits `(B, K)`. Default: a softplus layer of 500.
         num_classes: K.
         z_dim: d.
-        label_prior: The probabilities `p(y)`. Default: uniform.
+        class_priors: The probabilities `p(y)`, in a list for the one label. Default: uniform.
         likelihood: One of `likelihoods`. Default: `Bernoulli()`.
         alpha: Weight of the cross entropy.
         weight_prior: Weight of the prior of the weights: 1 / N of N training images; 0 leaves it out.
@@ -124,7 +124,7 @@ class M2(ClassifierMixin, BaseVAE):
         classifier: keras.Model | None = None,
         num_classes: int = kingma.NUM_CLASSES,
         z_dim: int = kingma.LATENT_DIM,
-        label_prior: Sequence[float] | None = None,
+        class_priors: Sequence[Sequence[float]] | None = None,
         likelihood: Likelihood | None = None,
         alpha: ObjectiveWeight = 0.1,
         weight_prior: ObjectiveWeight = 1 / 50_000,
@@ -137,7 +137,7 @@ class M2(ClassifierMixin, BaseVAE):
         self.likelihood, self.binarize = Bernoulli() if likelihood is None else likelihood, binarize
         check_likelihood(self.likelihood, binarize)
         self.alpha, self.weight_prior = alpha, weight_prior
-        self._set_labels(num_classes, z_dim, label_prior, class_names)
+        self._set_labels(num_classes, z_dim, class_priors, class_names)
         shape = kingma.IMAGE_SHAPE if classifier is None else input_shape("classifier", classifier)
         if len(shape) != 3:
             raise ValueError(f"`classifier` takes {(None, *shape)}; it must take images (None, H, W, C).")
@@ -145,14 +145,12 @@ class M2(ClassifierMixin, BaseVAE):
         self.image_shape = shape
         self.build((None, *self.image_shape))
 
-    def _set_labels(self, num_classes, z_dim, label_prior, class_names):
+    def _set_labels(self, num_classes, z_dim, class_priors, class_names):
         self.labels = Labels(check_whole_number("num_classes", num_classes, 2))
         self.class_names = class_names
         self.z_dim = check_whole_number("z_dim", z_dim, 1)
         self.latents = {"z": self.z_dim, "y": self.labels.width}
-        self.label_prior = None if label_prior is None else tuple(map(float, label_prior))
-        probs = None if self.label_prior is None else [self.label_prior]
-        (self._label_probs,) = self.labels.check_probs("label_prior", probs)
+        self.class_priors = self.labels.check_probs("class_priors", class_priors)
 
     def _set_networks(self, given, shape):
         """The networks, those of the paper where none is given, for x of a shape."""
@@ -180,7 +178,7 @@ class M2(ClassifierMixin, BaseVAE):
 
     @property
     def label_probs(self) -> list[np.ndarray] | None:
-        return [self._label_probs] if np.ptp(self._label_probs) else None
+        return self.class_priors if np.ptp(self.class_priors[0]) else None
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`autoencoder` (encoder and decoder) and `classifier`."""
@@ -239,7 +237,7 @@ class M2(ClassifierMixin, BaseVAE):
             name: ops.concatenate([rows[name][:num_labeled], expected])
             for name, expected in self._expected(of_unlabeled, log_q[num_labeled:]).items()
         }
-        kl_y = [-ops.sum(labels * self._log_label_probs(), axis=-1), self._kl_y(log_q[num_labeled:])]
+        kl_y = [-ops.sum(labels * self._log_p_y(), axis=-1), self._kl_y(log_q[num_labeled:])]
         terms["kl_y"] = ops.concatenate(kl_y)
         if "labeled" in x:
             terms["cross_entropy"] = -ops.sum(labels * log_q[:num_labeled], axis=-1)
@@ -257,11 +255,12 @@ class M2(ClassifierMixin, BaseVAE):
         kernels = [variable for variable in autoencoder if len(variable.shape) > 1]
         return [*kernels, *self.classifier.trainable_variables]
 
-    def _log_label_probs(self):
-        return as_floatx(np.log(self._label_probs / self._label_probs.sum()))
+    def _log_p_y(self):
+        (probs,) = self.class_priors
+        return as_floatx(np.log(probs / probs.sum()))
 
     def _kl_y(self, log_q):
-        return ops.sum(ops.exp(log_q) * (log_q - self._log_label_probs()), axis=-1)
+        return ops.sum(ops.exp(log_q) * (log_q - self._log_p_y()), axis=-1)
 
     def _with_all_labels(self, x, epsilon=None):
         """Each x `(B, ...)` with each of the K labels, `B K` rows, and their noise, given as `(B, K, d)`."""
@@ -359,7 +358,7 @@ class M2(ClassifierMixin, BaseVAE):
         mean, logvar = (ops.take_along_axis(values, chosen[:, :, None], axis=1) for values in q)
         z, y = sample_gaussian(mean, logvar, noise["epsilon"]), ops.one_hot(chosen, self.labels.width, dtype=mean.dtype)
         log_ratio = gaussian_log_prob(z, 0.0, ops.zeros((self.z_dim,))) - gaussian_log_prob(z, mean, logvar)
-        log_ratio += ops.sum(y * (self._log_label_probs() - log_q[:, None]), axis=-1)
+        log_ratio += ops.sum(y * (self._log_p_y() - log_q[:, None]), axis=-1)
         return log_likelihood(self.decoder, self.likelihood, x, ops.concatenate([z, y], axis=-1)) + log_ratio
 
     # Serialisation
@@ -370,7 +369,7 @@ class M2(ClassifierMixin, BaseVAE):
             **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in objects},
             "num_classes": self.num_classes,
             "z_dim": self.z_dim,
-            "label_prior": self.label_prior,
+            "class_priors": [probs.tolist() for probs in self.class_priors],
             "binarize": self.binarize,
             "class_names": self.class_names,
             **super().get_config(),
