@@ -3,6 +3,7 @@
 The tests know nothing of a model but its entry and what it can do: see `contract.asking`.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -45,6 +46,8 @@ class Entry:
         fixed: Of the arguments those that have no other value in this form.
         draws: For each array of `draw_noise` that holds continuous random numbers, its name.
         verbs: `(model, images) -> {name: (verb, arguments, shape)}`: verbs of its own.
+        variant: Whether another entry runs most of its code too: with WITHOUT_VARIANTS in the environment it is left
+            out, for a second round on another backend.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Entry:
     fixed: tuple[str, ...] = ()
     draws: tuple[str, ...]
     verbs: Callable[[keras.Model, object], dict] = field(default=lambda model, images: {})
+    variant: bool = False
 
     def compiled(self, **arguments) -> keras.Model:
         model = self.build(**arguments)
@@ -178,6 +182,7 @@ def _parted(several):
     given = SEVERAL_LABELS if several else {"num_classes": small.K, "u_dims": (2,), "class_priors": [(0.5, 0.3, 0.2)]}
     return Entry(
         name="PartedVAE, several labels" if several else "PartedVAE, one label",
+        variant=not several,
         build=lambda **arguments: parted(several, **arguments),
         optimizer=two_plateaus,
         parts=("labeled", "unlabeled"),
@@ -227,6 +232,7 @@ def vae(vamp=False, dropout=0.0, weights_seed=3, **arguments):
 def _vae(vamp):
     return Entry(
         name="VampPrior" if vamp else "VAE",
+        variant=not vamp,
         build=lambda **arguments: vae(vamp, **arguments),
         optimizer=lambda **adam: NormalizedAdam(1e-2, **adam),
         parts=("unlabeled",),
@@ -300,6 +306,7 @@ def _revae(several):
 
     return Entry(
         name="REVAE, several labels" if several else "REVAE, one label",
+        variant=not several,
         build=lambda **arguments: revae(several, **arguments),
         optimizer=lambda **adam: Adam(1e-2, **adam),
         parts=("labeled", "unlabeled"),
@@ -357,6 +364,7 @@ def m3(dropout=0.0, weights_seed=7, **arguments):
 _ONE_LABEL = _revae(several=False)
 M3_ENTRY = Entry(
     name="M3",
+    variant=True,
     build=m3,
     optimizer=_ONE_LABEL.optimizer,
     parts=_ONE_LABEL.parts,
@@ -394,6 +402,7 @@ def m1(dropout=0.0, weights_seed=3, **arguments):
 
 M1_ENTRY = Entry(
     name="M1",
+    variant=True,
     build=m1,
     optimizer=lambda **adam: Adam(1e-2, **adam),
     parts=("unlabeled",),
@@ -466,6 +475,7 @@ def _m2(stacked):
 
     return Entry(
         name="M1M2" if stacked else "M2",
+        variant=not stacked,
         build=m1m2 if stacked else m2,
         optimizer=lambda **adam: Adam(1e-2, **adam),
         parts=("labeled", "unlabeled"),
@@ -505,7 +515,7 @@ def _m2(stacked):
     )
 
 
-ENTRIES = (
+_ALL = (
     EXON,
     _parted(several=False),
     _parted(several=True),
@@ -518,3 +528,4 @@ ENTRIES = (
     _m2(stacked=False),
     _m2(stacked=True),
 )
+ENTRIES = tuple(entry for entry in _ALL if not (entry.variant and "WITHOUT_VARIANTS" in os.environ))
