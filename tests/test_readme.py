@@ -33,7 +33,7 @@ def test_the_library_examples_run(tmp_path, monkeypatch):
     exec(shortened(BLOCKS[1]), names)
     assert names["styled"].shape == (4, 32, 32, 1)
     assert (tmp_path / "traversals.png").exists()
-    exec(shortened(BLOCKS[2], {'"steps_per_epoch": 25': '"steps_per_epoch": 2', " epochs=100": " epochs=1"}), names)
+    exec(shortened(BLOCKS[2], {'"steps_per_epoch": 24': '"steps_per_epoch": 2', " epochs=300": " epochs=1"}), names)
     assert names["seven"].shape == (5, 28, 28, 1)
     assert (tmp_path / "interventions.png").exists()
     exec(shortened(BLOCKS[3]), names)

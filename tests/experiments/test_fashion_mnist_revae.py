@@ -71,8 +71,8 @@ def test_a_run_goes_on_bit_for_bit(call, tmp_path):
 def test_a_fraction_of_the_images_is_labelled(plan):
     plans = [plan(*args) for args in (("--fraction", "0.05"), ("--fraction", "0.0001"), ())]
     assert [each["labels"] for each in plans] == [60, 10, 100]
-    assert [each["rhythm"] for each in plans] == [[6, 24], [1, 25], [10, 23]]
-    assert [each["steps_per_epoch"] for each in plans] == [30, 26, 33]
+    assert [each["rhythm"] for each in plans] == [[1, 24], [1, 25], [1, 23]]
+    assert [each["steps_per_epoch"] for each in plans] == [25, 26, 24]
 
 
 def test_alpha_is_scaled_by_the_images_for_each_labelled_one(plan):
