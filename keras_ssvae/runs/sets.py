@@ -12,18 +12,21 @@ from keras_ssvae import data, evaluation
 from keras_ssvae.runs import devices
 from keras_ssvae.runs.errors import UserError
 
+_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+
 
 @functools.cache  # several runs of one script share it
-def load_data(name: str, data_dir: str | None) -> data.ImageData:
-    """Loads a data set; `auto` is MNIST or, with a warning, the embedded digits."""
+def load_data(name: str, data_dir: str | None, first: str = "mnist") -> data.ImageData:
+    """Loads a data set; `auto` is the first one of an experiment or, with a warning, the embedded digits."""
     if name != "auto":
         return data.load(name, data_dir)
     try:
-        return data.load("mnist", data_dir)
+        return data.load(first, data_dir)
     except data.DataDamagedError:
         raise
     except data.DataUnavailableError as error:
-        print(f"WARNING: {error}\nWARNING: training on the embedded digits instead of MNIST.\n", file=sys.stderr)
+        instead = f"training on the embedded digits instead of {_TITLES[first]}."
+        print(f"WARNING: {error}\nWARNING: {instead}\n", file=sys.stderr)
         return data.load("digits")
 
 

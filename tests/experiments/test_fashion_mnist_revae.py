@@ -6,6 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from keras_ssvae import data
+
 SCRIPT = "fashion_mnist_revae"
 SMALL = ("--dataset", "digits", "--epochs", "1", "--steps-per-epoch", "4", "--labels", "20", "--batch-size", "12")
 SMALL = (*SMALL, "--labeled-batch-size", "6")
@@ -100,3 +102,20 @@ def test_flags_that_do_not_fit_are_a_sentence(call, args, sentence):
     result = call("--dataset", "digits", *args)
     assert result.code == 1
     assert sentence in result.err
+
+
+def test_fashion_mnist_is_the_first_and_the_digits_the_second_choice(call, modules, monkeypatch):
+    loaded, load = [], data.load
+
+    def unavailable(name, data_dir=None):
+        loaded.append(name)
+        if name != "digits":
+            raise data.DataUnavailableError(f"{name} is not there.")
+        return load(name)
+
+    monkeypatch.setattr(data, "load", unavailable)
+    modules.script.load_data.cache_clear()
+    result = call(train=lambda run: None)
+    assert result.code == 0
+    assert loaded == ["fashion_mnist", "digits"]
+    assert "WARNING: training on the embedded digits instead of Fashion-MNIST." in result.err
