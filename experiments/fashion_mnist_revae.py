@@ -33,7 +33,7 @@ from keras_ssvae.runs import flags
 from keras_ssvae.runs.errors import UserError
 from keras_ssvae.runs.experiment import Experiment, terms_line
 from keras_ssvae.runs.run import Run, main
-from keras_ssvae.runs.sets import InMemory, load_data
+from keras_ssvae.runs.sets import Rest, load_data
 
 C_DIM, REST_DIM, HIDDEN = 4, 10, 600
 FRACTION, ALPHA = 0.004, 0.1
@@ -54,12 +54,6 @@ CORNERS = (0, 2, 4, 3)  # t-shirt, pullover, coat and dress, as in Figure 7
 
 def load(name: str, data_dir: str | None) -> data.ImageData:
     return load_data(name, data_dir, first="fashion_mnist")
-
-
-class InTurn(InMemory):
-    """The labelled and the validation images are not among the unlabelled ones."""
-
-    unlabeled = "rest"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -191,7 +185,7 @@ EXPERIMENT = Experiment(
     settings=SETTINGS,
     labels=round(FRACTION * 50_000),
     load=load,
-    sets=InTurn,
+    sets=Rest,
     own_settings=own_settings,
     build_model=build_model,
     figures=figures,

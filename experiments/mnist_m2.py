@@ -32,7 +32,7 @@ from keras_ssvae.runs import flags, run, sweep
 from keras_ssvae.runs.errors import UserError
 from keras_ssvae.runs.experiment import Experiment
 from keras_ssvae.runs.run import Run
-from keras_ssvae.runs.sets import InMemory, load_data
+from keras_ssvae.runs.sets import InMemory, Rest, load_data
 
 LEARNING_RATE, ALPHA, LABELS = 3e-4, 0.1, 100
 OF_M1 = {"epochs": 10_000, "steps_per_epoch": 50, "batch_size": 1000, "validation": 10_000}
@@ -53,12 +53,6 @@ PUBLISHED = {
 def settings(of_paper: dict[str, Any], digits: dict[str, Any]) -> dict[str, dict[str, Any]]:
     of_paper = {**of_paper, "learning_rate": LEARNING_RATE}
     return {"mnist": of_paper, "fashion_mnist": of_paper, "digits": digits}
-
-
-class Rest(InMemory):
-    """The labelled and the validation images are not among the unlabelled ones."""
-
-    unlabeled = "rest"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

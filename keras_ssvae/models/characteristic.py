@@ -20,9 +20,10 @@ from keras_ssvae.distributions import (
 from keras_ssvae.likelihoods import Bernoulli, Likelihood, to_unit
 from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.checks import PARTS, check_network, check_parts, input_shape
+from keras_ssvae.models.checks import PARTS, check_network, check_parts, input_shape, parts_of
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.labels import ClassifierMixin, Labels
+from keras_ssvae.models.sampling import check_likelihood
 from keras_ssvae.networks import revae
 from keras_ssvae.pixels import as_array
 
@@ -91,8 +92,7 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
             )
         self.latents = {"z_c": sum(self.c_dims)} | ({"z_rest": self.rest_dim} if self.rest_dim else {})
         self.likelihood = Bernoulli() if likelihood is None else likelihood
-        if not isinstance(self.likelihood, Likelihood):
-            raise ValueError(f"`likelihood` is {likelihood!r}; it must be one of `keras_ssvae.likelihoods`.")
+        check_likelihood(self.likelihood, binarize=False)
         self._make_networks(encoder, decoder, classifier)
 
     def _make_networks(self, encoder, decoder, classifier):
@@ -128,10 +128,9 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
 
     def draw_noise(self, batch, step) -> dict[str, Tensor]:
         seed, noise = self.noise_stream(step), {"dropout": self.dropout_counter(step)}
-        for part in PARTS:
-            if part in batch:
-                rows = ops.shape(batch[part])[0]
-                noise[f"epsilon_{part}"] = keras.random.normal((rows, self.latent_dim), seed=seed)
+        for part in parts_of(batch):
+            rows = ops.shape(batch[part])[0]
+            noise[f"epsilon_{part}"] = keras.random.normal((rows, self.latent_dim), seed=seed)
         return {**noise, **self.own_noise(batch, seed)}
 
     def own_noise(self, batch: dict[str, Tensor], seed: keras.random.SeedGenerator) -> dict[str, Tensor]:
@@ -141,7 +140,7 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
     @staticmethod
     def images_of(batch: dict[str, Tensor]) -> Tensor:
         """The labelled and the unlabelled images of a batch, in this order."""
-        return ops.concatenate([batch[part] for part in PARTS if part in batch])
+        return ops.concatenate([batch[part] for part in parts_of(batch)])
 
     @staticmethod
     def rows_of(noise: dict[str, Tensor], name: str) -> Tensor:

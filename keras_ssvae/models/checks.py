@@ -8,7 +8,12 @@ import keras
 from keras_ssvae.backend import private
 from keras_ssvae.distributions import Tensor
 
-PARTS = ("labeled", "unlabeled")  # of a training batch
+PARTS = ("labeled", "unlabeled")
+
+
+def parts_of(batch: Any) -> list[str]:
+    """Which of its two parts a training batch has, the labelled one first."""
+    return [part for part in PARTS if part in batch]
 
 
 def check_has_labels(labels: Tensor | None) -> None:
@@ -39,7 +44,7 @@ def check_parts(model: Any, images: Any, labels: Tensor | None) -> None:
             "have labels, `unlabeled` is None or `x` too."
         )
     images = images if isinstance(images, dict) else {"unlabeled": images}
-    parts = [part for part in PARTS if part in images]
+    parts = parts_of(images)
     if not parts or ("labeled" in parts) != (labels is not None):
         raise ValueError(
             f"A training batch has the images {sorted(images)} and {'no ' if labels is None else ''}labels; it "

@@ -13,7 +13,7 @@ from keras_ssvae.checks import check_whole_number
 from keras_ssvae.distributions import Tensor, as_floatx, gaussian_kl, gaussian_log_prob, sample_gaussian
 from keras_ssvae.likelihoods import Likelihood, to_unit
 from keras_ssvae.models.characteristic import CharacteristicVAE
-from keras_ssvae.models.checks import PARTS
+from keras_ssvae.models.checks import parts_of
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.models.objective_weights import kind_of
 from keras_ssvae.noise import Stream, normal, normal_of_images
@@ -213,7 +213,7 @@ class REVAE(CharacteristicVAE):
     # Training
 
     def own_noise(self, batch, seed) -> dict[str, Tensor]:
-        noise, parts, c_dim = {}, [part for part in PARTS if part in batch], sum(self.c_dims)
+        noise, parts, c_dim = {}, parts_of(batch), sum(self.c_dims)
         rows = {part: ops.shape(batch[part])[0] for part in parts}
         if "labeled" in batch:
             shape = (rows["labeled"], self.classifier_samples, c_dim)
@@ -273,10 +273,9 @@ class REVAE(CharacteristicVAE):
     def _divergences(self, unlabeled_term, y, mean, logvar, z, log_q, uniform=None):
         """`kl_c`, `kl_rest`, `kl_y` and `log_p_y` of images at their z; rows of y are 0 where a label is not known."""
         kl_c = kl_y = log_p_y = 0.0
-        of_labels = zip(self.c_priors, *map(self.split_c, (mean, logvar, z)), strict=True)
-        columns = [self.labels.split(values) for values in (y, log_q)]
-        for i, (prior, *posterior, z_i) in enumerate(of_labels):
-            y_i, log_q_i, log_p_i = columns[0][i], columns[1][i], self._log_class_priors()[i]
+        of_z, of_y = map(self.split_c, (mean, logvar, z)), map(self.labels.split, (y, log_q))
+        of_labels = zip(self.c_priors, self._log_class_priors(), *of_y, *of_z, strict=True)
+        for i, (prior, log_p_i, y_i, log_q_i, *posterior, z_i) in enumerate(of_labels):
             is_missing = 1.0 - ops.sum(y_i, axis=-1)
             log_q_z, log_p_z = gaussian_log_prob(z_i, *posterior), prior.component_log_probs(z_i)
             at_z = log_q_z[:, None] - log_p_z

@@ -9,7 +9,7 @@ from keras_ssvae.distributions import Tensor, as_floatx, gaussian_log_prob, samp
 from keras_ssvae.likelihoods import Bernoulli, Likelihood, to_unit
 from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.checks import PARTS, check_network, input_shape
+from keras_ssvae.models.checks import check_network, input_shape, parts_of
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.models.sampling import binary_images, check_likelihood
@@ -149,7 +149,7 @@ class VAE(BaseVAE):
 
     def check_batch(self, images, labels) -> None:
         images = images if isinstance(images, dict) else {"unlabeled": images}
-        parts = _parts(images)
+        parts = parts_of(images)
         if not parts:
             raise ValueError(
                 f"`x` of a training batch has {sorted(images)}; it must be images, or a dictionary with the key "
@@ -159,7 +159,7 @@ class VAE(BaseVAE):
             self.check_images(f"x[{part!r}]", images[part])
 
     def draw_noise(self, batch, step) -> dict[str, Tensor]:
-        seed, rows = self.noise_stream(step), sum(ops.shape(batch[part])[0] for part in _parts(batch))
+        seed, rows = self.noise_stream(step), sum(ops.shape(batch[part])[0] for part in parts_of(batch))
         noise = {
             "epsilon": keras.random.normal((rows, self.latent_dim), seed=seed),
             "dropout": self.dropout_counter(step),
@@ -169,7 +169,7 @@ class VAE(BaseVAE):
         return noise
 
     def join_rows(self, batch, noise) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return {"images": ops.concatenate([batch[part] for part in _parts(batch)])}, noise
+        return {"images": ops.concatenate([batch[part] for part in parts_of(batch)])}, noise
 
     def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
         run, x = self.passes(noise["dropout"]), batch["images"]
@@ -241,7 +241,3 @@ class VAE(BaseVAE):
             "kl": self.kl,
             **super().get_config(),
         }
-
-
-def _parts(images):
-    return [part for part in PARTS if part in images]

@@ -107,6 +107,12 @@ class InMemory:
         return evaluation.report(model, self.test_images, self.images.test_labels, ssim=True)
 
 
+class Rest(InMemory):
+    """Images in memory, of which the labelled and the validation ones are not among the unlabelled."""
+
+    unlabeled = "rest"
+
+
 class Binary(InMemory):
     """Images in memory, of which those of validation and test are made black and white once, as in VampPrior's code.
 

@@ -13,7 +13,7 @@ from keras_ssvae.distributions import Tensor, as_floatx, gaussian_kl, gaussian_l
 from keras_ssvae.likelihoods import Bernoulli, Likelihood, to_unit
 from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.checks import PARTS, check_network, check_parts, input_shape
+from keras_ssvae.models.checks import check_network, check_parts, input_shape, parts_of
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.kingma.weight_prior import negative_log_prior
 from keras_ssvae.models.labels import ClassifierMixin, Labels
@@ -209,7 +209,7 @@ class M2(ClassifierMixin, BaseVAE):
     def draw_noise(self, batch, step) -> dict[str, Tensor]:
         seed = self.noise_stream(step)
         noise = {"dropout": self.dropout_counter(step)}
-        for part in _parts(batch):
+        for part in parts_of(batch):
             rows, labels = ops.shape(batch[part])[0], () if part == "labeled" else (self.labels.width,)
             noise[f"epsilon_{part}"] = keras.random.normal((rows, *labels, self.z_dim), seed=seed)
             noise |= self._noise_of_x(part, rows, seed)
@@ -222,7 +222,7 @@ class M2(ClassifierMixin, BaseVAE):
 
     def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
         run = self.passes(noise["dropout"])
-        x = {part: self._drawn(batch[part], noise, part) for part in _parts(batch)}
+        x = {part: self._drawn(batch[part], noise, part) for part in parts_of(batch)}
         log_q = ops.log_softmax(run(self.classifier, self._inputs(ops.concatenate(list(x.values())))))
         labels = batch["labels"] if "labeled" in x else ops.zeros((0, self.labels.width))
         num_labeled = ops.shape(labels)[0]
@@ -380,7 +380,3 @@ def _in_use(network, inputs):
     """The outputs of a network in inference, in the precision of the losses."""
     outputs = network(inputs, training=False)
     return [as_floatx(each) for each in outputs] if isinstance(outputs, list | tuple) else as_floatx(outputs)
-
-
-def _parts(batch):
-    return [part for part in PARTS if part in batch]
