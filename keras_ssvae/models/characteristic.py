@@ -20,7 +20,7 @@ from keras_ssvae.distributions import (
 from keras_ssvae.likelihoods import Bernoulli, Likelihood, to_unit
 from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.checks import PARTS, check_network, check_parts, input_shape, parts_of
+from keras_ssvae.models.checks import PARTS, check_as_many, check_network, check_parts, input_shape, parts_of
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.labels import ClassifierMixin, Labels
 from keras_ssvae.models.sampling import check_likelihood
@@ -242,10 +242,7 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
             ValueError: If there are not as many donors, or there is no such label.
         """
         images, donors = self.as_images(images), self.as_images(donors, "donors")
-        if None not in (images.shape[0], donors.shape[0]) and images.shape[0] != donors.shape[0]:
-            raise ValueError(
-                f"`images` has {images.shape[0]} images and `donors` {donors.shape[0]}; it must be as many."
-            )
+        check_as_many(images, "donors", donors)
         taken = range(len(self.labels.sizes)) if labels is None else self.check_label_numbers(labels)
         z, of_donors = self.encode(images), self.split_c(self.encode(donors))
         return self.decode(self.with_c(z, {i: of_donors[i] for i in taken}))

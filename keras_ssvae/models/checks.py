@@ -57,6 +57,12 @@ def check_parts(model: Any, images: Any, labels: Tensor | None) -> None:
         check_one_hot(labels, images["labeled"], model.labels.width)
 
 
+def check_as_many(images: Tensor, name: str, others: Tensor) -> None:
+    """Raises ValueError unless there are as many `others`, the argument of this name, as images."""
+    if None not in (images.shape[0], others.shape[0]) and images.shape[0] != others.shape[0]:
+        raise ValueError(f"`images` has {images.shape[0]} images and `{name}` {others.shape[0]}; it must be as many.")
+
+
 def input_shape(name: str, network: keras.Model) -> tuple[int, ...]:
     """The shape of what a network takes, without the batch; raises ValueError for one that does not know it."""
     shape = getattr(network, "input_shape", None)

@@ -149,24 +149,25 @@ class M3(CharacteristicVAE):
     def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
         """z of `N(0, I)` whose z_c the classifier puts into the given labels, by rejection, `(B, d)`."""
         rows, stream = ops.shape(labels)[0], Stream(seed, 0)
-        z_c = self._accepted(ops.reshape(labels, (rows, len(self.labels.sizes))), stream)
+        labels = ops.reshape(labels, (rows, len(self.labels.sizes)))
+        z_c = self._accepted({i: labels[:, i] for i in range(len(self.labels.sizes))}, stream)
         rest = [normal((rows, self.rest_dim), stream)] if self.rest_dim else []
-        return ops.concatenate([*z_c, *rest], axis=-1)
+        return ops.concatenate([*z_c.values(), *rest], axis=-1)
 
-    def _accepted(self, labels, stream):
-        """The characteristic variables `(B, d_i)` of each label, the first that have its value `labels` `(B, n)`."""
-        rows, c_dim = ops.shape(labels)[0], sum(self.c_dims)
+    def _accepted(self, values, stream):
+        """Number of a label -> its characteristic variables `(B, d_i)`, the first that have its value of `values`."""
+        rows, c_dim = ops.shape(next(iter(values.values())))[0], sum(self.c_dims)
         candidates = normal((rows, self.attempts, c_dim), stream)
         logits = self.classifier(ops.reshape(candidates, (-1, c_dim)), training=False)
         probs = ops.reshape(ops.exp(self.log_q_y(logits)), (-1, self.attempts, self.labels.width))
-        parts = zip(self.split_c(candidates), self.labels.split(probs), strict=True)
-        accepted = []
-        for i, (z_i, probs_i) in enumerate(parts):
-            value = ops.one_hot(labels[:, i], self.labels.sizes[i])
-            share = ops.sum(probs_i * value[:, None], axis=-1)
+        of_labels = list(zip(self.split_c(candidates), self.labels.split(probs), strict=True))
+        accepted = {}
+        for i, value in values.items():
+            z_i, probs_i = of_labels[i]
+            share = ops.sum(probs_i * ops.one_hot(value, self.labels.sizes[i])[:, None], axis=-1)
             # Enough is enough: of several that have it the first one is taken, as `argmax` does.
             first = ops.argmax(ops.minimum(share, self.confidence), axis=1)
-            accepted.append(ops.take_along_axis(z_i, first[:, None, None], axis=1)[:, 0])
+            accepted[i] = ops.take_along_axis(z_i, first[:, None, None], axis=1)[:, 0]
         return accepted
 
     def intervene(self, images: Tensor, label: int, value: int | ArrayLike, seed: int = 0) -> Tensor:
@@ -185,10 +186,8 @@ class M3(CharacteristicVAE):
             ValueError: If there is no such label, or no such value.
         """
         number, z = self.check_label_number(label), self.encode(images)
-        values = self.check_value(number, value, z)
-        labels = ops.tile(values[:, None], (1, len(self.labels.sizes)))
-        labels = ops.minimum(labels, ops.convert_to_tensor(self.labels.sizes, labels.dtype) - 1)  # of the others any
-        return self.decode(self.with_c(z, {number: self._accepted(labels, Stream(seed, 0))[number]}))
+        values = {number: self.check_value(number, value, z)}
+        return self.decode(self.with_c(z, self._accepted(values, Stream(seed, 0))))
 
     # Serialisation
 

@@ -24,7 +24,7 @@ from keras_ssvae.distributions import (
 from keras_ssvae.likelihoods import Bernoulli, Laplace, to_unit
 from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.checks import check_network, check_parts, input_shape
+from keras_ssvae.models.checks import check_as_many, check_network, check_parts, input_shape
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.labels import ClassifierMixin, Labels
 from keras_ssvae.models.objective_weights import ObjectiveWeight
@@ -434,10 +434,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             `(B, H, W, C)`.
         """
         images, attributes = self.as_images(images), self.as_images(attributes, "attributes")
-        if None not in (images.shape[0], attributes.shape[0]) and images.shape[0] != attributes.shape[0]:
-            raise ValueError(
-                f"`images` has {images.shape[0]} images and `attributes` {attributes.shape[0]}; it must be as many."
-            )
+        check_as_many(images, "attributes", attributes)
         z, u = self.posterior(attributes)["z_mean"], self.posterior(images)["u_mean"]
         return self.decode(ops.concatenate([z, u], axis=-1))
 

@@ -76,7 +76,7 @@ def test_an_intervention_keeps_the_rest():
     decoded = ops.convert_to_numpy(model.intervene(x, 0, [0, 1, 2], seed=4))
     assert decoded.shape == x.shape
     np.testing.assert_array_equal(decoded, ops.convert_to_numpy(model.intervene(x, 0, [0, 1, 2], seed=4)))
-    accepted = model._accepted(ops.convert_to_tensor([[0], [1], [2]]), Stream(4, 0))[0]
+    accepted = model._accepted({0: ops.convert_to_tensor([0, 1, 2])}, Stream(4, 0))[0]
     expected = np.concatenate([ops.convert_to_numpy(accepted), z[:, 2:]], axis=1)
     np.testing.assert_allclose(decoded, model.decode(expected), atol=1e-6)
 
