@@ -20,6 +20,7 @@ from keras_ssvae.noise import Stream, normal, normal_of_images
 from keras_ssvae.priors import ConditionalMixture, StandardNormal
 
 UNLABELED = ("marginal", "enumerated", "sampled")
+CONSTANT = ("numerator", "z_c")
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
@@ -61,9 +62,13 @@ class REVAE(CharacteristicVAE):
     | `m_c`, `m` without c                     | `c_dims`, `rest_dim`                                                 |
     | `mu`, Appendix D.2                       | `mu`                                                                 |
 
-    It follows the released code where the paper is silent: in w the z_c of the numerator is a constant, and nothing
-    else is. `log q(y | x)` keeps its gradient, which is multiplied by the whole of the bound; so a labelled batch is
-    almost pure classification for the encoder, and the constants of the likelihood matter.
+    What REVAE learns of its labels depends on how w is differentiated, of which the paper does not speak. In the
+    released code z_c is a constant in the numerator of w, and nothing else is: `log q(y | x)` keeps its gradient,
+    multiplied by the whole of the bound, so a labelled batch is almost pure classification for the encoder, and the
+    constants of the likelihood matter. For the classifier these large terms of numerator and denominator cancel on
+    average, and leave noise: nothing to worry about with the two numbers a label of the released code, but the network
+    of Table 3 does not learn. With `weight_constant="numerator"` the whole numerator is a constant, and the classifier
+    learns as the encoder does.
 
     A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled` and `unlabeled` (see
     `data.semi_supervised`; augmented images are not looked at), `y` one-hot labels of the labelled part, those of
@@ -90,6 +95,8 @@ class REVAE(CharacteristicVAE):
             `log q(z_c | x) - log p(z_c | y)` at the z of the image. With the latter the objective is a bound also where
             the weight w depends on z_c; with the former it is one up to their correlation, and has less noise.
         classifier_samples: Samples of which `q(y | x)` is the mean.
+        weight_constant: What of w has no gradient: its `"numerator"`, or the `"z_c"` in its numerator, as in the
+            released code.
         mu: Weight of the term for a single labelled image of each class, of a model with one label. The model keeps
             the posterior of the last labelled images of each class; the term is the cross entropy between `q(y | z_c)`
             at a z_c of the prior and the class whose kept posterior is the densest there. The paper has 5.
@@ -128,6 +135,7 @@ class REVAE(CharacteristicVAE):
         unlabeled_term: str = "marginal",
         kl: str = "closed_form",
         classifier_samples: int = 100,
+        weight_constant: str = "numerator",
         mu: float = 0.0,
         seed: int = 0,
         name: str = "revae",
@@ -140,7 +148,9 @@ class REVAE(CharacteristicVAE):
             raise ValueError(f"`unlabeled_term` is {unlabeled_term!r}; it must be one of {UNLABELED}.")
         if kl not in ("closed_form", "sampled"):
             raise ValueError(f'`kl` is {kl!r}; it must be "closed_form" or "sampled".')
-        self.unlabeled_term, self.kl = unlabeled_term, kl
+        if weight_constant not in CONSTANT:
+            raise ValueError(f"`weight_constant` is {weight_constant!r}; it must be one of {CONSTANT}.")
+        self.unlabeled_term, self.kl, self.weight_constant = unlabeled_term, kl, weight_constant
         self._add_class_priors(class_priors)
         hidden = None if self.labels.several else 50
         pairs = zip(self.labels.sizes, self.c_dims, strict=True)
@@ -242,7 +252,7 @@ class REVAE(CharacteristicVAE):
         if "labeled" in batch:
             others = unknown[ops.shape(batch["labels"])[0] :]
             y = ops.concatenate([batch["labels"], others])
-            w, log_q_y = self._importance(run, batch["labels"], noise["epsilon_classifier"], mean, logvar, z)
+            w, log_q_y = self._importance(run, batch["labels"], noise["epsilon_classifier"], mean, logvar, z, log_q)
             terms["cross_entropy"] = -ops.stop_gradient(log_q_y)
             # Of an unlabelled image the weight is 1, and there is no y whose probability counts.
             w = ops.concatenate([w, ops.ones_like(others[:, 0])])
@@ -260,10 +270,12 @@ class REVAE(CharacteristicVAE):
         bound = terms["reconstruction"] + terms["kl_c"] + terms["kl_rest"] + terms["kl_y"]
         return bound + self.mu * terms["anchors"] if self.mu else bound
 
-    def _importance(self, run, y, epsilon, mean, logvar, z):
+    def _importance(self, run, y, epsilon, mean, logvar, z, log_q):
         """`w = q(y | z_c) / q(y | x)` and `log q(y | x)` of the labelled images, the first rows; y is what is known."""
         rows, c_dim = ops.shape(y)[0], sum(self.c_dims)
-        of_z = self.log_q_y(run(self.classifier, ops.stop_gradient(z[:rows, :c_dim])))
+        of_z = ops.stop_gradient(log_q[:rows])
+        if self.weight_constant == "z_c":
+            of_z = self.log_q_y(run(self.classifier, ops.stop_gradient(z[:rows, :c_dim])))
         samples = sample_gaussian(mean[:rows, None, :c_dim], logvar[:rows, None, :c_dim], epsilon)
         of_samples = self.log_q_y(run(self.classifier, ops.reshape(samples, (-1, c_dim))))
         of_samples = ops.reshape(of_samples, (-1, self.classifier_samples, self.labels.width))
@@ -430,6 +442,7 @@ class REVAE(CharacteristicVAE):
             "class_priors": "learned" if self._learns_class_priors else [p.tolist() for p in self.class_priors],
             "unlabeled_term": self.unlabeled_term,
             "kl": self.kl,
+            "weight_constant": self.weight_constant,
             "mu": self.mu,
         }
 

@@ -275,7 +275,7 @@ def revae(several=False, dropout=0.0, weights_seed=None, **arguments):
     given = {"num_classes": small.K, "c_dims": 2, "rest_dim": 2, "mu": 0.5, "unlabeled_term": "enumerated"}
     if several:
         given = {"num_classes": (small.K, 2), "c_dims": (2, 1), "rest_dim": 1, "unlabeled_term": "sampled"}
-    given |= {"classifier_samples": 5}
+    given |= {"classifier_samples": 5, "weight_constant": "z_c" if several else "numerator"}
     networks = {
         "encoder": lambda: small.gaussian_encoder(dropout, latent_dim=4),
         "decoder": lambda: small.decoder(latent_dim=4, activation=None),
@@ -321,6 +321,7 @@ def _revae(several):
             "unlabeled_term": "enumerated" if several else "sampled",
             "kl": "sampled",
             "classifier_samples": 3,
+            "weight_constant": "numerator" if several else "z_c",
             "mu": 0.0 if several else 2.0,
             "class_names": SEVERAL_NAMES if several else SEVERAL_NAMES[0],
             "seed": 9,

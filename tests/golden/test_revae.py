@@ -27,6 +27,7 @@ def build(file):
         class_priors=[(1.0 - p, p) for p in file["label_prior"][0].astype("float64")],
         unlabeled_term="sampled",
         classifier_samples=int(file["classifier_samples"]),
+        weight_constant="z_c",
     )
     model.compile(Adam(1e-4, epsilon=1e-8, corrected_epsilon=True))
     return model

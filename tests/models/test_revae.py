@@ -240,6 +240,35 @@ def test_the_probabilities_are_the_mean_of_the_classifiers_over_z(model):
     np.testing.assert_allclose(model.classify(x), expected, atol=0.03)  # other samples, of which there are 200
 
 
+@pytest.mark.parametrize("constant", ["numerator", "z_c"])
+def test_what_is_constant_in_the_weight_decides_how_the_classifier_learns(constant, differentiate):
+    model, labels = model_of(weight_constant=constant), np.array([0, 2, 1, 2])
+    batch = {"labeled": images()[:4], "labels": np.eye(K, dtype="float32")[labels]}
+    noise = model.draw_noise(batch, 0)
+    bias = model.classifier.layers[-1].bias
+    _, (gradient,) = differentiate(lambda: model.step_losses(batch, noise, 0)["total"], [], [bias])
+
+    y, epsilon = batch["labels"], ops.convert_to_numpy(noise["epsilon_classifier"])
+    mean, logvar = map(ops.convert_to_numpy, model.infer(images()[:4]))
+    deviation, z = np.exp(0.5 * logvar), mean + np.exp(0.5 * logvar) * ops.convert_to_numpy(noise["epsilon_labeled"])
+    q = special.softmax(ops.convert_to_numpy(model.classifier(z)), axis=-1)
+    samples = mean[:, None] + deviation[:, None] * epsilon
+    q_of_samples = special.softmax(ops.convert_to_numpy(model.classifier(samples.reshape(-1, 1))), axis=-1)
+    q_of_samples = q_of_samples.reshape(4, NODES, K)
+    of_y = np.sum(y[:, None] * q_of_samples, axis=-1)
+    w = np.sum(y * q, axis=-1) / of_y.mean(axis=1)
+    terms = {name: ops.convert_to_numpy(value) for name, value in model.step_losses(batch, noise, 0).items()}
+    # -w A, without what does not depend on the weight.
+    log_q_y, log_p_y = np.log(of_y.mean(axis=1)), np.log(PRIOR)[labels]
+    weighted = terms["reconstruction"] + terms["kl_c"] + terms["kl_y"] + log_q_y + log_p_y
+    # The derivative of ln q(y | z) by the bias is y - q(. | z).
+    of_log_q_y = np.sum((of_y / of_y.sum(axis=1, keepdims=True))[..., None] * (y[:, None] - q_of_samples), axis=1)
+    expected = w[:, None] * (y - q) - (1.0 + weighted[:, None]) * of_log_q_y
+    if constant == "z_c":
+        expected += weighted[:, None] * (y - q)
+    np.testing.assert_allclose(gradient, expected.mean(axis=0), rtol=2e-4, atol=1e-5)
+
+
 # A single labelled image of each class
 
 
