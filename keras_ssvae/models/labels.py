@@ -224,7 +224,8 @@ class ClassifierMixin:
     """The verbs of a model whose images have labels.
 
     A subclass sets `labels` and then `class_names`, which its configuration keeps, and gives `classify`, and
-    `sample_latent(labels, seed)`: latent variables of images of these classes, from the prior.
+    `sample_latent(labels, seed)`: latent variables of images of these classes, from the prior. Unless all values of a
+    label are equally probable it has `class_priors`, for each label the probabilities of its values.
     """
 
     labels: Labels
@@ -234,7 +235,8 @@ class ClassifierMixin:
     @property
     def label_probs(self) -> list[np.ndarray] | None:
         """The probabilities `p(y)` of each label's values; None where they are uniform."""
-        return None
+        priors = getattr(self, "class_priors", None)
+        return priors if priors is not None and any(np.ptp(probs) for probs in priors) else None
 
     @property
     def num_classes(self) -> int | tuple[int, ...]:

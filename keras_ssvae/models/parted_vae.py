@@ -207,10 +207,6 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             raise ValueError(f'`pixel_loss` is {self.pixel_loss!r}; it must be "cross_entropy" or "absolute_error".')
         self.class_priors = self.labels.check_probs("class_priors", class_priors)
 
-    @property
-    def label_probs(self) -> list[np.ndarray] | None:
-        return self.class_priors if any(np.ptp(probs) for probs in self.class_priors) else None
-
     def compile(self, optimizer=None, **kwargs) -> None:
         """As `keras.Model.compile`, with a `GroupedOptimizer` of the members `supervised` and `main`.
 

@@ -209,10 +209,6 @@ class REVAE(CharacteristicVAE):
             return [ops.log_softmax(ops.convert_to_tensor(logits)) for logits in self._free_class_logits]
         return [ops.convert_to_tensor(np.log(probs / probs.sum()), "float32") for probs in self._class_priors]
 
-    @property
-    def label_probs(self) -> list[np.ndarray] | None:
-        return self.class_priors if any(np.ptp(probs) for probs in self.class_priors) else None
-
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`autoencoder` (encoder and decoder) and `labels` (classifier, the priors of z_c and learned ones of y)."""
         of_autoencoder = [*self.encoder.trainable_variables, *self.decoder.trainable_variables]

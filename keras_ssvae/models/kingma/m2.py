@@ -176,10 +176,6 @@ class M2(ClassifierMixin, BaseVAE):
     def _seen(self, shape):
         return f"images {shape} of a {type(self.likelihood).__name__} likelihood"
 
-    @property
-    def label_probs(self) -> list[np.ndarray] | None:
-        return self.class_priors if np.ptp(self.class_priors[0]) else None
-
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`autoencoder` (encoder and decoder) and `classifier`."""
         return {
