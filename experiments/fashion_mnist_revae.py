@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 
 from keras_ssvae import data, evaluation, plots
 from keras_ssvae.models import M2, M3, REVAE
+from keras_ssvae.models.revae import UNLABELED
 from keras_ssvae.networks import kingma
 from keras_ssvae.optimizers import Adam
 from keras_ssvae.runs import flags
@@ -71,6 +72,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=int,
         help=f"dimensions of z, which all belong to the label (default {C_DIM} that do and {REST_DIM} others)",
     )
+    add(
+        "--unlabeled-term",
+        choices=UNLABELED,
+        help='what an unlabelled image adds to the objective of REVAE (default "marginal", the paper\'s)',
+    )
     add("--alpha", type=float, help="weight of the classifier of M2 and M3 (default 0.1 N / labels, of N images)")
     add(
         "--judges",
@@ -84,6 +90,8 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     """Fills in the labels of a share of the images, and the length of an epoch."""
     if args.model == "revae" and args.alpha is not None:
         raise UserError(f"--alpha is {args.alpha}, but REVAE has none. It is for --model m2 and m3.")
+    if args.model != "revae" and args.unlabeled_term is not None:
+        raise UserError(f"--unlabeled-term is {args.unlabeled_term}; it is for --model revae.")
     if args.m is not None and (args.m < 1 or args.model != "revae"):
         raise UserError(f"--m is {args.m}; it must be at least 1, and is for --model revae.")
     if args.judges < 0:
@@ -116,12 +124,13 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
-    own = {"model": args.model, "rhythm": args.rhythm, "m": args.m, "alpha": args.alpha}
+    own = {name: getattr(args, name) for name in ("model", "rhythm", "m", "alpha", "unlabeled_term")}
     return {name: value for name, value in own.items() if value is not None}
 
 
 def run_suffix(args: argparse.Namespace) -> str:
-    return f"_{args.model}" + ("" if args.m is None else f"_m{args.m}")
+    parts = [args.model, None if args.m is None else f"m{args.m}", args.unlabeled_term]
+    return "".join(f"_{part}" for part in parts if part)
 
 
 def build_model(settings: dict[str, Any], prior: None = None) -> keras.Model:
@@ -139,7 +148,10 @@ def build_model(settings: dict[str, Any], prior: None = None) -> keras.Model:
         sizes = (C_DIM, REST_DIM) if "m" not in settings else (settings["m"], 0)
         dims = dict(zip(("c_dims", "rest_dim"), sizes, strict=True))
         given = {**dims, "seed": settings["seed"]}
-        model = REVAE(**given) if settings["model"] == "revae" else M3(**given, alpha=settings["alpha"])
+        if settings["model"] == "revae":
+            model = REVAE(**given, unlabeled_term=settings.get("unlabeled_term", "marginal"))
+        else:
+            model = M3(**given, alpha=settings["alpha"])
     model.compile(
         Adam(settings["learning_rate"], epsilon=1e-8, corrected_epsilon=True), **flags.compile_options(settings)
     )
