@@ -409,14 +409,10 @@ class REVAE(CharacteristicVAE):
         if check_whole_number("n", n, 1) < 2:
             raise ValueError(f"`n` is {n}; a line has two ends, so it must be at least 2.")
         z, lines = self.encode(images), [self._line(i, n, values, reach) for i in numbers]
-        rows, points = ops.shape(z)[0], n ** len(lines)
-        z = ops.repeat(z, points, axis=0)
-        # The last label changes fastest.
-        repeats = [n if i < len(lines) - 1 else 1 for i in range(len(lines))]
-        moved = {}
-        for i, line, repeat in zip(numbers, lines, repeats, strict=True):
-            line = ops.repeat(line, repeat, axis=0)
-            moved[i] = ops.tile(line, (rows * (points // line.shape[0]), 1))
+        rows, points = ops.shape(z)[0], np.indices([n] * len(lines)).reshape(len(lines), -1)
+        pairs = zip(numbers, lines, points, strict=True)
+        moved = {i: ops.tile(ops.take(line, of_line, axis=0), (rows, 1)) for i, line, of_line in pairs}
+        z = ops.repeat(z, points.shape[1], axis=0)
         shape = (-1, *[n] * len(lines), *self.image_shape)
         return ops.reshape(self.decode(self.with_c(z, moved)), shape)
 
