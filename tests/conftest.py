@@ -18,9 +18,12 @@ settings.load_profile("reproducible")
 
 
 # Where pytest-xdist divides the tests among processes (`pytest -n 2`), those of a file stay together, since they share
-# fixtures, as do those of the files that need the trained models of `life_of`; the long files come first.
+# fixtures, as do those of files that need the same trained models or runs; the long files come first.
 LONG = ("test_readme", "tests/experiments", "tests/contract", "tests/distribution")
-LIVES = tuple(f"tests/contract/test_{name}.py" for name in ("elsewhere", "formats", "training"))
+TOGETHER = {
+    **dict.fromkeys((f"tests/contract/test_{name}.py" for name in ("elsewhere", "formats", "training")), "lives"),
+    **dict.fromkeys((f"tests/experiments/test_mnist_exon{name}.py" for name in ("", "_stopped", "_mistakes")), "runs"),
+}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -32,15 +35,27 @@ def pytest_xdist_make_scheduler(config, log):
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = super()._split_scope(nodeid)
-            return "lives" if file in LIVES else file
+            return TOGETHER.get(file, file)
 
     config.option.loadscopereorder = False
     return Files(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        entry = item.callspec.params.get("entry") if hasattr(item, "callspec") else None
+        if entry is not None and entry.variant and getattr(item.module, "VARIANTS_ARE_SLOW", False):
+            item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: next((i for i, name in enumerate(LONG) if name in item.nodeid), len(LONG)))
+
+
+@pytest.fixture(scope="module")
+def asked_for(request):
+    """The entries of the registry that the tests of this file which are run need."""
+    own = (item for item in request.session.items if item.module is request.module and hasattr(item, "callspec"))
+    return {item.callspec.params["entry"] for item in own if "entry" in item.callspec.params}
 
 
 # All default tests must stay below ten minutes on two cores, however many systems there are: a test that computes for

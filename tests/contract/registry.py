@@ -47,8 +47,9 @@ class Entry:
         gradient_tolerance: Of gradients on two backends, as a share of the largest number.
         draws: For each array of `draw_noise` that holds continuous random numbers, its name.
         verbs: `(model, images) -> {name: (verb, arguments, shape)}`: verbs of its own.
-        variant: Whether another entry runs most of its code too: with WITHOUT_VARIANTS in the environment it is left
-            out, for a second round on another backend.
+        variant: Whether another entry runs most of its code too. Its tests are slow in the files that say
+            `VARIANTS_ARE_SLOW`, and with WITHOUT_VARIANTS in the environment, for a second round on another backend, it
+            has none.
     """
 
     name: str
@@ -321,7 +322,7 @@ def _revae(several):
             "unlabeled_term": "enumerated" if several else "sampled",
             "kl": "sampled",
             "classifier_samples": 3,
-            "weight_constant": "numerator" if several else "z_c",
+            "weight_constant": "z_c",
             "mu": 0.0 if several else 2.0,
             "class_names": SEVERAL_NAMES if several else SEVERAL_NAMES[0],
             "seed": 9,

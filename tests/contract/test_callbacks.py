@@ -18,6 +18,8 @@ from keras_ssvae.optimizers import GroupedOptimizer
 
 JAX = keras.backend.backend() == "jax"
 STEPS = 3
+# What runs here is Keras' work, and the base's.
+VARIANTS_ARE_SLOW = True
 
 
 @pytest.fixture(scope="module")

@@ -8,21 +8,14 @@ import keras
 import numpy as np
 import pytest
 from contract import asking, small
-from contract.registry import ENTRIES, OTHER_PRIOR
+from contract.registry import OTHER_PRIOR
 from keras import ops
 
 from keras_ssvae.export import export_saved_model
 
 JAX = keras.backend.backend() == "jax"
-
-
-# What is written and copied here is Keras' and the base's work: of models that are much alike one by default.
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(each, id=each.name, marks=pytest.mark.slow if each.variant else ()) for each in ENTRIES],
-)
-def entry(request):
-    return request.param
+# What is written and copied here is Keras' and the base's work.
+VARIANTS_ARE_SLOW = True
 
 
 @pytest.fixture(scope="module")

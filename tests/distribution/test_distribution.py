@@ -14,6 +14,7 @@ from contract.registry import ENTRIES
 
 SCRIPT = Path(__file__).with_name("train.py")
 JAX = keras.backend.backend() == "jax"
+VARIANTS_ARE_SLOW = True
 
 
 def start(how, file, *args, **environment):
@@ -43,10 +44,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def on_devices(folder):
-    """One process trains all models on one device and on two."""
+def on_devices(folder, asked_for):
+    """One process trains the models on one device and on two."""
     file = folder / "devices.npz"
-    return finish(start("devices", file), file)
+    without = {} if any(entry.variant for entry in asked_for) else {"WITHOUT_VARIANTS": "1"}
+    return finish(start("devices", file, **without), file)
 
 
 @pytest.fixture(scope="module")
