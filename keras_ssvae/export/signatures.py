@@ -53,14 +53,12 @@ def _of_every_model(model):
         latent = {"z": tf.TensorSpec((None, latent_dim), tf.float32)}
         return guards.in_slices(lambda image: {"z": model.encode(image)}, latent, image)
 
-    def decoded(z):
-        return guards.in_slices(lambda z: {"image": model.decode(z)}, outputs, z)
-
     def decode(z):
         z = guards.of_shape("z", z, (latent_dim,), "float32 latent variables")
         z = guards.finite("z", guards.at_most("z", z), "holds NaN or infinity, and must be finite,")
         too_far = "decodes to NaN, so far is it from the latent variables of images,"
-        return {"image": guards.finite("z", decoded(z)["image"], too_far)}
+        decoded = guards.in_slices(lambda z: {"image": model.decode(z)}, outputs, z)
+        return {"image": guards.finite("z", decoded["image"], too_far)}
 
     def reconstruct(image):
         image = guards.images("image", image, shape)
@@ -78,14 +76,17 @@ def _of_every_model(model):
     def seeds(seed):
         return guards.at_most("seed", guards.of_shape("seed", seed, (), "integers"))
 
+    # Of labels a draw may take much memory too: M3 chooses among hundreds.
+    def drawn(labels_or_number, seed):
+        return {"image": model.decode(model.sample_latent(labels_or_number, seed))}
+
     def generate(seed):
-        seed = seeds(seed)
-        return decoded(model.sample_latent(tf.shape(seed)[0], seed))
+        return guards.in_slices(lambda seed: drawn(tf.shape(seed)[0], seed), outputs, seeds(seed))
 
     def generate_classes(label, seed):
         label = guards.labels("label", label, model.labels.sizes, model.labels.several)
         label, seed = guards.equally_many(label=guards.at_most("label", label), seed=seeds(seed))
-        return decoded(model.sample_latent(tf.cast(label, tf.int32), seed))
+        return guards.in_slices(lambda label, seed: drawn(tf.cast(label, tf.int32), seed), outputs, label, seed)
 
     return {
         "encode": Signature(encode, [_images("image", shape)], [blank]),

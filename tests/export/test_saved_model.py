@@ -260,6 +260,13 @@ def test_a_generated_image_depends_on_its_own_label_and_seed_only(signatures):
     assert np.abs(among_others[0] - alone[0]).max() > 1e-3  # another label
 
 
+def test_many_images_are_generated_as_each_of_them_alone(signatures):
+    labels, seeds = np.arange(1001) % 4, np.arange(1001)  # in slices
+    many = generate(signatures, labels, seeds)
+    for rows in (slice(0, 3), slice(499, 503), slice(998, 1001)):
+        np.testing.assert_allclose(many[rows], generate(signatures, labels[rows], seeds[rows]), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("labels", "seeds", "message"),
     [
