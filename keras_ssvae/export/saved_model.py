@@ -49,6 +49,14 @@ def export_saved_model(model: BaseVAE, directory: str | os.PathLike) -> Path:
     | `reconstruct`                 | `image`                               | `image`                            |
     | `generate`                    | `label` int64 (B,), `seed` int64 (B,) | `image`                            |
     | `interpolate`                 | images `a` and `b`, `n` int64 (B,)    | `images` (B, n, H, W, C)           |
+    | `intervene`                   | `image`, `label` and `seed` as above  | `image`                            |
+    | `swap`                        | images `image` and `donor`            | `image`                            |
+
+    The last two are of models that have these verbs, as `REVAE` and `M3`. `intervene` gives an image other labels:
+    -1 keeps the characteristics of a label that the image has, another value draws them by the seed, and the seed -1
+    takes the mean of those of this value in place of a draw (of `M3`, which knows no mean, it is a seed as any other).
+    Row i is `model.intervene(image[i:i + 1], 0, label[i], seed[i])`, of n labels `[0, ..., n - 1]` in place of 0.
+    `swap` gives an image the characteristics of all labels of its donor.
 
     Of a model with several labels for each image `label` is (B, labels), and `probs` has theirs side by side. Where
     the model knows its `class_names`, `label_name`, strings in the shape of `label`, is a third output. A model without

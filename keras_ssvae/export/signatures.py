@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_ssvae.data import scale
 from keras_ssvae.export import guards, pictures
 from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.capabilities import HasLabels
+from keras_ssvae.models.capabilities import HasLabels, Intervenes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Signature:
 def signatures(model: BaseVAE) -> dict[str, Signature]:
     """Those of a model by name; Keras makes the first one `serving_default` too."""
     given = _of_every_model(model)
+    given |= _of_characteristics(model) if isinstance(model, Intervenes) else {}
     return {**_of_a_classifier(model), **given} if isinstance(model, HasLabels) else given
 
 
@@ -52,14 +53,12 @@ def _of_every_model(model):
         latent = {"z": tf.TensorSpec((None, latent_dim), tf.float32)}
         return guards.in_slices(lambda image: {"z": model.encode(image)}, latent, image)
 
-    def decoded(z):
-        return guards.in_slices(lambda z: {"image": model.decode(z)}, outputs, z)
-
     def decode(z):
         z = guards.of_shape("z", z, (latent_dim,), "float32 latent variables")
         z = guards.finite("z", guards.at_most("z", z), "holds NaN or infinity, and must be finite,")
         too_far = "decodes to NaN, so far is it from the latent variables of images,"
-        return {"image": guards.finite("z", decoded(z)["image"], too_far)}
+        decoded = guards.in_slices(lambda z: {"image": model.decode(z)}, outputs, z)
+        return {"image": guards.finite("z", decoded["image"], too_far)}
 
     def reconstruct(image):
         image = guards.images("image", image, shape)
@@ -77,14 +76,17 @@ def _of_every_model(model):
     def seeds(seed):
         return guards.at_most("seed", guards.of_shape("seed", seed, (), "integers"))
 
+    # Of labels a draw may take much memory too: M3 chooses among hundreds.
+    def drawn(labels_or_number, seed):
+        return {"image": model.decode(model.sample_latent(labels_or_number, seed))}
+
     def generate(seed):
-        seed = seeds(seed)
-        return decoded(model.sample_latent(tf.shape(seed)[0], seed))
+        return guards.in_slices(lambda seed: drawn(tf.shape(seed)[0], seed), outputs, seeds(seed))
 
     def generate_classes(label, seed):
         label = guards.labels("label", label, model.labels.sizes, model.labels.several)
         label, seed = guards.equally_many(label=guards.at_most("label", label), seed=seeds(seed))
-        return decoded(model.sample_latent(tf.cast(label, tf.int32), seed))
+        return guards.in_slices(lambda label, seed: drawn(tf.cast(label, tf.int32), seed), outputs, label, seed)
 
     return {
         "encode": Signature(encode, [_images("image", shape)], [blank]),
@@ -147,6 +149,35 @@ def _of_a_classifier(model):
         spec = tf.TensorSpec((None,), tf.string, name="image_bytes")
         given["classify_png"] = Signature(classify_png, [spec], [pictures.blank()])
     return given
+
+
+def _of_characteristics(model):
+    shape, labels = model.image_shape, model.labels
+    outputs = {"image": tf.TensorSpec((None, *shape), tf.float32)}
+    every_label, blank = list(range(len(labels.sizes))), np.zeros(shape)
+
+    def intervened(image, label, seed):
+        return {"image": model.intervene(image, every_label, label, seed)}
+
+    def intervene(image, label, seed):
+        image = guards.images("image", image, shape)
+        label = guards.labels("label", label, labels.sizes, labels.several, lowest=-1)  # what is kept
+        seed = guards.of_shape("seed", seed, (), "integers")
+        return guards.in_slices(intervened, outputs, *guards.equally_many(image=image, label=label, seed=seed))
+
+    def swap(image, donor):
+        image, donor = (guards.images(name, value, shape) for name, value in (("image", image), ("donor", donor)))
+        swapped = guards.equally_many(image=image, donor=donor)
+        return guards.in_slices(lambda image, donor: {"image": model.swap(image, donor)}, outputs, *swapped)
+
+    return {
+        "intervene": Signature(
+            intervene,
+            [_images("image", shape), _integers("label", labels.shape), _integers("seed")],
+            [blank, np.zeros(labels.shape), 0],
+        ),
+        "swap": Signature(swap, [_images("image", shape), _images("donor", shape)], [blank, blank]),
+    }
 
 
 def _images(name, shape):

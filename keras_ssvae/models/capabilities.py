@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_ssvae.distributions import Tensor
 from keras_ssvae.models.labels import Labels
@@ -121,14 +122,18 @@ class Transfers(Protocol):
 
 @runtime_checkable
 class Intervenes(Protocol):
-    """Has `intervene`, images with another value of a label, and `swap`, images with what the labels of others show.
+    """Has `intervene`, images with other values of labels, and `swap`, images with what the labels of others show.
 
+    `intervene` takes the number of a label and a value, or a list of numbers and values `(B, n)`, where -1 keeps what
+    the image has; its `seed` may be a tensor of one for each image, and None or -1 is the mean where there is one.
     `labels` says what labels there are, and `reconstruct` and `encode` are those of every model.
     """
 
     labels: Labels
 
-    def intervene(self, images: Tensor, label: int, value: int, seed: int) -> Tensor: ...
+    def intervene(
+        self, images: Tensor, label: int | Sequence[int], value: ArrayLike, seed: int | Tensor | None = None
+    ) -> Tensor: ...
 
     def swap(self, images: Tensor, donors: Tensor) -> Tensor: ...
 

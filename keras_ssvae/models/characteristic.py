@@ -22,7 +22,7 @@ from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
 from keras_ssvae.models.checks import PARTS, check_as_many, check_network, check_parts, input_shape, parts_of
 from keras_ssvae.models.importance import log_likelihood
-from keras_ssvae.models.labels import ClassifierMixin, Labels
+from keras_ssvae.models.labels import ClassifierMixin, Labels, as_integers
 from keras_ssvae.models.sampling import check_likelihood
 from keras_ssvae.networks import revae
 from keras_ssvae.pixels import as_array
@@ -243,37 +243,70 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
         """
         images, donors = self.as_images(images), self.as_images(donors, "donors")
         check_as_many(images, "donors", donors)
-        taken = range(len(self.labels.sizes)) if labels is None else self.check_label_numbers(labels)
+        taken = range(len(self.labels.sizes)) if labels is None else self.check_label_numbers("labels", labels)
         z, of_donors = self.encode(images), self.split_c(self.encode(donors))
         return self.decode(self.with_c(z, {i: of_donors[i] for i in taken}))
 
-    def check_label_numbers(self, labels: ArrayLike) -> list[int]:
+    def intervene(
+        self, images: Tensor, label: int | Sequence[int], value: ArrayLike, seed: int | Tensor | None = None
+    ) -> Tensor:
+        """The images with another value of a label, or of several; all else of their z is kept.
+
+        Args:
+            images: `(B, H, W, C)` in [-1, 1].
+            label: The number of the label, from 0, or a list of the n numbers of several.
+            value: The value that it shall have: an integer, or one for each image `(B,)`. Of a list of labels a row
+                `(n,)`, or one for each image `(B, n)`. Where it is -1 the characteristics are those that the image has.
+            seed: Of the draw of `z_ci ~ p(z_ci | value)`: other seeds give other images of this value. Or a tensor of
+                one seed for each image, which then depends on nothing else. Default, and -1: the mean of this
+                distribution; of `M3`, which knows no mean, -1 is a seed as any other.
+
+        Returns:
+            `(B, H, W, C)`.
+
+        Raises:
+            ValueError: If there is no such label, or no such value.
+        """
+        z, numbers = self.encode(images), self.check_label_numbers("label", label)
+        values = self._check_values(numbers, value, z, of_list=np.ndim(label) > 0)
+        drawn = self.draw_c({i: ops.maximum(value_i, 0) for i, value_i in values.items()}, -1 if seed is None else seed)
+        kept = self.split_c(z)
+        replaced = {i: ops.where(value_i[:, None] < 0, kept[i], drawn[i]) for i, value_i in values.items()}
+        return self.decode(self.with_c(z, replaced))
+
+    def draw_c(self, values: dict[int, Tensor], seed: int | Tensor) -> dict[int, Tensor]:
+        """Characteristic variables `(B, d_i)` of values `(B,)` of labels, by the number of each label.
+
+        Those of a label do not depend on which other labels there are; `seed` is as for `intervene`.
+        """
+        raise NotImplementedError
+
+    def check_label_numbers(self, name: str, labels: ArrayLike) -> list[int]:
         """The numbers of labels as a list of integers; a ValueError unless each is that of a label, and comes once."""
         given = np.atleast_1d(np.asarray(labels))
         count = len(self.labels.sizes)
         right = given.ndim == 1 and len({*given.tolist()}) == len(given) > 0 and np.issubdtype(given.dtype, np.integer)
         if not right or given.min() < 0 or given.max() >= count:
             raise ValueError(
-                f"`labels` is {labels!r}; it must be numbers of labels, from 0 to {count - 1}, each once: this model "
+                f"`{name}` is {labels!r}; it must be numbers of labels, from 0 to {count - 1}, each once: this model "
                 f"has {count} label{'s' if count > 1 else ''}."
             )
         return given.tolist()
 
-    def check_label_number(self, label: int) -> int:
-        """The number of a label; a ValueError unless there is such a label."""
-        if np.ndim(label):
-            raise ValueError(f"`label` is {label!r}; it must be the number of one label.")
-        return self.check_label_numbers(label)[0]
-
-    def check_value(self, label: int, value: ArrayLike, z: Tensor) -> Tensor:
-        """Values `(B,)` of a label for the rows of z, of one or as many; a ValueError if there is no such value."""
+    def _check_values(self, numbers, value, z, of_list):
+        """Values `(B,)` of each label, by its number; a ValueError if there is no such value, -1 apart."""
         if not is_symbolic(value):
-            value = Labels(self.labels.sizes[label]).check("value", np.ravel(value) if np.ndim(value) < 2 else value)
+            sizes = [self.labels.sizes[i] for i in numbers]
+            labels = Labels(tuple(sizes) if of_list else sizes[0], allow_missing=True)
+            given = as_integers("value", value, columns=True)
+            value = labels.check("value", given[None] if given.ndim == len(labels.shape) else given)
             if len(value) not in (1, z.shape[0]):
                 raise ValueError(
                     f"`value` has {len(value)} values for {z.shape[0]} images; it must be one, or as many."
                 )
-        return ops.broadcast_to(ops.cast(value, "int32"), (ops.shape(z)[0],))
+        value = ops.reshape(ops.cast(value, "int32"), (-1, len(numbers)))
+        value = ops.broadcast_to(value, (ops.shape(z)[0], len(numbers)))
+        return {number: value[:, i] for i, number in enumerate(numbers)}
 
     def with_c(self, z: Tensor, replaced: dict[int, Tensor]) -> Tensor:
         """Latent variables z with other characteristic variables of some labels, by their number."""

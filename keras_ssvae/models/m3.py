@@ -5,7 +5,6 @@ from typing import Any
 
 import keras
 from keras import ops
-from numpy.typing import ArrayLike
 
 from keras_ssvae.checks import check_whole_number
 from keras_ssvae.distributions import Tensor, gaussian_kl, sample_gaussian
@@ -21,7 +20,7 @@ class M3(CharacteristicVAE):
     """VAE beside a classifier of a part of its latent variables, REVAE's simple baseline.
 
     **Generation**: `z ~ N(0, I)`, `x | z` of the decoder. Labels have no part in it: images of given labels are drawn
-    by rejection, at the first z_c of the prior that the classifier is sure of.
+    by rejection, at the first z_c of the prior that the classifier is sure of, and so are those of `intervene`.
 
     **Inference**: `q(z | x) = N(mu(x), diag sigma^2(x))`, `q(y_i | z_ci)`.
 
@@ -170,24 +169,9 @@ class M3(CharacteristicVAE):
             accepted[i] = ops.take_along_axis(z_i, first[:, None, None], axis=1)[:, 0]
         return accepted
 
-    def intervene(self, images: Tensor, label: int, value: int | ArrayLike, seed: int = 0) -> Tensor:
-        """The images with another value of one label, whose z_c is drawn anew by rejection; all else of z is kept.
-
-        Args:
-            images: `(B, H, W, C)` in [-1, 1].
-            label: The number of the label, from 0.
-            value: The value that it shall have: an integer, or one for each image `(B,)`.
-            seed: Of the draw.
-
-        Returns:
-            `(B, H, W, C)`.
-
-        Raises:
-            ValueError: If there is no such label, or no such value.
-        """
-        number, z = self.check_label_number(label), self.encode(images)
-        values = {number: self.check_value(number, value, z)}
-        return self.decode(self.with_c(z, self._accepted(values, Stream(seed, 0))))
+    def draw_c(self, values: dict[int, Tensor], seed: int | Tensor) -> dict[int, Tensor]:
+        """z_ci of the prior that the classifier puts into the given values, by rejection."""
+        return self._accepted(values, Stream(seed, 0))
 
     # Serialisation
 

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from numpy.typing import ArrayLike
 
 from keras_ssvae.checks import check_whole_number
 from keras_ssvae.distributions import Tensor, as_floatx, gaussian_kl, gaussian_log_prob, sample_gaussian
@@ -354,27 +353,15 @@ class REVAE(CharacteristicVAE):
         ]
         return ops.concatenate([*parts, rest], axis=-1)
 
-    def intervene(self, images: Tensor, label: int, value: int | ArrayLike, seed: int | None = None) -> Tensor:
-        """The images with another value of one label; all else of their z is kept, as Figures 3 and 6 of REVAE.
-
-        Args:
-            images: `(B, H, W, C)` in [-1, 1].
-            label: The number of the label, from 0.
-            value: The value that it shall have: an integer, or one for each image `(B,)`.
-            seed: Of the draw of `z_ci ~ p(z_ci | value)`: other seeds give other images of this value. Default: the
-                mean of this distribution.
-
-        Returns:
-            `(B, H, W, C)`.
-
-        Raises:
-            ValueError: If there is no such label, or no such value.
-        """
-        number, z = self.check_label_number(label), self.encode(images)
-        prior = self.c_priors[number]
-        shape = (ops.shape(z)[0], prior.latent_dim)
-        epsilon = ops.zeros(shape) if seed is None else normal(shape, Stream(seed, 0))
-        return self.decode(self.with_c(z, {number: prior.draw(self.check_value(number, value, z), epsilon)}))
+    def draw_c(self, values: dict[int, Tensor], seed: int | Tensor) -> dict[int, Tensor]:
+        """`z_ci ~ p(z_ci | y_i)`, or its mean where the seed is -1, as Figures 3 and 6 of REVAE."""
+        drawn = {}
+        for i, value in values.items():
+            prior = self.c_priors[i]
+            epsilon = normal((ops.shape(value)[0], prior.latent_dim), Stream(seed, i))
+            is_mean = ops.reshape(ops.convert_to_tensor(seed == -1), (-1, 1))
+            drawn[i] = prior.draw(value, ops.where(is_mean, 0.0, epsilon))
+        return drawn
 
     def traverse(
         self,
@@ -403,7 +390,7 @@ class REVAE(CharacteristicVAE):
         Raises:
             ValueError: If an argument is not as described.
         """
-        numbers = self.check_label_numbers(labels)
+        numbers = self.check_label_numbers("labels", labels)
         if len(numbers) > 2:
             raise ValueError(f"`labels` is {labels!r}; it must be one or two numbers of labels.")
         if check_whole_number("n", n, 1) < 2:

@@ -26,7 +26,7 @@ def interventions(
         model: A `REVAE`, or another model with `intervene`.
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
         class_names: Names of the values of the one label, or of the labels. Default: their numbers.
-        seed: Of the draw of the characteristics; None for their means.
+        seed: Of the draw of the characteristics. Default: their means, of a model that has them.
 
     Returns:
         The figure.
@@ -49,9 +49,8 @@ def interventions(
     names = [str(i if model.labels.several else value) for i, value in pairs] if class_names is None else class_names
     if len(names) != len(pairs):
         raise ValueError(f"`class_names` has {len(names)} names for {len(pairs)} columns; it must be one for each.")
-    drawn = {} if seed is None else {"seed": seed}
     with trusted():
-        columns = [model.reconstruct(x), *(model.intervene(x, label, value, **drawn) for label, value in pairs)]
+        columns = [model.reconstruct(x), *(model.intervene(x, label, value, seed) for label, value in pairs)]
     given = np.stack([x, *map(ops.convert_to_numpy, columns)], axis=1)
     tiles = np.stack([_drawing.displayable(row, (-1.0, 1.0)) for row in given])
     figure, ax = _drawing.figure_of(tiles, "Image, reconstruction, and with each label")

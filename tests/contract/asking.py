@@ -12,11 +12,21 @@ def classifies(model):
     return isinstance(model, capabilities.HasLabels)
 
 
+def intervenes(model):
+    return isinstance(model, capabilities.Intervenes)
+
+
 def to_generate(entry):
     """Of three images the labels, integers; or their number, of a model without labels."""
     if not entry.sizes:
         return 3
     labels = np.array([[0, 1], [2, 0], [1, 1]])
+    return labels if len(entry.sizes) == 2 else labels[:, 0]
+
+
+def to_intervene(entry):
+    """Of five images the labels that they shall have, -1 for what they keep."""
+    labels = np.array([[2, -1], [1, 1], [-1, -1], [-1, 0], [0, 1]])
     return labels if len(entry.sizes) == 2 else labels[:, 0]
 
 
@@ -39,6 +49,10 @@ def verbs(entry, model, images):
         "generate": (model.generate, (to_generate(entry), 3), (3, *small.IMAGE_SHAPE)),
         **entry.verbs(model, images),
     }
+    if intervenes(model):
+        shape = (3, *small.IMAGE_SHAPE)
+        given["intervene"] = (model.intervene, (images[:3], 0, 2, 5), shape)
+        given["swap"] = (model.swap, (images[:3], images[3:6]), shape)
     if classifies(model):
         given["classify"] = (model.classify, (images,), (7, sum(entry.sizes)))
     return given

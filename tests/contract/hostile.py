@@ -44,7 +44,7 @@ FILES = {
 }
 
 
-def malformed(spec):
+def malformed(spec, lowest_label):
     """What is wrong, and the input."""
     value = good(spec)
     yield "one, without a batch dimension", value[0]
@@ -74,7 +74,7 @@ def malformed(spec):
             yield f"a pixel of {number}", with_last(number)
         yield "pixels from 0 to 255", np.linspace(0, 255, value.size, dtype="float32").reshape(value.shape)
     if spec.name == "label":
-        for number in (-1, 1000, 2**31, 2**32, 2**62, -(2**63)):
+        for number in (lowest_label - 1, 1000, 2**31, 2**32, 2**62, -(2**63)):
             yield f"a label of {number}", with_last(number)
     if spec.name == "n":
         yield "not the same", np.array([3, 4])
@@ -90,9 +90,10 @@ def asked(signature, inputs):
     return signature(**{name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()})
 
 
-def refused(signature):
+def refused(name_of_signature, signature):
     specs = signature.structured_input_signature[1].values()
-    requests = [(what, spec.name, value) for spec in specs for what, value in malformed(spec)]
+    lowest_label = -1 if name_of_signature == "intervene" else 0  # -1 is what is kept
+    requests = [(what, spec.name, value) for spec in specs for what, value in malformed(spec, lowest_label)]
     if len(specs) > 1:
         requests += [("another number of rows", spec.name, good(spec, 3)) for spec in specs]
     for what, name, value in requests:
@@ -108,7 +109,7 @@ def refused(signature):
 result = {}
 for path in sys.argv[1:]:
     served = tf.saved_model.load(path)
-    result[path] = {name: list(refused(signature)) for name, signature in served.signatures.items()}
+    result[path] = {name: list(refused(name, signature)) for name, signature in served.signatures.items()}
     result[path]["empty"] = {
         f"{name}/{output}": value.shape.as_list()
         for name, signature in served.signatures.items()

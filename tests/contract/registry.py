@@ -297,15 +297,8 @@ def _revae(several):
     given = {"num_classes": sizes, "c_dims": [2, 1], "rest_dim": 1} if several else {"num_classes": small.K}
     given = {"c_dims": 2, "rest_dim": 2, **given}
 
-    def verbs(model, images):
-        shape = (3, *small.IMAGE_SHAPE)
-        given = {
-            "intervene": (model.intervene, (images[:3], 0, 2, 5), shape),
-            "swap": (model.swap, (images[:3], images[3:6]), shape),
-        }
-        if hasattr(model, "traverse"):  # M3, which has these verbs too, does not
-            given["traverse"] = model.traverse, (images[:2], 0, 3), (2, 3, *small.IMAGE_SHAPE)
-        return given
+    def traverse(model, images):
+        return {"traverse": (model.traverse, (images[:2], 0, 3), (2, 3, *small.IMAGE_SHAPE))}
 
     return Entry(
         name="REVAE, several labels" if several else "REVAE, one label",
@@ -347,7 +340,7 @@ def _revae(several):
             "decoder": revae_networks.decoder(small.IMAGE_SHAPE, 4, hidden=12),
         },
         draws=("epsilon_labeled", "epsilon_unlabeled", "epsilon_classifier"),
-        verbs=verbs,
+        verbs=traverse,
     )
 
 
@@ -391,7 +384,6 @@ M3_ENTRY = Entry(
     falling={"loss": 0.97},
     as_published=_ONE_LABEL.as_published,
     draws=("epsilon_labeled", "epsilon_unlabeled"),
-    verbs=_ONE_LABEL.verbs,
 )
 
 

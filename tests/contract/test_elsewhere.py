@@ -18,6 +18,8 @@ from keras_ssvae import data
 HERE = Path(__file__).parent
 JAX = keras.backend.backend() == "jax"
 SIGNATURES = {"encode", "decode", "reconstruct", "generate", "interpolate", "serving_default"}
+OF_CHARACTERISTICS = {"intervene", "swap"}
+SEEDS = (7, -1, 7, -1, 7)  # of interventions; that of the mean is -1
 
 
 def run(script, folders, **environment):
@@ -86,6 +88,10 @@ def served(saved, images):
         if "verb/classify" in expected:
             requests["classify"] = {"image": images}
             requests["classify_uint8"] = {"image": in_bytes(images)}
+        if "verb/intervene" in expected:
+            to_intervene = asking.to_intervene(entry)
+            requests["intervene"] = {"image": images[:5], "label": to_intervene, "seed": np.array(SEEDS)}
+            requests["swap"] = {"image": images[:3], "donor": images[3:6]}
         flat = {f"{signature}/{name}": value for signature, named in requests.items() for name, value in named.items()}
         np.savez(folder / "requests.npz", **flat)
     run("with_tensorflow_alone.py", [life.folder for life in saved.values()], PYTHONPATH="")
@@ -99,15 +105,23 @@ def names_of(model, labels):
     return [[names[k] for names, k in zip(model.class_names, row, strict=True)] for row in labels]
 
 
+def intervened(model, image, wanted, seed):
+    """What the verb says of one image, of the labels that shall change alone."""
+    changed = [i for i, value in enumerate(wanted) if value >= 0]
+    if not changed:
+        return model.reconstruct(image[None])
+    return model.intervene(image[None], changed, wanted[changed], None if seed == -1 else seed)
+
+
 @pytest.mark.skipif(JAX, reason="a SavedModel is exported on the TensorFlow backend")
 def test_tensorflow_alone_gives_the_models_own_answers(entry, served, images):
     folder, expected = served[entry.name].folder, served[entry.name].answers
     answers = dict(np.load(folder / "answers.npz"))
-    classified = "verb/classify" in expected
-    assert set(answers.pop("signatures")) == SIGNATURES | (
-        {"classify", "classify_uint8", "classify_png"} if classified else set()
-    )
     model = keras.saving.load_model(folder / "model.keras")
+    classified, intervenes = asking.classifies(model), asking.intervenes(model)
+    of_a_classifier = {"classify", "classify_uint8", "classify_png"} if classified else set()
+    of_characteristics = OF_CHARACTERISTICS if intervenes else set()
+    assert set(answers.pop("signatures")) == SIGNATURES | of_a_classifier | of_characteristics
     wanted, seeds = asking.to_generate(entry), (7, 7, 11)
     rows = [(wanted[i : i + 1] if entry.sizes else 1, seed) for i, seed in enumerate(seeds)]
     right = {
@@ -117,6 +131,10 @@ def test_tensorflow_alone_gives_the_models_own_answers(entry, served, images):
         "interpolate/images": model.interpolate(images[:2], images[2:4], 3),
         "generate/image": np.concatenate([model.generate(*row) for row in rows]),
     }
+    if intervenes:
+        to_intervene = asking.to_intervene(entry).reshape(5, -1)
+        rows = [intervened(model, *row) for row in zip(images[:5], to_intervene, SEEDS, strict=True)]
+        right |= {"intervene/image": np.concatenate(rows), "swap/image": expected["verb/swap"]}
     if classified:
         probs = expected["verb/classify"]
         of_classes = {"probs": probs, "label": ops.convert_to_numpy(model.predicted_labels(probs))}

@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_ssvae import export, priors
 from keras_ssvae.export import saved_model
-from keras_ssvae.models import EXoN, PartedVAE
+from keras_ssvae.models import M3, REVAE, EXoN, PartedVAE
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("a SavedModel is exported on the TensorFlow backend", allow_module_level=True)
@@ -67,6 +67,16 @@ def small_parted(num_classes, u_dims):
     return PartedVAE(keras.Model(image, features), keras.Model(latent, decoded), num_classes, u_dims, z_dim=1)
 
 
+def small_characteristic(kind, num_classes, c_dims):
+    """A `REVAE` or `M3` with latent variables of three dimensions, untrained."""
+    image, latent = keras.Input(IMAGE_SHAPE), keras.Input((3,))
+    heads = [keras.layers.Dense(3)(keras.layers.Flatten()(image)) for _ in range(2)]
+    decoded = keras.layers.Reshape(IMAGE_SHAPE)(keras.layers.Dense(30)(latent))
+    networks = {"encoder": keras.Model(image, heads), "decoder": keras.Model(latent, decoded)}
+    rest_dim = 3 - sum(np.atleast_1d(c_dims))
+    return kind(**networks, num_classes=num_classes, c_dims=c_dims, rest_dim=rest_dim, classifier_samples=5)
+
+
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(1)
@@ -80,6 +90,16 @@ def parted(request, tmp_path_factory):
     model = small_parted(4, 2) if request.param == "one label" else small_parted((4, 2), (1, 1))
     served = tf.saved_model.load(export.export_saved_model(model, tmp_path_factory.mktemp("served") / "parted"))
     return model, {"keep": served, **served.signatures}
+
+
+@pytest.fixture(scope="module", params=[(REVAE, 3, 2), (REVAE, (3, 2), (1, 1)), (M3, 3, 2)], ids=["one", "two", "M3"])
+def intervening(request, tmp_path_factory):
+    """A model whose labels have characteristics, the version of its export, and the signatures."""
+    keras.utils.set_random_seed(1)
+    model = small_characteristic(*request.param)
+    version = export.export_saved_model(model, tmp_path_factory.mktemp("served") / "small")
+    served = tf.saved_model.load(version)
+    return model, version, {"keep": served, **served.signatures}
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +205,40 @@ def test_parted_vae_refuses_labels_that_it_does_not_have(parted):
         generate(signatures, good, [0, 1])
 
 
+@pytest.mark.parametrize("batch", [0, 1, 1001])  # the last one in slices
+def test_an_image_with_other_labels_depends_on_its_own_row_only(intervening, batch):
+    model, _, signatures = intervening
+    rng, x = np.random.default_rng(2), images(batch)
+    seed, label = rng.integers(-1, 3, batch), rng.integers(-1, 2, (batch, len(model.labels.sizes)))
+    wanted = label if model.labels.several else label[:, 0]
+    request = {"image": tf.constant(x), "label": tf.constant(wanted, tf.int64), "seed": tf.constant(seed, tf.int64)}
+    answers = signatures["intervene"](**request)["image"].numpy()
+    swapped = signatures["swap"](image=request["image"], donor=request["image"][::-1])["image"].numpy()
+    assert answers.shape == swapped.shape == x.shape
+    for i in range(0, batch, 100):
+        alone = model.intervene(x[i : i + 1], range(label.shape[1]), label[i], int(seed[i]))
+        np.testing.assert_allclose(answers[i : i + 1], alone, atol=1e-5)
+        np.testing.assert_allclose(swapped[i : i + 1], model.swap(x[i : i + 1], x[::-1][i : i + 1]), atol=1e-5)
+
+
+def test_interventions_and_swaps_that_cannot_be_answered_are_refused(intervening):
+    model, _, signatures = intervening
+    x, several = tf.constant(images(2)), model.labels.several
+    for wrong in (3, -2):
+        labels = [[0, 0], [wrong, 0]] if several else [0, wrong]
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match=rf"`label` is .*{wrong}.* in row 1; a label must be from -1 to"
+        ):
+            signatures["intervene"](image=x, label=int64(*labels), seed=int64(0, 0))
+    labels = [[0, 0]] if several else [0]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"`image` and `label` and `seed` have \[2 1 2\] rows"):
+        signatures["intervene"](image=x, label=int64(*labels), seed=int64(0, 0))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"`image` and `donor` have \[2 1\] rows"):
+        signatures["swap"](image=x, donor=x[:1])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"`donor` has pixels from -1 to 127 in row 0"):
+        signatures["swap"](image=x, donor=tf.where(x > 0.9, 127.0, -1.0))
+
+
 @pytest.mark.parametrize("batch", [0, 1, 7])
 def test_the_batch_dimension_of_every_signature_is_free(signatures, batch):
     x = tf.constant(images(batch))
@@ -204,6 +258,13 @@ def test_a_generated_image_depends_on_its_own_label_and_seed_only(signatures):
     np.testing.assert_allclose(among_others[[1, 3]], np.repeat(alone, 2, axis=0), atol=1e-6)
     assert np.abs(among_others[2] - alone[0]).max() > 1e-3  # another seed
     assert np.abs(among_others[0] - alone[0]).max() > 1e-3  # another label
+
+
+def test_many_images_are_generated_as_each_of_them_alone(signatures):
+    labels, seeds = np.arange(1001) % 4, np.arange(1001)  # in slices
+    many = generate(signatures, labels, seeds)
+    for rows in (slice(0, 3), slice(499, 503), slice(998, 1001)):
+        np.testing.assert_allclose(many[rows], generate(signatures, labels[rows], seeds[rows]), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -323,14 +384,23 @@ def current_umask():
 
 
 def test_every_warm_up_request_is_one_that_its_signature_answers(version, signatures):
+    check_warm_up(version, signatures, SIGNATURES)
+
+
+def test_interventions_have_warm_up_requests(intervening):
+    _, version, signatures = intervening
+    check_warm_up(version, signatures, SIGNATURES | {"intervene", "swap"})
+
+
+def check_warm_up(version, signatures, names):
     prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     path = version / "assets.extra" / "tf_serving_warmup_requests"
     requests = [
         prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
         for record in tf.data.TFRecordDataset(str(path))
     ]
-    assert {request.model_spec.signature_name for request in requests} == SIGNATURES
-    assert len(requests) == len(SIGNATURES)
+    assert {request.model_spec.signature_name for request in requests} == names
+    assert len(requests) == len(names)
     for request in requests:
         assert request.model_spec.name == "small"
         inputs = {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()}

@@ -79,6 +79,9 @@ def test_an_intervention_keeps_the_rest():
     accepted = model._accepted({0: ops.convert_to_tensor([0, 1, 2])}, Stream(4, 0))[0]
     expected = np.concatenate([ops.convert_to_numpy(accepted), z[:, 2:]], axis=1)
     np.testing.assert_allclose(decoded, model.decode(expected), atol=1e-6)
+    seeds = np.array([4, -1, 7])
+    of_rows = [model.intervene(x[i : i + 1], 0, 1, int(seed)) for i, seed in enumerate(seeds)]
+    np.testing.assert_allclose(model.intervene(x, 0, 1, seeds), np.concatenate(of_rows), atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "value"), [("confidence", 1.0), ("confidence", -0.1), ("attempts", 0)])

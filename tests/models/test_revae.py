@@ -323,6 +323,19 @@ def test_an_intervention_changes_the_characteristics_of_one_label_alone():
     assert np.abs(first - other).max() > 1e-3
 
 
+def test_of_several_labels_each_image_has_values_and_a_seed_of_its_own():
+    model, x = several(), images()[:4]
+    values, seeds = np.array([[2, -1], [-1, 1], [-1, -1], [1, 0]]), np.array([5, 2**40 + 5, -1, -1])
+    answers = ops.convert_to_numpy(model.intervene(x, [0, 1], values, seeds))
+    np.testing.assert_allclose(answers[:1], model.intervene(x[:1], 0, 2, seed=5), atol=1e-6)
+    np.testing.assert_allclose(answers[1:2], model.intervene(x[1:2], 1, 1, seed=5), atol=1e-6)
+    np.testing.assert_allclose(answers[2:3], model.reconstruct(x[2:3]), atol=1e-6)
+    np.testing.assert_allclose(answers[3:], model.intervene(x[3:], [1, 0], [0, 1]), atol=1e-6)
+    drawn = ops.convert_to_numpy(model.intervene(x[:1], 0, 2, seed=6))
+    mean = ops.convert_to_numpy(model.intervene(x[:1], 0, 2))
+    assert min(np.abs(answers[:1] - other).max() for other in (drawn, mean)) > 1e-3
+
+
 def test_a_swap_takes_the_characteristics_of_the_donors():
     model, (a, b) = several(), (images()[:3], images()[7:10])
     z, of_donors = (ops.convert_to_numpy(model.encode(x)) for x in (a, b))
@@ -355,9 +368,14 @@ def test_a_traversal_goes_from_below_the_one_value_to_beyond_the_other():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda m, x: m.intervene(x, 2, 0), r"`labels` is 2; it must be numbers of labels, from 0 to 1"),
+        (lambda m, x: m.intervene(x, 2, 0), r"`label` is 2; it must be numbers of labels, from 0 to 1"),
+        (lambda m, x: m.intervene(x, [1, 1], [0, 0]), r"`label` is \[1, 1\]; .* each once"),
         (lambda m, x: m.intervene(x, 0, 3), r"`value` run from 3 to 3; with 3 classes"),
+        (lambda m, x: m.intervene(x, 0, -2), r"`value` run from -2 to -2; with 3 classes they must be -1 to 2"),
         (lambda m, x: m.intervene(x, 0, [0, 1]), r"`value` has 2 values for 3 images"),
+        (lambda m, x: m.intervene(x, [0, 1], 1), r"`value` has shape \(\) .* must be a row of 2 integers"),
+        (lambda m, x: m.intervene(x, [1, 0], [[2, 0]]), r"with \(2, 3\) classes they must be -1 to \[1, 2\]"),
+        (lambda m, x: m.intervene(x, 0, 1, seed=np.arange(2)), r"`seed` holds 2 seeds for 3 images"),
         (lambda m, x: m.swap(x, x[:2]), r"`images` has 3 images and `donors` 2"),
         (lambda m, x: m.swap(x, x, labels=[0, 0]), r"each once"),
         (lambda m, x: m.traverse(x, [0], n=1), r"`n` is 1; a line has two ends"),
