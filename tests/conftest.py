@@ -53,9 +53,9 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="module")
 def asked_for(request):
-    """The entries of the registry that the tests of this file which are run need."""
+    """The models of the registry that this file is run for."""
     own = (item for item in request.session.items if item.module is request.module and hasattr(item, "callspec"))
-    return {item.callspec.params["entry"] for item in own if "entry" in item.callspec.params}
+    return list(dict.fromkeys(item.callspec.params["entry"] for item in own if "entry" in item.callspec.params))
 
 
 # All default tests must stay below ten minutes on two cores, however many systems there are: a test that computes for

@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import pytest
 from contract import asking, small
-from contract.registry import ENTRIES
 from keras import ops
 
 from keras_ssvae import data
 
 HERE = Path(__file__).parent
 JAX = keras.backend.backend() == "jax"
+VARIANTS_ARE_SLOW = True
 SIGNATURES = {"encode", "decode", "reconstruct", "generate", "interpolate", "serving_default"}
 OF_CHARACTERISTICS = {"intervene", "swap"}
 SEEDS = (7, -1, 7, -1, 7)  # of interventions; that of the mean is -1
@@ -35,10 +35,10 @@ def run(script, folders, **environment):
     return finished.stdout
 
 
-@pytest.fixture(scope="session")
-def saved(life_of):
-    """All models, saved after an epoch; one process has used the files of all and left `result.npz` in each folder."""
-    lives = {entry.name: life_of(entry) for entry in ENTRIES}
+@pytest.fixture(scope="module")
+def saved(life_of, asked_for):
+    """The models, saved after an epoch; one process has used the files of all and left `result.npz` in each folder."""
+    lives = {entry.name: life_of(entry) for entry in asked_for}
     paths = os.pathsep.join(str(path) for path in (HERE.parent, HERE.parents[1]))
     run("in_a_fresh_process.py", [life.folder for life in lives.values()], PYTHONPATH=paths)
     return lives
@@ -77,10 +77,10 @@ def in_bytes(images):
     return np.round(127.5 * images + 127.5).astype("uint8")
 
 
-@pytest.fixture(scope="session")
-def served(saved, images):
+@pytest.fixture(scope="module")
+def served(saved, asked_for, images):
     """Each model's answers to `batched`, from a process that has TensorFlow alone."""
-    for entry in ENTRIES:
+    for entry in asked_for:
         folder, expected = saved[entry.name].folder, saved[entry.name].answers
         requests = batched(entry, images)
         latent_dim = expected["verb/encode"].shape[1]
@@ -153,7 +153,7 @@ def test_tensorflow_alone_gives_the_models_own_answers(entry, served, images):
     assert answers["interpolate/images"].shape == (2, 3, *small.IMAGE_SHAPE)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def malformed(saved):
     """What each SavedModel says to malformed requests, of which each in turn must leave the process alive."""
     paths = [life.folder / "served" / "1" for life in saved.values()]
