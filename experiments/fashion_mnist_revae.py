@@ -15,6 +15,7 @@ is 0.1 images for each labelled one, as M2's paper scales it, or `--alpha`.
 
 import argparse
 import math
+from collections.abc import Callable
 from typing import Any
 
 import quiet  # noqa: F401
@@ -57,16 +58,8 @@ def load(name: str, data_dir: str | None) -> data.ImageData:
     return load_data(name, data_dir, first="fashion_mnist")
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_revae_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", choices=MODELS, default="revae", help="(default %(default)s)")
-    add(
-        "--fraction",
-        type=float,
-        metavar="F",
-        help=f"share of the training images, validation left out, that are labelled, instead of --labels (default "
-        f"{FRACTION}; digits {DIGITS_LABELS} labels)",
-    )
     add(
         "--m",
         type=int,
@@ -77,6 +70,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         choices=UNLABELED,
         help='what an unlabelled image adds to the objective of REVAE (default "marginal", the paper\'s)',
     )
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", choices=MODELS, default="revae", help="(default %(default)s)")
+    add(
+        "--fraction",
+        type=float,
+        metavar="F",
+        help=f"share of the training images, validation left out, that are labelled, instead of --labels (default "
+        f"{FRACTION}; digits {DIGITS_LABELS} labels)",
+    )
+    add_revae_flags(parser)
     add("--alpha", type=float, help="weight of the classifier of M2 and M3 (default 0.1 N / labels, of N images)")
     add(
         "--judges",
@@ -86,8 +92,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_flags(args: argparse.Namespace) -> argparse.Namespace:
-    """Fills in the labels of a share of the images, and the length of an epoch."""
+def check_flags(
+    args: argparse.Namespace,
+    settings: dict[str, dict[str, Any]] = SETTINGS,
+    load: Callable[[str, str | None], data.ImageData] = load,
+) -> argparse.Namespace:
+    """Fills in the labels of a share of the images, and the length of an epoch.
+
+    Args:
+        args: The flags.
+        settings: Those of the experiment.
+        load: How it loads its data set.
+
+    Returns:
+        The flags.
+    """
     if args.model == "revae" and args.alpha is not None:
         raise UserError(f"--alpha is {args.alpha}, but REVAE has none. It is for --model m2 and m3.")
     if args.model != "revae" and args.unlabeled_term is not None:
@@ -97,7 +116,7 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     if args.judges < 0:
         raise UserError(f"--judges is {args.judges}; it must be 0 or more.")
     images = load(args.dataset, args.data_dir)
-    own = SETTINGS[images.name]
+    own = settings[images.name]
     held_out = own["validation"] if args.validation is None else args.validation
     size = len(images.train_images) - held_out
     if args.fraction is not None:
@@ -149,7 +168,8 @@ def build_model(settings: dict[str, Any], prior: None = None) -> keras.Model:
         dims = dict(zip(("c_dims", "rest_dim"), sizes, strict=True))
         given = {**dims, "seed": settings["seed"]}
         if settings["model"] == "revae":
-            model = REVAE(**given, unlabeled_term=settings.get("unlabeled_term", "marginal"))
+            term = settings.get("unlabeled_term", "marginal")
+            model = REVAE(**given, unlabeled_term=term, mu=settings.get("mu", 0.0))
         else:
             model = M3(**given, alpha=settings["alpha"])
     model.compile(

@@ -123,9 +123,9 @@ def _make_runs(sweep, plans, done, args, environment):
     """Makes those that are not done; when some fail, the others are made all the same."""
     at_a_time = args.jobs > 1 or args.cluster is not None
     failed, jobs = [], []
-    for i, each in enumerate(plans):
+    for i, (each, values) in enumerate(zip(plans, _combinations(sweep, args), strict=True)):
         title = f"Run {i + 1} of {len(plans)}"
-        varied = ", ".join(f"{axis.name} {_short(each.settings[axis.name])}" for axis in sweep.axes)
+        varied = ", ".join(f"{axis.name} {_short(value)}" for axis, value in zip(sweep.axes, values, strict=True))
         command = (sys.executable, *sys.argv, "--only", str(i))
         if done[i]:
             print(f"{'' if at_a_time else chr(10)}{title}: {varied}\nFinished before: {each.output_dir}", flush=True)
@@ -222,9 +222,14 @@ class _NotHere(argparse.Action):
         parser.error(f"a table has no {option_string}: its runs go on by themselves, and export into --runs-dir")
 
 
+def _combinations(sweep, args):
+    """The values of the axes for each run."""
+    return list(itertools.product(*(getattr(args, axis.name) for axis in sweep.axes)))
+
+
 def _plans(sweep, args):
     plans = {}
-    for values in itertools.product(*(getattr(args, axis.name) for axis in sweep.axes)):
+    for values in _combinations(sweep, args):
         own = copy.copy(args)
         vars(own).update({axis.name: value for axis, value in zip(sweep.axes, values, strict=True)})
         own.output_dir, own.export_dir, own.resume = None, None, True

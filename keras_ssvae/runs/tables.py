@@ -70,10 +70,11 @@ def write_tables(
         names += [name, f"{name}, deviation"] if isinstance(cell, Cell) else [name]
     write_table(output_dir / "table.csv", names, [_texts(row) for row in rows])
     shown = [header, ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
+    steps = " or ".join(map(str, sorted({result.plan.settings["steps_per_epoch"] for result in results})))
     planned = f" of {settings['schedule_epochs']}" if "schedule_epochs" in settings else ""
     layout = f", layout {settings['layout']}" if settings.get("layout") else ""
     markdown = [
-        f"{title}, {settings['epochs']}{planned} epochs, each of {settings['steps_per_epoch']} steps{layout}; "
+        f"{title}, {settings['epochs']}{planned} epochs, each of {steps} steps{layout}; "
         "mean (standard deviation) over the runs.\n",
         *(f"| {' | '.join(line)} |" for line in shown),
     ]

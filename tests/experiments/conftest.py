@@ -180,6 +180,77 @@ def call(modules, in_process, monkeypatch):
     return run
 
 
+class TableCall:
+    """Calls a table in this process; a run trains nothing, unless it is in earnest, and then has its own process."""
+
+    def __init__(self, modules_of, in_process, patch):
+        self.modules_of, self.in_process, self.patch = modules_of, in_process, patch
+        self.interrupt_at = None  # the run that Ctrl-C hits
+        self.fail_at = None  # the run that fails
+        self.metrics = lambda settings: {}  # what a run leaves in its metrics.json, beside its settings
+
+    def pretend(self, run):
+        self.trained.append(run.output_dir.name)
+        if self.interrupt_at == len(self.trained):
+            raise KeyboardInterrupt
+        if self.fail_at == len(self.trained):
+            raise OSError(28, "No space left on device")
+        for epoch in range(run.done, run.settings["epochs"]):
+            run.checkpoint.on_epoch_end(epoch)
+        run.model.save(run.output_dir / "model.keras")
+        metrics = {**self.metrics(run.settings), "settings": run.settings}
+        (run.output_dir / "metrics.json").write_text(json.dumps(metrics))
+
+    def __call__(self, script, *args, in_earnest=False):
+        self.trained = []
+        with self.modules_of(script) as modules:
+            table = modules.script.sweep
+            argv = [modules.script.__file__, *map(str, args)]
+
+            def launch(command, environment):
+                assert command[: len(argv) + 1] == [sys.executable, *argv]
+                self.patch.setattr(sys, "argv", command[1:])
+                try:
+                    table.main(modules.script.SWEEP)
+                except SystemExit as end:
+                    # Ctrl-C reaches both processes.
+                    if end.code == 130:
+                        raise KeyboardInterrupt from None
+                    print(end.code, file=sys.stderr)
+                    return 1
+                finally:
+                    self.patch.setattr(sys, "argv", argv)
+                return 0
+
+            if not in_earnest:
+                self.patch.setattr(table, "launch", launch)
+                self.patch.setattr(table, "train", self.pretend)
+            result = self.in_process(lambda: table.main(modules.script.SWEEP), *argv)
+        result.trained = self.trained
+        return result
+
+
+@pytest.fixture
+def call_table(modules_of, in_process, monkeypatch):
+    """Makes the table of a script in this process, of runs that train nothing; see `TableCall`."""
+    for name in ("XLA_PYTHON_CLIENT_PREALLOCATE", "TF_FORCE_GPU_ALLOW_GROWTH"):
+        monkeypatch.setenv(name, "false")  # the scripts set them
+    handler = signal.getsignal(signal.SIGINT)  # which an interrupted script sets
+    yield TableCall(modules_of, in_process, monkeypatch)
+    signal.signal(signal.SIGINT, handler)
+
+
+@pytest.fixture(scope="session")
+def table_of():
+    """A function: the rows of a table in a folder."""
+
+    def read(folder):
+        with open(folder / "table.csv") as file:
+            return list(csv.DictReader(file))
+
+    return read
+
+
 @pytest.fixture
 def explained(call):
     """What `--help` says before the options, and of each flag: its name -> its text."""

@@ -3,11 +3,8 @@
 But for the slow tests they are given runs that train nothing, and only write what a run leaves behind.
 """
 
-import csv
 import json
 import re
-import signal
-import sys
 
 import keras
 import numpy as np
@@ -33,85 +30,29 @@ def mnist(tmp_path_factory):
     return folder
 
 
-class Call:
-    """Calls a table in this process; a run trains nothing, unless it is in earnest, and then has its own process."""
-
-    def __init__(self, modules_of, in_process, patch):
-        self.modules_of, self.in_process, self.patch = modules_of, in_process, patch
-        self.interrupt_at = None  # the run that Ctrl-C hits
-        self.fail_at = None  # the run that fails
-
-    def pretend(self, run):
-        self.trained.append(run.output_dir.name)
-        if self.interrupt_at == len(self.trained):
-            raise KeyboardInterrupt
-        if self.fail_at == len(self.trained):
-            raise OSError(28, "No space left on device")
-        for epoch in range(run.done, run.settings["epochs"]):
-            run.checkpoint.on_epoch_end(epoch)
-        run.model.save(run.output_dir / "model.keras")
-        figures = {"test_error_percent": 3.0 + run.settings["seed"], "kl_divergence": 9.0, "negative_ssim": 0.4}
-        figures |= {"kl_gaussian": 6.0, "reconstruction": 57.0, "nearest_place_percent": 98.0}
-        figures |= {"place_distance_per_class": [0.5, 1.25, None], "generated_right_percent": 90.0}
-        figures |= {
-            "generated_right_percent_per_class": [95.0, 80.0, None],
-            "generated_right_percent_independent": 91.0,
-        }
-        metrics = {**figures, "information_xz": 1.5, "kl_z": 0.25, "settings": run.settings}
-        (run.output_dir / "metrics.json").write_text(json.dumps(metrics))
-
-    def __call__(self, script, *args, in_earnest=False):
-        self.trained = []
-        with self.modules_of(script) as modules:
-            table = modules.script.sweep
-            argv = [modules.script.__file__, *map(str, args)]
-
-            def launch(command, environment):
-                assert command[: len(argv) + 1] == [sys.executable, *argv]
-                self.patch.setattr(sys, "argv", command[1:])
-                try:
-                    table.main(modules.script.SWEEP)
-                except SystemExit as end:
-                    # Ctrl-C reaches both processes.
-                    if end.code == 130:
-                        raise KeyboardInterrupt from None
-                    print(end.code, file=sys.stderr)
-                    return 1
-                finally:
-                    self.patch.setattr(sys, "argv", argv)
-                return 0
-
-            if not in_earnest:
-                self.patch.setattr(table, "launch", launch)
-                self.patch.setattr(table, "train", self.pretend)
-            result = self.in_process(lambda: table.main(modules.script.SWEEP), *argv)
-        result.trained = self.trained
-        return result
+FIGURES = {
+    **{"kl_divergence": 9.0, "negative_ssim": 0.4, "kl_gaussian": 6.0, "reconstruction": 57.0},
+    **{"nearest_place_percent": 98.0, "place_distance_per_class": [0.5, 1.25, None], "generated_right_percent": 90.0},
+    "generated_right_percent_per_class": [95.0, 80.0, None],
+    **{"generated_right_percent_independent": 91.0, "information_xz": 1.5, "kl_z": 0.25},
+}
 
 
 @pytest.fixture
-def call(modules_of, in_process, monkeypatch, tmp_path, mnist):
-    for name in ("XLA_PYTHON_CLIENT_PREALLOCATE", "TF_FORCE_GPU_ALLOW_GROWTH"):
-        monkeypatch.setenv(name, "false")  # the scripts set them
+def call(call_table, tmp_path, mnist):
     (tmp_path / "data").symlink_to(mnist)
-    handler = signal.getsignal(signal.SIGINT)  # which an interrupted script sets
-    yield Call(modules_of, in_process, monkeypatch)
-    signal.signal(signal.SIGINT, handler)
+    call_table.metrics = lambda settings: {"test_error_percent": 3.0 + settings["seed"], **FIGURES}
+    return call_table
 
 
-def table(folder):
-    with open(folder / "table.csv") as file:
-        return list(csv.DictReader(file))
-
-
-def test_the_table_of_betas_has_the_published_figures_beside_ours(call, tmp_path):
+def test_the_table_of_betas_has_the_published_figures_beside_ours(call, tmp_path, table_of):
     result = call("mnist_beta", *SMALL, "--beta", "0.25", "7", "--seed", "1", "3")
     assert (result.code, result.err) == (0, "")
     names = [f"exon_mnist_100_beta{beta}_seed{seed}" for beta in ("0.25", "7") for seed in (1, 3)]
     assert result.trained == names
     assert "Run 4 of 4: beta 7, seed 3" in result.out
     folder = tmp_path / "runs/mnist_beta_mnist"
-    paper, ours = table(folder)
+    paper, ours = table_of(folder)
     published = "published (100 epochs)"
     assert (paper["beta"], paper["runs"]) == ("0.25", "2")
     assert [paper[f"error %{name}"] for name in ("", ", deviation", f", {published}")] == ["5.00", "1.41", "3.23"]
@@ -127,23 +68,23 @@ def test_the_table_of_betas_has_the_published_figures_beside_ours(call, tmp_path
     assert width > 900
 
 
-def test_other_labels_have_no_published_figures_and_one_run_no_deviation(call, tmp_path):
+def test_other_labels_have_no_published_figures_and_one_run_no_deviation(call, tmp_path, table_of):
     result = call("mnist_beta", *SMALL, "--beta", "0.25", "--labels", "50", "--output-dir", "mine")
     assert (result.code, result.err) == (0, "")
-    (row,) = table(tmp_path / "mine")
+    (row,) = table_of(tmp_path / "mine")
     assert {name: value for name, value in row.items() if "published" in name or "deviation" in name} == dict.fromkeys(
         (name for name in row if "published" in name or "deviation" in name), ""
     )
 
 
-def test_the_table_of_cures_says_where_the_classes_are(call, tmp_path):
+def test_the_table_of_cures_says_where_the_classes_are(call, tmp_path, table_of):
     cures = ("published", "settle+consistency", "start+wait+labels")
     result = call("mnist_places", *SMALL, "--cure", *cures)
     assert (result.code, result.err) == (0, "")
     assert "Run 2 of 3: cure settle+consistency, seed 1" in result.out
     names = [f"exon_mnist_100_beta0.25_seed1_{cure}" for cure in cures]
     assert result.trained == names
-    rows = table(tmp_path / "runs/mnist_places_mnist")
+    rows = table_of(tmp_path / "runs/mnist_places_mnist")
     assert [row["cure"] for row in rows] == list(cures)
     assert (rows[0]["farthest class, deviations"], rows[0]["worst class %"]) == ("1.25", "80.0")
     models = [keras.saving.load_model(tmp_path / "runs" / name / "model.keras") for name in names]
@@ -233,7 +174,7 @@ def test_a_mistake_is_a_sentence_before_the_first_run(call, tmp_path, args, matc
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_a_failed_run_is_named_and_the_others_are_made(call, tmp_path):
+def test_a_failed_run_is_named_and_the_others_are_made(call, tmp_path, table_of):
     args = ("mnist_beta", *SMALL, "--beta", "0.25", "5", "7")
     call.fail_at = 2
     stopped = call(*args)
@@ -248,7 +189,7 @@ def test_a_failed_run_is_named_and_the_others_are_made(call, tmp_path):
     call.fail_at = None
     again = call(*args)
     assert (again.code, again.trained) == (0, ["exon_mnist_100_beta5_seed1"])
-    assert len(table(tmp_path / "runs/mnist_beta_mnist")) == 3
+    assert len(table_of(tmp_path / "runs/mnist_beta_mnist")) == 3
 
 
 def test_a_table_of_more_epochs_goes_on_with_its_runs(call, tmp_path):
@@ -291,13 +232,13 @@ def test_runs_that_do_not_fit_are_refused_before_the_first_one(call, tmp_path):
     assert [result.trained for result in results] == [[]] * 4
 
 
-def test_the_predesign_has_two_digits_at_the_asked_distances(call, tmp_path):
+def test_the_predesign_has_two_digits_at_the_asked_distances(call, tmp_path, table_of):
     result = call("mnist_predesign", *SMALL, "--distance", "8", "32")
     assert (result.code, result.err) == (0, "")
     assert "EXoN on mnist (0, 1): 20 labels of 40 images, beta 5" in result.out
     assert result.trained == [f"exon_mnist_20_beta5_seed1_distance{distance}" for distance in (8, 32)]
     folder = tmp_path / "runs/mnist_predesign_mnist"
-    rows = table(folder)
+    rows = table_of(folder)
     assert [row["distance"] for row in rows] == ["8", "32"]
     z = np.linspace([-10, 0], [10, 0], 11).astype("float32")
     for row in rows:
@@ -328,12 +269,12 @@ def test_a_mistake_in_the_predesign_is_a_sentence(call, args, match):
 
 
 @pytest.mark.slow
-def test_the_classifier_alone_learns_from_the_labelled_images(call, tmp_path):
+def test_the_classifier_alone_learns_from_the_labelled_images(call, tmp_path, table_of):
     args = ("mnist_labels", *SMALL, "--labels", "100", "--steps-per-epoch", "250")
     result = call(*args)
     assert (result.code, result.err) == (0, "")
     folder = tmp_path / "runs/mnist_labels_mnist"
-    (row,) = table(folder)
+    (row,) = table_of(folder)
     metrics = json.loads((tmp_path / "runs/classifier_mnist_100_seed1/metrics.json").read_text())
     assert row["classifier alone, error %"] == f"{metrics['test_error_percent']:.2f}"
     assert row["EXoN, error %"] == "4.00"
@@ -345,7 +286,7 @@ def test_the_classifier_alone_learns_from_the_labelled_images(call, tmp_path):
     assert (again.code, again.trained, third.trained) == (0, [], [])
     assert "The classifier alone" in again.out
     assert "The classifier alone" not in third.out
-    assert table(folder) == [row]
+    assert table_of(folder) == [row]
 
 
 @pytest.mark.slow
