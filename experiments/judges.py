@@ -47,6 +47,8 @@ def _judge(images, seed):
     epochs = EPOCHS.get(images.name, _EPOCHS)
     model.fit(data.scale(images.train_images), images.train_labels, 128, epochs, verbose=0)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    model.save(file.with_suffix(".tmp.keras"))
-    os.replace(file.with_suffix(".tmp.keras"), file)
+    # Of this process alone: runs that go on at a time may all find that there is no judge yet.
+    temporary = file.with_suffix(f".{os.getpid()}.tmp.keras")
+    model.save(temporary)
+    os.replace(temporary, file)
     return model
