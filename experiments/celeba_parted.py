@@ -64,7 +64,7 @@ def build_model(settings: dict[str, Any], prior: None = None) -> PartedVAE:
         settings,
         5e-4,
         lambda: {"encoder": celeba_encoder(), "decoder": celeba_decoder(latent_dim=Z_DIM + len(CELEBA_LABELS))},
-        num_classes=data.CelebA.num_classes,
+        num_classes=[len(values) for values in CELEBA_LABELS.values()],
         class_names=[list(values) for values in CELEBA_LABELS.values()],
         u_dims=(1,) * len(CELEBA_LABELS),
         z_dim=Z_DIM,

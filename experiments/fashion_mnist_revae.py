@@ -92,6 +92,33 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def labels_of_share(args: argparse.Namespace, size: int, classes: int = 1) -> int:
+    """How many of so many images `--fraction` has labelled, as many of each class."""
+    if args.labels is not None or args.labeled_indices is not None:
+        raise UserError("--fraction and --labels or --labeled-indices say the same. Leave one of them out.")
+    if not 0 < args.fraction < 1:
+        raise UserError(f"--fraction is {args.fraction}; it must be between 0 and 1.")
+    return max(1, round(args.fraction * size / classes)) * classes
+
+
+def take_turns(args: argparse.Namespace, own: dict[str, Any], size: int, labels: int) -> None:
+    """Fills in how many labelled and unlabelled batches of so many images come in turn, and the length of an epoch.
+
+    Args:
+        args: The flags.
+        own: The settings of the data set.
+        size: Training images without those of validation.
+        labels: How many of them are labelled.
+    """
+    labeled = own["labeled_batch_size"] if args.labeled_batch_size is None else args.labeled_batch_size
+    unlabeled = (own["batch_size"] if args.batch_size is None else args.batch_size) - labeled
+    if labels < 1 or labeled < 1 or unlabeled < 1 or labels >= size:
+        raise UserError("Labelled and unlabelled images come in turn: there must be some of each, also in a batch.")
+    args.rhythm = [math.ceil(labels / labeled), math.ceil((size - labels) / unlabeled)]
+    if args.steps_per_epoch is None:
+        args.steps_per_epoch = sum(args.rhythm)
+
+
 def check_flags(
     args: argparse.Namespace,
     settings: dict[str, dict[str, Any]] = SETTINGS,
@@ -117,26 +144,14 @@ def check_flags(
         raise UserError(f"--judges is {args.judges}; it must be 0 or more.")
     images = load(args.dataset, args.data_dir)
     own = settings[images.name]
-    held_out = own["validation"] if args.validation is None else args.validation
-    size = len(images.train_images) - held_out
+    size = len(images.train_images) - (own["validation"] if args.validation is None else args.validation)
     if args.fraction is not None:
-        if args.labels is not None or args.labeled_indices is not None:
-            raise UserError("--fraction and --labels or --labeled-indices say the same. Leave one of them out.")
-        if not 0 < args.fraction < 1:
-            raise UserError(f"--fraction is {args.fraction}; it must be between 0 and 1.")
-        # As many of each class.
-        args.labels = max(1, round(args.fraction * size / images.num_classes)) * images.num_classes
+        args.labels = labels_of_share(args, size, images.num_classes)
     elif args.labels is None and args.labeled_indices is None:
         args.labels = DIGITS_LABELS if images.name == "digits" else round(FRACTION * size)
     indices = flags.read_indices(args.labeled_indices)
     labels = args.labels if indices is None else len(indices)
-    labeled = own["labeled_batch_size"] if args.labeled_batch_size is None else args.labeled_batch_size
-    unlabeled = (own["batch_size"] if args.batch_size is None else args.batch_size) - labeled
-    if labels < 1 or labeled < 1 or unlabeled < 1 or labels >= size:
-        raise UserError("Labelled and unlabelled images come in turn: there must be some of each, also in a batch.")
-    args.rhythm = [math.ceil(labels / labeled), math.ceil((size - labels) / unlabeled)]
-    if args.steps_per_epoch is None:
-        args.steps_per_epoch = sum(args.rhythm)
+    take_turns(args, own, size, labels)
     if args.alpha is None and args.model != "revae":
         args.alpha = ALPHA * size / labels
     return args
@@ -172,9 +187,13 @@ def build_model(settings: dict[str, Any], prior: None = None) -> keras.Model:
             model = REVAE(**given, unlabeled_term=term, mu=settings.get("mu", 0.0))
         else:
             model = M3(**given, alpha=settings["alpha"])
-    model.compile(
-        Adam(settings["learning_rate"], epsilon=1e-8, corrected_epsilon=True), **flags.compile_options(settings)
-    )
+    return compiled(model, settings)
+
+
+def compiled(model: keras.Model, settings: dict[str, Any]) -> keras.Model:
+    """The model, with Adam as in the released code."""
+    optimizer = Adam(settings["learning_rate"], epsilon=1e-8, corrected_epsilon=True)
+    model.compile(optimizer, **flags.compile_options(settings))
     return model
 
 

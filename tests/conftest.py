@@ -257,6 +257,9 @@ def face_attributes(k):
         "Smiling": k % 4 in (1, 2),
         "Wearing_Hat": k % 7 == 6,
         "Male": k % 2 == 1,
+        **{"Arched_Eyebrows": k % 3 == 0, "Bags_Under_Eyes": k % 4 == 0, "Bushy_Eyebrows": k % 5 == 1},
+        **{"Chubby": k % 4 == 1, "Heavy_Makeup": k % 2 == 0, "Pale_Skin": k % 5 == 3, "Wavy_Hair": k % 3 < 2},
+        **{"Wearing_Necktie": k % 4 == 2, "Young": k % 5 < 3},
     }
 
 

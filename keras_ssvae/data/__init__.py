@@ -2,7 +2,7 @@
 
 from keras_ssvae.data import augment
 from keras_ssvae.data.binary import binarize
-from keras_ssvae.data.celeba import CELEBA_LABELS, CELEBA_PRIORS, CelebA, CelebAPart, load_celeba
+from keras_ssvae.data.celeba import CELEBA_ATTRIBUTES, CELEBA_LABELS, CELEBA_PRIORS, CelebA, CelebAPart, load_celeba
 from keras_ssvae.data.dsprites import FactorData, load_dsprites
 from keras_ssvae.data.pipeline import distribute, semi_supervised
 from keras_ssvae.data.sources import CLASS_NAMES, DataDamagedError, DataUnavailableError, ImageData, load
@@ -10,6 +10,7 @@ from keras_ssvae.data.splits import Split, class_frequencies, split
 from keras_ssvae.pixels import scale
 
 __all__ = [
+    "CELEBA_ATTRIBUTES",
     "CELEBA_LABELS",
     "CELEBA_PRIORS",
     "CLASS_NAMES",

@@ -1,4 +1,4 @@
-"""CelebA: photographs of faces with 40 attributes, and the labels that PartedVAE takes from them."""
+"""CelebA: photographs of faces with 40 attributes, and the labels that PartedVAE and REVAE take from them."""
 
 import dataclasses
 import os
@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # TensorFlow may not be there
     import tensorflow as tf
 
 # Label -> value -> the attribute that stands for it; None for the value of images with no such attribute.
-CELEBA_LABELS: dict[str, dict[str, str | None]] = {
+Labels = Mapping[str, Mapping[str, str | None]]
+CELEBA_LABELS: Labels = {
     "hair colour": {"black": "Black_Hair", "brown": "Brown_Hair", "blond": "Blond_Hair", "grey": "Gray_Hair"},
     "beard": {"no beard": "No_Beard", "beard": None},
     "hairline": {"neither": None, "bangs": "Bangs", "receding": "Receding_Hairline"},
@@ -36,6 +37,13 @@ CELEBA_PRIORS = (
     (0.95, 0.05),
     (0.57, 0.43),
 )
+_OF_REVAE = (
+    *("Arched_Eyebrows", "Bags_Under_Eyes", "Bangs", "Black_Hair", "Blond_Hair", "Brown_Hair", "Bushy_Eyebrows"),
+    *("Chubby", "Eyeglasses", "Heavy_Makeup", "Male", "No_Beard", "Pale_Skin", "Receding_Hairline", "Smiling"),
+    *("Wavy_Hair", "Wearing_Necktie", "Young"),
+)
+# The 18 labels of REVAE, Appendix C.1: attributes as they are, on or off, in alphabetical order.
+CELEBA_ATTRIBUTES: Labels = {name.lower().replace("_", " "): {"off": None, "on": name} for name in _OF_REVAE}
 _IMAGE_SHAPE = (218, 178, 3)
 _SPLITS = ("train", "validation", "test")
 _BATCH = 1000
@@ -48,12 +56,18 @@ class CelebAPart:
     Attributes:
         directory: Where tensorflow_datasets has it prepared.
         split: `"train"`, `"validation"` or `"test"`.
-        labels: `int64` of shape `(N, 7)`, the labels of `CELEBA_LABELS`; -1 where an image has no value of one.
+        labels: `int64` of shape `(N, n)`, the n labels of each image; -1 where it has no value of one.
+        label_values: What the labels are, as the argument `labels` of `load_celeba`.
+        image_size: `(H, W)` to which the images are squeezed, or None.
+        places: Of a part made by `only`, where the images are among those of the files; None for all.
     """
 
     directory: Path
     split: str
     labels: np.ndarray
+    label_values: Labels
+    image_size: tuple[int, int] | None = None
+    places: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.split}: {len(self.labels)} images in {self.directory}>"
@@ -64,17 +78,27 @@ class CelebAPart:
         return np.flatnonzero((self.labels >= 0).all(axis=1))
 
     def images(self) -> "tf.data.Dataset":
-        """All images, `uint8` of shape `(218, 178, 3)`, in the order of the files."""
+        """All images, `uint8` of shape `(218, 178, 3)` or as asked for, in the order of the files."""
         import tensorflow as tf
 
-        return self._encoded().map(_decode, num_parallel_calls=tf.data.AUTOTUNE)
+        return self._encoded().map(self._decode, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def only(self, indices: Sequence[int] | np.ndarray) -> "CelebAPart":
+        """The part of these images alone, in the order of the files.
+
+        Raises:
+            ValueError: If `indices` are not integers of images, at least one, each once.
+        """
+        chosen = np.sort(check_indices("indices", indices, len(self.labels)))
+        places = chosen if self.places is None else self.places[chosen]
+        return dataclasses.replace(self, labels=self.labels[chosen], places=places)
 
     def labeled(self) -> "tf.data.Dataset":
-        """Those images that have a value of each label, as pairs of an image and its labels `(7,)`."""
+        """Those images that have a value of each label, as pairs of an image and its labels `(n,)`."""
         return self._pairs(self.complete)
 
     def read(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Reads some images into memory, 0.1 MB each: images `(n, 218, 178, 3)` and labels `(n, 7)`, in file order.
+        """Reads some images into memory: images `(B, H, W, 3)`, 0.1 MB each unless squeezed, and labels, in file order.
 
         Raises:
             ValueError: If `indices` are not integers of images, at least one, each once.
@@ -105,7 +129,7 @@ class CelebAPart:
                 "for fewer."
             )
         drawn = np.random.Generator(np.random.PCG64(seed)).permutation(self.complete)[:num_labeled]
-        for (label, values), column in zip(CELEBA_LABELS.items(), self.labels[drawn].T, strict=True):
+        for (label, values), column in zip(self.label_values.items(), self.labels[drawn].T, strict=True):
             missing = [value for k, value in enumerate(values) if k not in column]
             if missing:
                 raise ValueError(
@@ -121,12 +145,29 @@ class CelebAPart:
         rows = tf.data.Dataset.from_tensor_slices((chosen, self.labels))
         # Only what is chosen is decoded.
         pairs = tf.data.Dataset.zip(self._encoded(), rows).filter(lambda encoded, row: row[0])
-        pairs = pairs.map(lambda encoded, row: (_decode(encoded), row[1]), num_parallel_calls=tf.data.AUTOTUNE)
+        pairs = pairs.map(lambda encoded, row: (self._decode(encoded), row[1]), num_parallel_calls=tf.data.AUTOTUNE)
         return pairs.apply(tf.data.experimental.assert_cardinality(int(chosen.sum())))
 
     def _encoded(self):
+        import tensorflow as tf
+
         examples, _ = sources.open_tfds(self.directory, self.split, None, encoded=("image",))
-        return examples.map(lambda example: example["image"])
+        encoded = examples.map(lambda example: example["image"])
+        if self.places is None:
+            return encoded
+        # It ends with the last image that is chosen.
+        chosen = tf.data.Dataset.from_tensor_slices(np.isin(np.arange(self.places.max() + 1), self.places))
+        encoded = tf.data.Dataset.zip(encoded, chosen).filter(lambda image, is_chosen: is_chosen)
+        encoded = encoded.map(lambda image, is_chosen: image)
+        return encoded.apply(tf.data.experimental.assert_cardinality(len(self.places)))
+
+    def _decode(self, encoded):
+        import tensorflow as tf
+
+        image = tf.ensure_shape(tf.io.decode_jpeg(encoded, channels=3), _IMAGE_SHAPE)
+        if self.image_size is None:
+            return image
+        return tf.cast(tf.round(tf.image.resize(image, self.image_size, antialias=True)), tf.uint8)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -138,17 +179,25 @@ class CelebA:
     test: CelebAPart
 
     name: ClassVar[str] = "celeba"
-    num_classes: ClassVar[tuple[int, ...]] = tuple(map(len, CELEBA_LABELS.values()))
+
+    @property
+    def num_classes(self) -> tuple[int, ...]:
+        """The number of values of each label."""
+        return tuple(map(len, self.train.label_values.values()))
 
 
-def load_celeba(data_dir: str | os.PathLike | None = None) -> CelebA:
+def load_celeba(
+    data_dir: str | os.PathLike | None = None,
+    labels: Labels = CELEBA_LABELS,
+    image_size: tuple[int, int] | None = None,
+) -> CelebA:
     """Opens CelebA, and reads its labels.
 
     It is read as tensorflow_datasets prepares it (`celeb_a` 2.1.0), which takes the TensorFlow backend of Keras. Its
     images would fill 23 GB of memory, so they are read from the disk, where they take 1.4 GB, again in each epoch. It
     is not downloaded: Google Drive, where it lies, often refuses, and its terms allow non-commercial research only.
 
-    The labels are made of the 40 attributes:
+    The labels are made of the 40 attributes, by default as for PartedVAE:
 
     | label       | values, counted from 0, and their attributes                                 | prior p(c)         |
     |-------------|------------------------------------------------------------------------------|--------------------|
@@ -168,10 +217,14 @@ def load_celeba(data_dir: str | os.PathLike | None = None) -> CelebA:
     eight with skin tone, which has the values white, brown and black and is left out here, for the authors labelled it
     by hand and did not publish it. (Table 6 lists the sizes of seven, sorted; a hat is not in the paper's list, but in
     its Figures 6 and 8.) How attributes become values is ours: the original read the labels of its 800 labelled images
-    from a file that is not public either.
+    from a file that is not public either. With `labels=CELEBA_ATTRIBUTES` they are the 18 of REVAE: attributes as they
+    are, each "off" or "on", so that every image has a value of each.
 
     Args:
         data_dir: The directory of tensorflow_datasets. Defaults to `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        labels: Label -> value -> the attribute that stands for it, or None: as `CELEBA_LABELS` or `CELEBA_ATTRIBUTES`.
+        image_size: `(H, W)` to which the images are squeezed, whole as they are, by antialiased bilinear interpolation.
+            Default: as they are, 218 x 178.
 
     Returns:
         A `CelebA`.
@@ -179,6 +232,7 @@ def load_celeba(data_dir: str | os.PathLike | None = None) -> CelebA:
     Raises:
         DataUnavailableError: If the set is not there, or Keras runs on another backend.
         DataDamagedError: If its files cannot be read.
+        ValueError: If there is no such attribute, or `image_size` is not two whole numbers.
 
     Example:
 
@@ -192,30 +246,37 @@ def load_celeba(data_dir: str | os.PathLike | None = None) -> CelebA:
     Reference: [Liu, Luo, Wang, Tang, 2015](https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html); PartedVAE, Section 5.2
     and Appendix B.
     """
+    if image_size is not None:
+        if np.shape(image_size) != (2,):
+            raise ValueError(f"`image_size` is {image_size!r}; it must be (height, width).")
+        for size in image_size:
+            check_whole_number("image_size", size, 1)
     directory = sources.directory_on_tensorflow("celeb_a", data_dir)
     if not (directory / "dataset_info.json").is_file():
         raise DataUnavailableError(f"celeb_a is not prepared in {directory}: {sources.remedy('celeb_a')}.")
     with sources.damage_named("celeb_a", directory):
-        return CelebA(*(CelebAPart(directory, split, _read_labels(directory, split)) for split in _SPLITS))
+        attributes = [_read_attributes(directory, split) for split in _SPLITS]
+    parts = (
+        CelebAPart(directory, split, labels_of_attributes(each, labels), labels, image_size)
+        for split, each in zip(_SPLITS, attributes, strict=True)
+    )
+    return CelebA(*parts)
 
 
-def labels_of_attributes(attributes: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The labels of `load_celeba`: attributes, booleans of shape (N,) each -> integers (N, 7), -1 for no value."""
+def labels_of_attributes(attributes: Mapping[str, np.ndarray], labels: Labels = CELEBA_LABELS) -> np.ndarray:
+    """The labels of `load_celeba`: attributes, booleans of shape (N,) each -> integers (N, n), -1 for no value."""
+    unknown = [name for values in labels.values() for name in values.values() if name not in (None, *attributes)]
+    if unknown:
+        raise ValueError(f"`labels` names the attribute {unknown[0]!r}. CelebA has {', '.join(sorted(attributes))}.")
     columns = []
-    for values in CELEBA_LABELS.values():
+    for values in labels.values():
         none = ~np.any([attributes[name] for name in values.values() if name is not None], axis=0)
         fits = np.stack([none if name is None else attributes[name] for name in values.values()], axis=1)
         columns.append(np.where(fits.sum(axis=1) == 1, fits.argmax(axis=1), -1))
     return np.stack(columns, axis=1)
 
 
-def _read_labels(directory, split):
+def _read_attributes(directory, split):
     batches, _ = sources.open_tfds(directory, split, _BATCH, encoded=("image",))
-    attributes = batches.map(lambda batch: batch["attributes"]).as_numpy_iterator()
-    return np.concatenate([labels_of_attributes(batch) for batch in attributes])
-
-
-def _decode(encoded):
-    import tensorflow as tf
-
-    return tf.ensure_shape(tf.io.decode_jpeg(encoded, channels=3), _IMAGE_SHAPE)
+    attributes = list(batches.map(lambda batch: batch["attributes"]).as_numpy_iterator())
+    return {name: np.concatenate([batch[name] for batch in attributes]) for name in attributes[0]}

@@ -12,6 +12,7 @@ from keras_ssvae.evaluation.disentanglement import (
     mig,
     sap,
 )
+from keras_ssvae.evaluation.frechet import FrechetDistance, frechet_distance
 from keras_ssvae.evaluation.generation import Generation, conditional_generation
 from keras_ssvae.evaluation.inception import (
     ClassifierUnavailableError,
@@ -32,6 +33,7 @@ __all__ = [
     "DCI",
     "NLL",
     "ClassifierUnavailableError",
+    "FrechetDistance",
     "Generation",
     "InceptionScore",
     "KLDecomposition",
@@ -44,6 +46,7 @@ __all__ = [
     "dci",
     "factor_score",
     "factor_vae_score",
+    "frechet_distance",
     "inception_score",
     "inception_score_from_probs",
     "kl_decomposition",

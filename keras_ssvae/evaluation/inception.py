@@ -138,7 +138,7 @@ def inception_score(
         name = classifier.name if isinstance(classifier, keras.Model) else str(classifier)
     model = load_classifier(classifier)
     shape = images.shape[1:]
-    height, width, channels = _input_size(model, name, shape)
+    height, width, channels = input_size(model, f"`classifier` {name}", shape)
     # Indices instead of `ops.image.resize`: the backends' nearest neighbours are not the same.
     rows, columns = _nearest(shape[0], height), _nearest(shape[1], width)
     repeats = channels if shape[2] == 1 else 1
@@ -289,19 +289,17 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def _input_size(model: keras.Model, name: str, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Height, width and channels that the classifier takes; where it leaves one open, the images'."""
+def input_size(model: keras.Model, whose: str, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Height, width and channels that a network takes; where it leaves one open, the images'."""
     shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4:
-        raise ValueError(
-            f"`classifier` {name} takes {shape}; it must have one input, images (None, height, width, channels)."
-        )
+        raise ValueError(f"{whose} takes {shape}; it must have one input, images (None, height, width, channels).")
     height, width, channels = (
         own if given is None else given for given, own in zip(shape[1:], image_shape, strict=True)
     )
     if image_shape[2] not in (1, channels):
         raise ValueError(
-            f"`classifier` {name} takes images of {channels} channels, but `images` have {image_shape[2]}; they must "
+            f"{whose} takes images of {channels} channels, but `images` have {image_shape[2]}; they must "
             "have as many, or 1."
         )
     return height, width, channels

@@ -15,12 +15,13 @@ from keras_ssvae.pixels import as_array, check_form, check_values, to_float, tru
 from keras_ssvae.priors import GaussianMixture
 
 
-def image_batches(images: ArrayLike, batch_size: int = 500) -> Iterator[np.ndarray]:
+def image_batches(images: ArrayLike, batch_size: int = 500, name: str = "images") -> Iterator[np.ndarray]:
     """Checks images at once and scales them batch by batch.
 
     Args:
         images: Shape (N, H, W, C): uint8, or floats already scaled to [-1, 1].
         batch_size: Images in a batch; the last batch may be smaller.
+        name: What errors call the images.
 
     Returns:
         An iterator over float32 arrays with pixels in [-1, 1].
@@ -29,22 +30,23 @@ def image_batches(images: ArrayLike, batch_size: int = 500) -> Iterator[np.ndarr
         ValueError: If the shape, the dtype or the range is wrong.
     """
     batch_size = check_whole_number("batch_size", batch_size, 1)
-    array = as_array("images", images)
-    check_form("images", array)
+    array = as_array(name, images)
+    check_form(name, array)
     if not len(array):
-        raise ValueError("`images` has no image; it must be at least one.")
-    check_values("images", array)
+        raise ValueError(f"`{name}` has no image; it must be at least one.")
+    check_values(name, array)
     array = ops.convert_to_numpy(array)
     return (to_float(array[start : start + batch_size]) for start in range(0, len(array), batch_size))
 
 
-def unlabeled_batches(data: Any, batch_size: int = 500) -> Iterator[np.ndarray]:
+def unlabeled_batches(data: Any, batch_size: int = 500, name: str = "images") -> Iterator[np.ndarray]:
     """Checks images without labels and scales them batch by batch.
 
     Args:
         data: Images, as `image_batches` takes them; or an iterable of batches, each of images or of
             `(images, labels)`, whose labels are not used.
         batch_size: Images in a batch, where `data` holds images.
+        name: What errors call the images.
 
     Returns:
         An iterator over batches: float32 images with pixels in [-1, 1].
@@ -53,12 +55,12 @@ def unlabeled_batches(data: Any, batch_size: int = 500) -> Iterator[np.ndarray]:
         ValueError: If the images are not as described, or there are none.
     """
     if hasattr(data, "shape"):
-        yield from image_batches(data, batch_size)
+        yield from image_batches(data, batch_size, name)
         return
     empty = True
     for batch in data:
         images = batch[0] if isinstance(batch, tuple) and len(batch) == 2 else batch
-        yield np.concatenate(list(image_batches(ops.convert_to_numpy(images))))
+        yield np.concatenate(list(image_batches(ops.convert_to_numpy(images), name=name)))
         empty = False
     if empty:
         raise ValueError("`data` holds no batches; it must hold images, or give batches of images.")

@@ -182,19 +182,25 @@ class OnDisk:
             raise ValueError("Images on the disk are drawn by the seed, and are not augmented.")
         self.images, self.settings = images, settings
         self.label_names, self.shuffle_buffer = label_names, shuffle_buffer
-        self.split = images.train.draw(settings["labels"], settings["seed"])
-        held_out = len(images.validation.complete)
-        if settings["validation"] > held_out:
-            raise UserError(
-                f"--validation is {settings['validation']}; there are {held_out} labelled images of that part."
-            )
-        self.num_images, self.num_test_images = len(images.train.labels), len(images.test.complete)
+        self.train, self.held_out = self._parts(settings["validation"])
+        self.split = self.train.draw(settings["labels"], settings["seed"])
+        self.unlabeled = self._unlabeled()
+        self.num_images, self.num_test_images = len(self.unlabeled.labels), len(images.test.complete)
+
+    def _parts(self, validation):
+        """What the labelled images are drawn from, and what those of validation are taken from."""
+        held_out = len(self.images.validation.complete)
+        if validation > held_out:
+            raise UserError(f"--validation is {validation}; there are {held_out} labelled images of that part.")
+        return self.images.train, self.images.validation
+
+    def _unlabeled(self):
+        return self.train
 
     def batches(self, start_step: int) -> Any:
-        train = self.images.train
         return data.semi_supervised(
-            train.read(self.split.tolist()),
-            train.images(),
+            self.train.read(self.split.tolist()),
+            self.unlabeled.images(),
             num_classes=self.images.num_classes,
             start_step=start_step,
             shuffle_buffer=self.shuffle_buffer,
@@ -205,7 +211,7 @@ class OnDisk:
         held_out = self.settings["validation"]
         if not held_out:
             return {}
-        batches = self.images.validation.labeled().take(held_out).batch(self.settings["labeled_batch_size"])
+        batches = self.held_out.labeled().take(held_out).batch(self.settings["labeled_batch_size"])
         return {"validation_data": batches.map(lambda images, labels: (data.scale(images), labels))}
 
     def evaluate(self, model: keras.Model) -> dict[str, float]:
@@ -215,6 +221,28 @@ class OnDisk:
         result = evaluation.report(model, self.images.test.labeled().batch(self.settings["labeled_batch_size"]))
         named = dict(zip(self.label_names, result["error_percent_per_label"], strict=True))
         return {**result, "error_percent_per_label": named}
+
+
+class OnDiskRest(OnDisk):
+    """Images on the disk, of which the labelled and the validation ones are not among the unlabelled.
+
+    Those of validation are the last of the training part, in the order of the files. Arguments and attributes are those
+    of `OnDisk`.
+    """
+
+    def _parts(self, validation):
+        train = self.images.train
+        size = len(train.labels) - validation
+        if size < 1:
+            raise UserError(f"--validation is {validation}; there are {len(train.labels)} training images in all.")
+        indices = np.arange(len(train.labels))
+        return train.only(indices[:size]), train.only(indices[size:]) if validation else None
+
+    def _unlabeled(self):
+        rest = np.setdiff1d(np.arange(len(self.train.labels)), self.split)
+        if not len(rest):
+            raise UserError("All training images are labelled or held out. Ask for fewer by --labels or --validation.")
+        return self.train.only(rest)
 
 
 def _sizes(settings):

@@ -61,7 +61,7 @@ def test_attributes_that_fit_no_value_leave_a_label_out():
 
 
 def test_the_labels_are_the_originals_without_skin_tone():
-    assert data.CelebA.num_classes == (4, 2, 3, 2, 2, 2, 2)
+    assert [len(values) for values in data.CELEBA_LABELS.values()] == [4, 2, 3, 2, 2, 2, 2]
     assert [len(prior) for prior in data.CELEBA_PRIORS] == [4, 2, 3, 2, 2, 2, 2]
     np.testing.assert_allclose([sum(prior) for prior in data.CELEBA_PRIORS], [0.99, 1, 1, 1, 1, 1, 1])
 
@@ -135,6 +135,67 @@ def test_the_parts_are_sources_of_batches(celeba, expected):
         np.testing.assert_array_equal(y, np.concatenate(one_hot, axis=1))
     rest = data.semi_supervised(labeled, part.images(), start_step=3, **settings).take(1).as_numpy_iterator()
     np.testing.assert_array_equal(next(rest)[0]["unlabeled"], whole[3][0]["unlabeled"])
+
+
+@pytest.fixture(scope="module")
+def of_revae(celeba_directory):
+    return data.load_celeba(celeba_directory, data.CELEBA_ATTRIBUTES, image_size=(64, 48))
+
+
+def test_the_labels_of_revae_are_eighteen_attributes_that_each_image_has_or_not(of_revae, celeba):
+    names = list(data.CELEBA_ATTRIBUTES)
+    assert len(names) == 18
+    assert names == sorted(names)
+    assert of_revae.num_classes == (2,) * 18
+    part = of_revae.train
+    np.testing.assert_array_equal(part.complete, np.arange(30))
+    k = numbers(np.stack(list(celeba.train.images().as_numpy_iterator())))
+    expected = {"arched eyebrows": k % 3 == 0, "bangs": k % 3 == 1, "black hair": k % 5 == 0, "eyeglasses": k % 4 == 3}
+    expected |= {"male": k % 2 == 1, "no beard": k % 2 == 0, "smiling": (k % 4 > 0) & (k % 4 < 3), "young": k % 5 < 3}
+    for name, column in expected.items():
+        np.testing.assert_array_equal(part.labels[:, names.index(name)], column, err_msg=name)
+
+
+def test_images_are_squeezed_whole(of_revae, celeba):
+    squeezed = np.stack(list(of_revae.test.images().as_numpy_iterator())).astype("float64")
+    whole = np.stack(list(celeba.test.images().as_numpy_iterator())).astype("float64")
+    assert squeezed.shape == (12, 64, 48, 3)
+    # The means of four quarters: nothing is cut off.
+    for rows, columns in ((slice(0, 32), slice(0, 24)), (slice(32, 64), slice(24, 48))):
+        of_whole = [slice(s.start * n // m, s.stop * n // m) for s, n, m in ((rows, 218, 64), (columns, 178, 48))]
+        means = [a[:, r, c].mean(axis=(1, 2)) for a, r, c in ((squeezed, rows, columns), (whole, *of_whole))]
+        np.testing.assert_allclose(*means, atol=1.5)
+
+
+def test_a_part_of_a_part_has_its_images_and_labels(celeba, expected):
+    odd = celeba.train.only(np.arange(1, 30, 2))
+    few = odd.only([7, 2])
+    whole = numbers(np.stack(list(celeba.train.images().as_numpy_iterator())))
+    for part, places in ((odd, np.arange(1, 30, 2)), (few, [5, 15])):
+        images = part.images()
+        assert len(images) == len(part.labels) == len(places)
+        found = numbers(np.stack(list(images.as_numpy_iterator())))
+        np.testing.assert_array_equal(found, whole[places])
+        np.testing.assert_array_equal(part.labels, expected[found])
+    read, rows = odd.read([3])
+    np.testing.assert_array_equal(rows, expected[numbers(read)])
+    assert numbers(read) == whole[7]
+    with pytest.raises(ValueError, match=r"`indices` holds 15\. There are 15 images"):
+        odd.only([15])
+
+
+@on_tensorflow
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"labels": {"ears": {"no": None, "yes": "Pointed_Ears"}}}, "`labels` names the attribute 'Pointed_Ears'"),
+        ({"image_size": 64}, r"`image_size` is 64; it must be \(height, width\)"),
+        ({"image_size": (64, 0)}, "`image_size` is 0. It must be an integer of at least 1"),
+    ],
+)
+def test_labels_and_sizes_that_cannot_be_are_a_sentence(celeba_directory, given, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        data.load_celeba(celeba_directory, **given)
 
 
 def test_on_jax_it_says_that_it_needs_tensorflow(monkeypatch):
