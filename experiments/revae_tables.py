@@ -71,6 +71,8 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
         args.model, args.m = named[1], int(named[2])
     elif args.model not in fashion_mnist_revae.MODELS:
         raise UserError(f"--model is {args.model}; it must be revae, m2, m3, or revae and m, as revae10.")
+    # Each for the models that have it.
+    setattr(args, "alpha" if args.model == "revae" else "unlabeled_term", None)
     return fashion_mnist_revae.check_flags(args)
 
 

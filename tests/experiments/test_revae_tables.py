@@ -63,6 +63,18 @@ def test_each_model_has_a_row_with_the_published_figures(call, table_of, mnist, 
     assert (folder / "table.md").read_text() in result.out
 
 
+def test_a_flag_is_for_the_models_that_have_it(call, tmp_path):
+    args = ("--dataset", "digits", "--epochs", "1", "--fraction", "0.2", "--model", "revae", "m2")
+    result = call(SCRIPT, *args, "--alpha", "7", "--unlabeled-term", "sampled")
+    assert (result.code, result.err) == (0, "")
+    names = ["revae_digits_250_seed1_revae_sampled", "revae_digits_250_seed1_m2"]
+    assert result.trained == names
+    revae, m2 = (json.loads((tmp_path / "runs" / name / "config.json").read_text()) for name in names)
+    assert (revae["unlabeled_term"], m2["alpha"]) == ("sampled", 7.0)
+    assert "alpha" not in revae
+    assert "unlabeled_term" not in m2
+
+
 def test_models_are_compared_where_each_has_two_runs(call, mnist, tmp_path):
     result = call(SCRIPT, *mnist, "--fraction", "0.2", "0.3", "--model", "revae", "m2", "--seed", "1", "3", "5")
     assert (result.code, result.err) == (0, "")
