@@ -18,7 +18,8 @@ def without_export(modules, monkeypatch):
     monkeypatch.setattr(modules.runner, "export_saved_model", lambda model, folder: folder / "1")
 
 
-def test_a_run_learns_from_ten_images_and_the_term_for_them(call, modules, tmp_path):
+def test_a_run_learns_from_ten_images_and_the_term_for_them(call, modules, monkeypatch, tmp_path):
+    monkeypatch.setattr(modules.runner, "draw_figures", lambda run, report: None)  # those of fashion_mnist_revae.py
     result = call(*SMALL, "--mu", "5", "--m", "12", train=modules.runner.train)
     assert (result.code, result.err) == (0, "")
     (run,) = result.calls
