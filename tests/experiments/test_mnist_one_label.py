@@ -20,14 +20,14 @@ def without_export(modules, monkeypatch):
 
 def test_a_run_learns_from_ten_images_and_the_term_for_them(call, modules, monkeypatch, tmp_path):
     monkeypatch.setattr(modules.runner, "draw_figures", lambda run, report: None)  # those of fashion_mnist_revae.py
-    result = call(*SMALL, "--mu", "5", "--m", "12", train=modules.runner.train)
+    result = call(*SMALL, "--validation", "0", "--mu", "5", "--m", "12", train=modules.runner.train)
     assert (result.code, result.err) == (0, "")
     (run,) = result.calls
     folder = tmp_path / "runs/revae_digits_10_seed1_revae_m12_mu5"
     assert run.output_dir.resolve() == folder
     assert sorted(run.images.train_labels[run.sets.split.labeled]) == list(range(10))
-    # 1,237 images but for the ten, in batches of 50.
-    assert run.settings["rhythm"] == [1, 25]
+    # 1,437 images but for the ten, in batches of 50.
+    assert run.settings["rhythm"] == [1, 29]
     assert [run.settings[name] for name in ("labeled_batch_size", "batch_size")] == [10, 60]
     metrics = json.loads((folder / "metrics.json").read_text())
     assert 0 <= metrics["test_error_percent"] <= 100
