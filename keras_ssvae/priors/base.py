@@ -89,7 +89,7 @@ class Prior(layers.Layer):
         return ops.log(self.variances)
 
     def components(self) -> tuple[Tensor, Tensor, Tensor]:
-        """`means`, `variances` and `logvars`; a subclass overrides it where one computation gives all of them."""
+        """`means`, `variances` and `logvars`."""
         return self.means, self.variances, self.logvars
 
     @property
@@ -200,3 +200,23 @@ class Prior(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_components": self.num_components, "latent_dim": self.latent_dim}
+
+
+class ComputedPrior(Prior):
+    """A prior of which one computation, `means_and_logvars`, gives all components."""
+
+    def means_and_logvars(self) -> tuple[Tensor, Tensor]:
+        """Means and log-variances, `(K, d)` each."""
+        raise NotImplementedError
+
+    def components(self) -> tuple[Tensor, Tensor, Tensor]:
+        means, logvars = self.means_and_logvars()
+        return means, ops.exp(logvars), logvars
+
+    @property
+    def means(self) -> Tensor:
+        return self.means_and_logvars()[0]
+
+    @property
+    def logvars(self) -> Tensor:
+        return self.means_and_logvars()[1]

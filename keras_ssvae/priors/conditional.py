@@ -8,11 +8,11 @@ from keras import layers, ops
 from keras_ssvae.distributions import Tensor, as_floatx
 from keras_ssvae.networks.layers import torch_start
 from keras_ssvae.networks.revae import softplus_logvar
-from keras_ssvae.priors.base import Prior
+from keras_ssvae.priors.base import ComputedPrior
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
-class ConditionalMixture(Prior):
+class ConditionalMixture(ComputedPrior):
     """K Gaussians in d dimensions, one for each value of a label, whose means and deviations are learned.
 
     A network with one hidden layer gives them, of the one-hot label (REVAE's Table 3), or they are free (Table 4). The
@@ -47,25 +47,12 @@ class ConditionalMixture(Prior):
             self.hidden_layer.build((None, num_components))
             self.heads.build((None, hidden))
 
-    def components(self) -> tuple[Tensor, Tensor, Tensor]:
+    def means_and_logvars(self) -> tuple[Tensor, Tensor]:
         if self.hidden is None:
             means, raw = as_floatx(self.free_means), as_floatx(self.free_deviations)
         else:
             means, raw = ops.split(as_floatx(self.heads(self.hidden_layer(ops.eye(self.num_components)))), 2, axis=-1)
-        logvars = softplus_logvar(raw)
-        return means, ops.exp(logvars), logvars
-
-    @property
-    def means(self) -> Tensor:
-        return self.components()[0]
-
-    @property
-    def variances(self) -> Tensor:
-        return self.components()[1]
-
-    @property
-    def logvars(self) -> Tensor:
-        return self.components()[2]
+        return means, softplus_logvar(raw)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "hidden": self.hidden}

@@ -9,11 +9,11 @@ from keras import ops
 from keras_ssvae.distributions import Tensor, as_floatx
 from keras_ssvae.likelihoods import to_unit
 from keras_ssvae.pixels import as_images
-from keras_ssvae.priors.base import Prior
+from keras_ssvae.priors.base import ComputedPrior
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
-class VampPrior(Prior):
+class VampPrior(ComputedPrior):
     """The mean of the posteriors of K learned images: `p(z) = 1/K sum_k q(z | u_k)`.
 
     The pseudo-inputs `u_k` have pixels in [0, 1], to which they are clipped before the encoder, and are learned with
@@ -81,26 +81,14 @@ class VampPrior(Prior):
         # In a function, where Keras does not see it: the model saves and trains it.
         self._encoder_of = lambda: encoder
 
-    def components(self) -> tuple[Tensor, Tensor, Tensor]:
+    def means_and_logvars(self) -> tuple[Tensor, Tensor]:
         if self._encoder_of is None:
             raise ValueError(
                 f"`{self.name}` has no encoder. A model gives it its own; elsewhere, call `bind(encoder)`."
             )
         pixels = ops.clip(as_floatx(self.pseudo_inputs), 0.0, 1.0)
         means, logvars = map(as_floatx, self._encoder_of()(pixels, training=False))
-        return means, ops.exp(logvars), logvars
-
-    @property
-    def means(self) -> Tensor:
-        return self.components()[0]
-
-    @property
-    def variances(self) -> Tensor:
-        return self.components()[1]
-
-    @property
-    def logvars(self) -> Tensor:
-        return self.components()[2]
+        return means, logvars
 
     def get_config(self) -> dict[str, Any]:
         names = ("image_shape", "initial_mean", "initial_stddev")
