@@ -36,7 +36,7 @@ def quick_judges(modules, monkeypatch):
     monkeypatch.setattr("judges.EPOCHS", {"digits": 1})
 
 
-@pytest.mark.parametrize("model", ["revae", "m2", "m3"])
+@pytest.mark.parametrize("model", ["revae", *(pytest.param(each, marks=pytest.mark.slow) for each in ("m2", "m3"))])
 def test_a_model_trains_and_its_images_are_judged(call, quick_judges, tmp_path, model):
     result = call("--model", model, *SMALL, "--judges", "2")
     assert (result.code, result.err) == (0, "")
