@@ -61,13 +61,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """In place of what others mean by these, and its own."""
     add = parser.add_argument
     add("--labels", type=int, help=f"labelled images, drawn by --seed (default {FRACTION} of those not held out)")
-    add(
-        "--fraction",
-        type=float,
-        metavar="F",
-        help=f"share of the training images, validation left out, that are labelled, instead of --labels (default "
-        f"{FRACTION})",
-    )
+    fashion_mnist_revae.add_fraction(parser, str(FRACTION))
     add("--learning-rate", type=float, default=PAPER["learning_rate"], help="of Adam (default %(default)s)")
     add("--fid", action="store_true", help="the FID at the end, by InceptionV3, a download of 96 MB (default: off)")
     add("--data-dir", help="(default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")

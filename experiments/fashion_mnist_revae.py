@@ -73,16 +73,21 @@ def add_revae_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--model", choices=MODELS, default="revae", help="(default %(default)s)")
-    add(
+def add_fraction(parser: argparse.ArgumentParser, default: str) -> None:
+    """Adds `--fraction`, of which `labels_of_share` makes a number of labels."""
+    parser.add_argument(
         "--fraction",
         type=float,
         metavar="F",
-        help=f"share of the training images, validation left out, that are labelled, instead of --labels (default "
-        f"{FRACTION}; digits {DIGITS_LABELS} labels)",
+        help="share of the training images, validation left out, that are labelled, instead of --labels (default "
+        f"{default})",
     )
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", choices=MODELS, default="revae", help="(default %(default)s)")
+    add_fraction(parser, f"{FRACTION}; digits {DIGITS_LABELS} labels")
     add_revae_flags(parser)
     add("--alpha", type=float, help="weight of the classifier of M2 and M3 (default 0.1 N / labels, of N images)")
     add(

@@ -22,7 +22,7 @@ settings.load_profile("reproducible")
 LONG = ("test_readme", "tests/experiments", "tests/contract", "tests/distribution")
 TOGETHER = {
     **dict.fromkeys((f"tests/contract/test_{name}.py" for name in ("elsewhere", "formats", "training")), "lives"),
-    **dict.fromkeys((f"tests/experiments/test_mnist_exon{name}.py" for name in ("", "_stopped", "_mistakes")), "runs"),
+    **dict.fromkeys((f"tests/experiments/test_mnist_exon{name}.py" for name in ("", "_stopped")), "runs"),
 }
 
 

@@ -268,8 +268,9 @@ class REVAE(CharacteristicVAE):
     def _importance(self, run, y, epsilon, mean, logvar, z, log_q):
         """`w = q(y | z_c) / q(y | x)` and `log q(y | x)` of the labelled images, the first rows; y is what is known."""
         rows, c_dim = ops.shape(y)[0], sum(self.c_dims)
-        of_z = ops.stop_gradient(log_q[:rows])
-        if self.weight_constant == "z_c":
+        if self.weight_constant == "numerator":
+            of_z = ops.stop_gradient(log_q[:rows])
+        else:
             of_z = self.log_q_y(run(self.classifier, ops.stop_gradient(z[:rows, :c_dim])))
         samples = sample_gaussian(mean[:rows, None, :c_dim], logvar[:rows, None, :c_dim], epsilon)
         of_samples = self.log_q_y(run(self.classifier, ops.reshape(samples, (-1, c_dim))))
