@@ -40,6 +40,7 @@ from keras_ssvae.runs.sets import Rest, load_data
 
 C_DIM, REST_DIM, HIDDEN = 4, 10, 600
 FRACTION, ALPHA = 0.004, 0.1
+UNLABELED_TERM = "enumerated"
 PAPER = {"epochs": 100, "validation": 10_000, "learning_rate": 5e-4}
 SETTINGS = {
     # Labelled batches by the validation images. An epoch has as many steps as there are batches: of 200 labels and
@@ -69,7 +70,8 @@ def add_revae_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--unlabeled-term",
         choices=UNLABELED,
-        help='what an unlabelled image adds to the objective of REVAE (default "marginal", the paper\'s)',
+        help='what an unlabelled image adds to the objective of REVAE (default "enumerated"; the paper has "marginal", '
+        "with which the validation images had more errors)",
     )
 
 
@@ -164,7 +166,9 @@ def check_flags(
 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
-    own = {name: getattr(args, name) for name in ("model", "rhythm", "m", "alpha", "unlabeled_term")}
+    own = {name: getattr(args, name) for name in ("model", "rhythm", "m", "alpha")}
+    if args.model == "revae":
+        own["unlabeled_term"] = args.unlabeled_term or UNLABELED_TERM
     return {name: value for name, value in own.items() if value is not None}
 
 
@@ -189,8 +193,7 @@ def build_model(settings: dict[str, Any], prior: None = None) -> keras.Model:
         dims = dict(zip(("c_dims", "rest_dim"), sizes, strict=True))
         given = {**dims, "seed": settings["seed"]}
         if settings["model"] == "revae":
-            term = settings.get("unlabeled_term", "marginal")
-            model = REVAE(**given, unlabeled_term=term, mu=settings.get("mu", 0.0))
+            model = REVAE(**given, unlabeled_term=settings["unlabeled_term"], mu=settings.get("mu", 0.0))
         else:
             model = M3(**given, alpha=settings["alpha"])
     return compiled(model, settings)

@@ -47,8 +47,9 @@ class REVAE(CharacteristicVAE):
     | `"enumerated"`   | `sum_y q(y given z_c) log q(z_c given x) / p(z_c given y)` | `KL(q(y given z_c), p(y))` |
     | `"sampled"`      | `KL(q(z_c given x), p(z_c given y))`, y of `q(y given z_c)` | `log q(y given z_c) / p(y)` |
 
-    The first is the paper's for Fashion-MNIST and the tightest: the second is it minus `KL(q(y | z_c) || p(y | z_c))`;
-    the third is the released code's for CelebA.
+    The first is the paper's for Fashion-MNIST and the tightest: the second is it minus `KL(q(y | z_c) || p(y | z_c))`,
+    which keeps the classifier and `p(z_c | y)` at one: with the first a class can be recognised well and generated as
+    another one. The third is the released code's for CelebA.
 
     | paper                                    | code                                                                 |
     |------------------------------------------|----------------------------------------------------------------------|
@@ -131,7 +132,7 @@ class REVAE(CharacteristicVAE):
         rest_dim: int = 10,
         likelihood: Likelihood | None = None,
         class_priors: Sequence[Sequence[float]] | str | None = None,
-        unlabeled_term: str = "marginal",
+        unlabeled_term: str = "enumerated",
         kl: str = "closed_form",
         classifier_samples: int = 100,
         weight_constant: str = "numerator",

@@ -119,7 +119,7 @@ def test_the_importance_weight_is_one_on_average(model):
 
 def test_enumerated_is_marginal_less_the_divergence_from_the_true_posterior_of_the_label():
     image, model = images()[6], model_of(unlabeled_term="enumerated")
-    marginal, enumerated = terms_at_nodes(model_of(), image), terms_at_nodes(model, image)
+    marginal, enumerated = terms_at_nodes(model_of(unlabeled_term="marginal"), image), terms_at_nodes(model, image)
     z = model.encode(image[None]) + np.exp(0.5 * ops.convert_to_numpy(model.infer(image[None])[1])) * EPSILON
     log_q = ops.convert_to_numpy(model.log_q_y(model.classifier(z)))
     log_joint = ops.convert_to_numpy(model.c_priors[0].component_log_probs(z)) + np.log(PRIOR)
