@@ -312,7 +312,7 @@ def _revae(several):
             **given,
             "likelihood": likelihoods.Gaussian(0.5),
             "class_priors": [(0.5, 0.3, 0.2), (0.6, 0.4)] if several else "learned",
-            "unlabeled_term": "enumerated" if several else "sampled",
+            "unlabeled_term": "marginal" if several else "sampled",
             "kl": "sampled",
             "classifier_samples": 3,
             "weight_constant": "z_c",
