@@ -1,4 +1,4 @@
-"""REVAE on CelebA: its rows of Tables 1 and 2 of the paper, and Figures 4, 5 and 9 in kind.
+"""REVAE on CelebA: its rows of Tables 1 and 2 of the paper, and Figures 4 to 7 and 9 in kind.
 
 Paper, with 0.4, 6 and 20 % of the labels: accuracy 80, 88 and 88 %, FID 130.0, 122.6 and 121.0. Faces of 218x178 pixels
 are squeezed to 64x64; the labels are 18 of CelebA's attributes, each of which has one dimension of z of its own, beside
@@ -50,6 +50,7 @@ PAPER = {"epochs": 100, "steps_per_epoch": 765, "batch_size": 400, "labeled_batc
 PAPER |= {"learning_rate": 2e-4}
 LABELS = round(FRACTION * (TRAINING_IMAGES - PAPER["validation"]))
 COMPARED, INTERVENED, AT_A_TIME = 10_000, 200, 100
+DRAWN, WALKS = ("smiling", "eyeglasses"), (("pale skin", "young"), ("smiling", "wearing necktie"), ("male", "no beard"))
 
 
 @functools.cache  # which reads all labels
@@ -168,10 +169,15 @@ def draw_effects(matrix: np.ndarray) -> Figure:
 
 
 def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
-    """Figures 9 (one label on in each column), 5 (swapped characteristics), 4, and reconstructions."""
+    """Figures 9 (one label on in each column), 6 and 7 (draws and walks), 5 (swapped), 4, and reconstructions."""
     model, test = run.model, run.images.test
     images = data.scale(test.read(test.complete[:INTERVENED])[0])
+    drawn = {f"diversity_{name}": plots.diversity(model, images[:8], NAMES.index(name), 1, 8, NAMES) for name in DRAWN}
+    for pair in WALKS:
+        name = "_".join(pair).replace(" ", "_")
+        drawn[f"walk_{name}"] = plots.walk(model, images[0], list(map(NAMES.index, pair)), class_names=NAMES)
     return {
+        **drawn,
         "interventions": plots.interventions(model, images[:8], NAMES),
         "swap": plots.swap(model, images[:6], images[6:12]),
         "effects": draw_effects(effects(model, images)),

@@ -4,7 +4,7 @@ Save a figure with `figure.savefig(path)`. No display is needed, and no global s
 notebook a figure that is the last line of a cell is shown.
 """
 
-from keras_ssvae.plots.characteristic import interventions, surface, swap
+from keras_ssvae.plots.characteristic import diversity, interventions, surface, swap, walk
 from keras_ssvae.plots.compared import errors, latent_spaces, paths
 from keras_ssvae.plots.decoded import (
     check_is_plane,
@@ -26,6 +26,7 @@ __all__ = [
     "axis_sweep",
     "check_is_plane",
     "curves",
+    "diversity",
     "errors",
     "explanation",
     "grid",
@@ -48,4 +49,5 @@ __all__ = [
     "traversals",
     "v_nat",
     "v_nat_correlation",
+    "walk",
 ]

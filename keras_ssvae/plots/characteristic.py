@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from keras_ssvae.checks import check_whole_number
 from keras_ssvae.evaluation.inputs import image_batches
 from keras_ssvae.models.capabilities import Intervenes
 from keras_ssvae.pixels import trusted
@@ -17,7 +18,7 @@ from keras_ssvae.plots._figure import Figure
 def interventions(
     model: keras.Model, images: ArrayLike, class_names: Sequence | None = None, seed: int | None = None
 ) -> Figure:
-    """Each image, its reconstruction, and what it is with other labels: REVAE's Figures 3, 6, 9 and 10.
+    """Each image, its reconstruction, and what it is with other labels: REVAE's Figures 3, 9 and 10.
 
     Of a model with one label there is a column for each of its values; of one with several labels a column for each
     label, which has its last value there ("on" of a binary one).
@@ -40,23 +41,59 @@ def interventions(
     plots.interventions(model, data.test_images[:5], data.class_names).savefig("interventions.png")
     ```
 
-    Reference: REVAE, Figures 3, 6, 9 and 10.
+    Reference: REVAE, Figures 3, 9 and 10.
     """
     _require(model, "plots.interventions")
-    x = np.concatenate(list(image_batches(images)))
     sizes = model.labels.sizes
     pairs = [(i, size - 1) for i, size in enumerate(sizes)] if model.labels.several else [(0, k) for k in range(*sizes)]
     names = [str(i if model.labels.several else value) for i, value in pairs] if class_names is None else class_names
     if len(names) != len(pairs):
         raise ValueError(f"`class_names` has {len(names)} names for {len(pairs)} columns; it must be one for each.")
+    columns = {name: (*pair, seed) for name, pair in zip(names, pairs, strict=True)}
+    return _beside(model, images, columns, "Image, reconstruction, and with each label")
+
+
+def diversity(
+    model: keras.Model, images: ArrayLike, label: int, value: int, n: int = 8, class_names: Sequence | None = None
+) -> Figure:
+    """Each image, its reconstruction, and several draws of what it is with another value of a label: REVAE's Figure 6.
+
+    Args:
+        model: A `REVAE`, or another model with `intervene`.
+        images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
+        label: The number of the label, from 0.
+        value: The value that it shall have.
+        n: Draws, of the seeds 1 to n.
+        class_names: For the title, names of the values of the one label, or of the labels. Default: their numbers.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the model has no `intervene`, or an argument is not as described.
+
+    Reference: REVAE, Figure 6.
+    """
+    _require(model, "plots.diversity")
+    check_whole_number("n", n, 1)
+    (label,) = model.check_label_numbers("label", label)
+    number = label if model.labels.several else value
+    name = str(number) if class_names is None else class_names[number]
+    columns = {str(seed): (label, value, seed) for seed in range(1, n + 1)}
+    return _beside(model, images, columns, f"Image, reconstruction, and draws of {name}")
+
+
+def _beside(model, images, columns, title):
+    """Images, reconstructions, and a column for each name and `(label, value, seed)` of an intervention."""
+    x = np.concatenate(list(image_batches(images)))
     with trusted():
-        columns = [model.reconstruct(x), *(model.intervene(x, label, value, seed) for label, value in pairs)]
-    given = np.stack([x, *map(ops.convert_to_numpy, columns)], axis=1)
-    tiles = np.stack([_drawing.displayable(row, (-1.0, 1.0)) for row in given])
-    figure, ax = _drawing.figure_of(tiles, "Image, reconstruction, and with each label")
+        given = [model.reconstruct(x), *(model.intervene(x, *each) for each in columns.values())]
+    rows = np.stack([x, *map(ops.convert_to_numpy, given)], axis=1)
+    tiles = np.stack([_drawing.displayable(row, (-1.0, 1.0)) for row in rows])
+    figure, ax = _drawing.figure_of(tiles, title)
     width = tiles.shape[3] + _drawing.GAP
     ticks = [width * i + tiles.shape[3] / 2 for i in range(tiles.shape[1])]
-    ax.set_xticks(ticks, ["image", "reconstruction", *names], rotation=45, ha="right", fontsize=8)
+    ax.set_xticks(ticks, ["image", "reconstruction", *columns], rotation=45, ha="right", fontsize=8)
     _drawing.trim(figure)
     return figure
 
@@ -105,17 +142,72 @@ def surface(
     if model.labels.several or not hasattr(model, "c_priors"):
         raise ValueError("`plots.surface` needs a model with one label and a prior of z_c, as a `REVAE`.")
     classes = model.labels.check("corners", corners, 4)
-    x = np.concatenate(list(image_batches(_drawing.one_image("image", image))))
-    means = model.c_priors[0].now().means[classes].reshape(2, 2, -1)
-    share = np.linspace(0.0, 1.0, n)
-    rows = (1 - share)[:, None, None] * means[0] + share[:, None, None] * means[1]  # (n, 2, m_c)
-    points = (1 - share)[None, :, None] * rows[:, :1] + share[None, :, None] * rows[:, 1:]
-    with trusted():
-        rest = ops.convert_to_numpy(model.rest(model.encode(x)))
-    z = np.concatenate([points, np.broadcast_to(rest[0], (n, n, rest.shape[1]))], axis=-1)
+    rows, columns = _shares(n)
+    upper, lower = model.c_priors[0].now().means[classes].reshape(2, 2, -1)
+    left, right = (_mixed(upper[i], lower[i], rows) for i in range(2))
     names = [str(k) if class_names is None else class_names[k] for k in classes]
-    tiles = _drawing.decoded(model, z.astype("float32"))
-    figure, _ = _drawing.figure_of(tiles, "From {} (upper left), {}, {} to {}".format(*names))
+    title = "From {} (upper left), {}, {} to {}".format(*names)
+    return _on_surface(model, [_mixed(left, right, columns), model.rest(_latent(model, image))], title)
+
+
+def walk(
+    model: keras.Model, image: ArrayLike, labels: Sequence[int], n: int = 8, class_names: Sequence | None = None
+) -> Figure:
+    """An image whose characteristics of two labels go from those of their first value to the last: REVAE's Figure 7.
+
+    Args:
+        model: A `REVAE` with several labels.
+        image: One image (H, W, C), all else of which is kept: uint8, or floats in [-1, 1].
+        labels: Two labels, by number: the first changes from row to row, the second from column to column.
+        n: Images along each side, at least 2.
+        class_names: Names of all labels, for the title. Default: their numbers.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the model has no prior of z_c for each of several labels, or an argument is not as described.
+
+    Reference: REVAE, Figure 7.
+    """
+    _require(model, "plots.walk")
+    if not model.labels.several or not hasattr(model, "c_priors"):
+        raise ValueError("`plots.walk` needs a model with several labels and a prior of z_c, as a `REVAE`.")
+    numbers = model.check_label_numbers("labels", labels)
+    if len(numbers) != 2:
+        raise ValueError(f"`labels` has {len(numbers)} labels; it must be two.")
+    blocks = list(model.split_c(_latent(model, image)))
+    for i, share in zip(numbers, _shares(n), strict=True):
+        means = model.c_priors[i].now().means
+        blocks[i] = _mixed(means[0], means[-1], share)
+    names = [str(i) if class_names is None else class_names[i] for i in numbers]
+    title = "From row to row {}, from column to column {}".format(*names)
+    return _on_surface(model, [*blocks, model.rest(_latent(model, image))], title)
+
+
+def _latent(model, image):
+    """The z `(d,)` of one image."""
+    x = np.concatenate(list(image_batches(_drawing.one_image("image", image))))
+    with trusted():
+        return ops.convert_to_numpy(model.encode(x))[0]
+
+
+def _shares(n):
+    """Of n x n images, which share of its way each has gone down and to the right, both `(n, n, 1)`."""
+    share = np.linspace(0.0, 1.0, check_whole_number("n", n, 2))
+    right, down = np.meshgrid(share, share)
+    return down[..., None], right[..., None]
+
+
+def _mixed(start, end, share):
+    return (1 - share) * start + share * end
+
+
+def _on_surface(model, blocks, title):
+    """The images of z in blocks, each `(n, n, d_i)` or for all images `(d_i,)`."""
+    shape = np.broadcast_shapes(*(each.shape[:-1] for each in blocks))
+    z = np.concatenate([np.broadcast_to(each, (*shape, each.shape[-1])) for each in blocks], axis=-1)
+    figure, _ = _drawing.figure_of(_drawing.decoded(model, z.astype("float32")), title)
     _drawing.trim(figure)
     return figure
 

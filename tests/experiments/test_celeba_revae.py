@@ -75,7 +75,12 @@ def test_the_figures_have_all_labels(call, args, modules):
     for prior in run.model.c_priors:
         prior.free_means.assign([[-2.0], [2.0]])  # at first both values have one distribution
     drawn = modules.script.figures(run, {})
-    assert set(drawn) == {"interventions", "swap", "effects", "reconstructions"}
+    walks = {"walk_pale_skin_young", "walk_smiling_wearing_necktie", "walk_male_no_beard"}
+    drawn_anew = {"diversity_smiling", "diversity_eyeglasses"}
+    assert set(drawn) == {"interventions", "swap", "effects", "reconstructions", *drawn_anew, *walks}
+    assert (
+        drawn["walk_male_no_beard"].axes[0].get_title(loc="left").endswith("row male, from column to column no beard")
+    )
     (ax,) = drawn["interventions"].axes
     assert [text.get_text() for text in ax.get_xticklabels()] == ["image", "reconstruction", *modules.script.NAMES]
     effects = drawn["effects"].axes[0]

@@ -47,6 +47,28 @@ def test_interventions_of_several_labels_switch_each_on():
     np.testing.assert_allclose(drawn[:, 3], shown(model.intervene(x, 1, 1, seed=3)), atol=1e-6)
 
 
+def test_diversity_has_a_column_for_each_draw_of_one_value(model):
+    x = small.images(2)
+    figure = plots.diversity(model, x, 0, 1, n=3, class_names=["cat", "dog", "truck"])
+    drawn = tiles(figure, 2, 5)
+    np.testing.assert_allclose(drawn[:, 1], shown(model.reconstruct(x)), atol=1e-6)
+    for seed in (1, 2, 3):
+        np.testing.assert_allclose(drawn[:, 1 + seed], shown(model.intervene(x, 0, 1, seed)), atol=1e-6)
+    assert np.abs(drawn[:, 2] - drawn[:, 3]).max() > 1e-3
+    assert figure.axes[0].get_title(loc="left").endswith("draws of dog")
+
+
+def test_a_walk_of_two_labels_goes_from_their_first_values_to_their_last():
+    model, x = registry.revae(several=True), small.images(1)
+    drawn = tiles(plots.walk(model, x[0], [1, 0], n=3, class_names=["size", "colour"]), 3, 3)
+    for (row, column), values in zip([(0, 0), (0, 2), (2, 0), (2, 2)], [(0, 0), (0, 2), (1, 0), (1, 2)], strict=True):
+        np.testing.assert_allclose(drawn[row, column], shown(model.intervene(x, [1, 0], values))[0], atol=1e-5)
+    z = ops.convert_to_numpy(model.encode(x))
+    for i, place in ((0, slice(0, 2)), (1, slice(2, 3))):
+        z[:, place] = ops.convert_to_numpy(model.c_priors[i].means)[[0, -1]].mean(axis=0)
+    np.testing.assert_allclose(drawn[1, 1], shown(model.decode(z))[0], atol=1e-5)
+
+
 def test_swaps_have_the_images_left_and_the_donors_on_top(model):
     x, donors = small.images(3), small.images(2, seed=4)
     drawn = tiles(plots.swap(model, x, donors), 4, 3)
@@ -72,6 +94,8 @@ def test_a_surface_has_the_means_of_four_classes_at_its_corners(model):
         lambda m: plots.interventions(m, small.images(1)),
         lambda m: plots.swap(m, small.images(1), small.images(1)),
         lambda m: plots.surface(m, small.images(1)[0], [0, 1, 2, 0]),
+        lambda m: plots.walk(m, small.images(1)[0], [0, 1]),
+        lambda m: plots.diversity(m, small.images(1), 0, 1),
     ],
 )
 def test_another_model_is_refused_by_name(draw):
@@ -79,9 +103,16 @@ def test_another_model_is_refused_by_name(draw):
         draw(registry.exon())
 
 
-def test_a_surface_is_of_one_label():
+def test_a_surface_is_of_one_label_and_a_walk_of_two_of_several(model):
+    several, x = registry.revae(several=True), small.images(1)[0]
     with pytest.raises(ValueError, match="one label"):
-        plots.surface(registry.revae(several=True), small.images(1)[0], [0, 1, 2, 0])
+        plots.surface(several, x, [0, 1, 2, 0])
+    with pytest.raises(ValueError, match="several labels"):
+        plots.walk(model, x, [0, 1])
+    with pytest.raises(ValueError, match="`labels` has 1 labels; it must be two"):
+        plots.walk(several, x, [0])
+    with pytest.raises(ValueError, match=r"`n` is 1\. It must be an integer of at least 2"):
+        plots.walk(several, x, [0, 1], n=1)
 
 
 def test_names_must_be_as_many_as_columns(model):
