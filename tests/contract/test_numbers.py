@@ -13,6 +13,7 @@ from keras_ssvae import data, evaluation, plots
 from keras_ssvae.models.labels import Labels
 
 JAX = keras.backend.backend() == "jax"
+VARIANTS_ARE_SLOW = True
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from contract.programs import program_of
 
 # Models that make layers beside the networks they are given, and do not save their dtype policy yet.
 LAYERS_OF_ITS_OWN = ("PartedVAE, one label", "PartedVAE, several labels")
+VARIANTS_ARE_SLOW = True
 
 
 def test_in_bfloat16_the_terms_are_those_of_float32_within_a_percent(entry, differentiate):
