@@ -15,7 +15,7 @@ from scipy import integrate, stats
 from keras_ssvae import data, priors
 from keras_ssvae.priors import GaussianMixture, bhattacharyya_coefficients, from_layout
 
-FASHION = Path(__file__).parents[1] / "experiments/layouts/fashion_mnist.json"
+LAYOUTS = Path(__file__).parents[1] / "experiments/layouts"
 ANIMALS = {"cat": [-6, 0], "dog": [6, 0.5], "frog": {"mean": [0, 12], "variance": [1, 9]}}
 
 
@@ -356,7 +356,7 @@ def test_the_example_layout_arranges_the_clothes_by_kind_without_overlap():
     names = data.CLASS_NAMES["fashion_mnist"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        prior = from_layout(FASHION, class_names=names)
+        prior = from_layout(LAYOUTS / "fashion_mnist.json", class_names=names)
     distance = np.linalg.norm(prior.means[:, None] - prior.means, axis=-1)
     kinds = [("T-shirt/top", "shirt", "pullover", "coat", "dress"), ("sandal", "sneaker", "ankle boot")]
     for kind in kinds:
@@ -365,3 +365,10 @@ def test_the_example_layout_arranges_the_clothes_by_kind_without_overlap():
         within = np.sort(distance[np.ix_(inside, inside)], axis=1)[:, 1]
         assert (within < distance[np.ix_(inside, outside)].min(axis=1)).all()
     assert np.abs(prior.means).max() < 15  # on the decoded grid
+
+
+def test_the_example_layout_of_ten_dimensions_gives_each_digit_an_axis():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prior = from_layout(LAYOUTS / "one_hot.json", class_names=tuple("0123456789"))
+    np.testing.assert_array_equal(prior.means, 12 * np.eye(10))
