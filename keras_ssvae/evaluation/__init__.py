@@ -3,6 +3,7 @@
 A metric is a number; a figure is a picture, which `keras_ssvae.plots` draws.
 """
 
+from keras_ssvae.evaluation.clustering import ClusterAccuracy, cluster_accuracy
 from keras_ssvae.evaluation.disentanglement import (
     DCI,
     beta_vae_score,
@@ -33,6 +34,7 @@ __all__ = [
     "DCI",
     "NLL",
     "ClassifierUnavailableError",
+    "ClusterAccuracy",
     "FrechetDistance",
     "Generation",
     "InceptionScore",
@@ -42,6 +44,7 @@ __all__ = [
     "beta_vae_score",
     "changes",
     "classification_error",
+    "cluster_accuracy",
     "conditional_generation",
     "dci",
     "factor_score",

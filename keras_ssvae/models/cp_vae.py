@@ -1,0 +1,463 @@
+"""CP-VAE, whose prior of z depends on a category that it finds by itself, and its variants INDq, INDp and INDqp."""
+
+import math
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike
+
+from keras_ssvae.backend import argmax
+from keras_ssvae.checks import check_whole_number, is_integer
+from keras_ssvae.distributions import Tensor, gaussian_log_prob, sample_gaussian, sample_gumbel
+from keras_ssvae.likelihoods import Likelihood, to_unit
+from keras_ssvae.models.checks import input_shape
+from keras_ssvae.models.importance import log_likelihood
+from keras_ssvae.models.objective_weights import ObjectiveWeight, value_at
+from keras_ssvae.models.passes import in_use
+from keras_ssvae.models.unlabeled import UnlabeledVAE
+from keras_ssvae.networks import cp_vae, vae
+from keras_ssvae.networks.layers import he_normal_dense
+from keras_ssvae.noise import Stream, categorical, normal, normal_of_images
+from keras_ssvae.priors import LearnedMixture, Prior, StandardNormal
+
+Z_HEADS = ("sample", "own_sample", "probs")
+POSTERIORS = ("one", "each")
+_GUMBEL_FLOOR = 1e-10  # as in the released code
+_LOG_FLOOR = 1e-12
+
+
+@keras.saving.register_keras_serializable("keras_ssvae")
+class CPVAE(UnlabeledVAE):
+    """Variational autoencoder with a category c of each image, on which the prior of z depends; without labels.
+
+    Categories are clusters that the model finds. They are not classes: nothing says which is which.
+
+    **Generation**: `c` uniform over K categories; `z | c = k ~ N(m_k, diag s_k^2)`, learned; `x | z, c` of the
+    `likelihood`, whose parameters the decoder gives.
+
+    **Inference**: `q(c | x) q(z | x, c)`.
+
+    **Objective** (minimised; means over the batch; nats per image): `reconstruction + beta (kl_z + kl_c)`.
+
+    | `factorised_posterior` | `factorised_prior` | system | inference               | generation             |
+    |------------------------|--------------------|--------|-------------------------|------------------------|
+    | False                  | False              | CP-VAE | `q(c given x) q(z given x, c)` | `p(c) p(z given c)` |
+    | True                   | False              | INDq   | `q(c given x) q(z given x)`    | `p(c) p(z given c)` |
+    | False                  | True               | INDp   | `q(c given x) q(z given x, c)` | `p(c) p(z)`         |
+    | True                   | True               | INDqp  | `q(c given x) q(z given x)`    | `p(c) p(z)`         |
+
+    | paper                                   | code                                                                |
+    |-----------------------------------------|---------------------------------------------------------------------|
+    | `pi(x)`                                 | `clusters(images)`, of the features of `encoder` and a linear layer |
+    | `q(z given x, c)`                       | linear layers of the features, and of c                             |
+    | `p(x given z, c)`                       | `decoder` and `likelihood`; the decoder takes z, c side by side     |
+    | `p(z given c_k)`                        | component k of `prior`                                              |
+    | `-log p(x given z, c)`                  | `reconstruction`, at one sample of z and of c, with all constants   |
+    | B1, `sum_k pi_k KL(q(z given x, c), p(z given c_k))` | `kl_z`, in closed form                                 |
+    | B2, `KL(q(c given x), p(c))`            | `kl_c`, in closed form                                              |
+    | temperature of the Gumbel-softmax       | `temperature`; its course is `schedules.AnnealedTemperature`        |
+    | `beta`                                  | `beta`; the warm-up is `schedules.LinearWarmUp`                     |
+
+    In training c is a Gumbel-softmax sample, and so it is in `loss` of validation, which is the paper's figure. With
+    such a c it is no bound for the discrete model; `discrete_loss` of validation is one: its c is drawn one-hot, and
+    B1 takes the posterior of each category. The temperature there is that of the last training step.
+
+    Departures. Figure 2 of the paper gives the probabilities pi(x) to the layers of z, by which z does not depend on c;
+    here they see the sample that the decoder sees (`z_heads`). B1 takes the posterior at this sample for all K
+    divergences, as the released code; the paper's formula has one for each category (`posteriors="each"`). Initial
+    weights, ELU after the logits, clipping and the course of the temperature are the released code's, of which the
+    paper does not speak. `as_released` has that code's other choices: a second sample for z, and a prior that is not
+    trained, with the log-variances `2 log(1 + exp(v / 2))`; but unlike it the model generates from the same prior.
+
+    Clipping of pixels and log-variances, `binarize`, batches and validation are as in `VAE`.
+
+    Args:
+        encoder: Keras model, images `(B, H, W, C)` with pixels in [0, 1] -> features `(B, F)`. Default: two gated
+            layers of 300.
+        decoder: Keras model, `(B, d + K)` -> the outputs that the likelihood takes, `(B, H, W, C)`. Default: two gated
+            layers of 300.
+        prior: A `priors.Prior` of K components with equal weights, or of one with `factorised_prior`. Default:
+            `LearnedMixture(K, d, bounded=False)`, or the standard normal.
+        num_categories: K.
+        z_dim: d.
+        factorised_posterior: Whether z does not depend on c in inference.
+        factorised_prior: Whether z does not depend on c in generation.
+        likelihood: One of `likelihoods`. Default: `Bernoulli(1e-5)`.
+        beta: Weight of the divergences.
+        temperature: Of the Gumbel-softmax, above 0: a number, a variable or a schedule of the step.
+        z_heads: What of c the layers of z see: the `"sample"` that the decoder sees, an `"own_sample"` with the same
+            probabilities, or the `"probs"`. Of no effect with a factorised posterior.
+        posteriors: Of B1: `"one"`, or the posterior of `"each"` category. The same where z does not depend on c.
+        elu: Whether the logits pass through an ELU.
+        sum_categories: Of `log_weights`, with which `evaluation.nll` works: whether each sums over all categories,
+            which takes K decoded images and has less noise, or c is drawn from `q(c | x)`.
+        binarize: Whether training images are drawn from their pixels; for a Bernoulli likelihood only.
+        seed: Of the noise of training. The initial weights follow `keras.utils.set_random_seed`.
+        name: Model name.
+
+    Raises:
+        ValueError: For an argument that does not fit the others.
+
+    Example:
+        >>> model = CPVAE(num_categories=150, temperature=AnnealedTemperature(steps_per_epoch=500))
+        >>> model.compile(NormalizedAdam(5e-4, epsilon=1e-8))
+        >>> model.fit(batches, steps_per_epoch=500, epochs=2000, validation_data=(binary_images,))
+        >>> model.clusters(images), model.generate(10, seed=1, categories=3)
+
+    Reference:
+        Lavda, Gregorova, Kalousis: Data-dependent conditional priors for unsupervised learning of multimodal data,
+        2020, (11) to (13).
+    """
+
+    training_terms = ("reconstruction", "kl_z", "kl_c")
+    test_terms = ("loss", "discrete_loss", "reconstruction", "kl_z", "kl_c")
+    objective_weights = ("beta", "temperature")
+    positive_weights = ("temperature",)
+    forward_passes = {"encoder": 1, "decoder": 1}  # noqa: RUF012
+
+    made_by = {  # noqa: RUF012
+        "encoder": "networks.cp_vae.encoder(image_shape)",
+        "decoder": "networks.cp_vae.decoder(image_shape, z_dim, num_categories)",
+    }
+
+    def __init__(
+        self,
+        encoder: keras.Model | None = None,
+        decoder: keras.Model | None = None,
+        prior: Prior | None = None,
+        num_categories: int = cp_vae.NUM_CATEGORIES,
+        z_dim: int = vae.LATENT_DIM,
+        factorised_posterior: bool = False,
+        factorised_prior: bool = False,
+        likelihood: Likelihood | None = None,
+        beta: ObjectiveWeight = 1.0,
+        temperature: ObjectiveWeight = 1.0,
+        z_heads: str = "sample",
+        posteriors: str = "one",
+        elu: bool = True,
+        sum_categories: bool = False,
+        binarize: bool = True,
+        seed: int = 0,
+        name: str = "cp_vae",
+    ):
+        super().__init__(seed=seed, name=name)
+        self.num_categories = check_whole_number("num_categories", num_categories, 1)
+        z_dim = check_whole_number("z_dim", z_dim, 1)
+        self.latents = {"z": z_dim, "c": self.num_categories}
+        self.factorised_posterior, self.factorised_prior = bool(factorised_posterior), bool(factorised_prior)
+        if prior is None:
+            prior = StandardNormal(z_dim) if factorised_prior else LearnedMixture(num_categories, z_dim, bounded=False)
+        self._set_choices(prior, likelihood, beta, binarize)
+        self._check_prior()
+        for argument, value, choices in (("z_heads", z_heads, Z_HEADS), ("posteriors", posteriors, POSTERIORS)):
+            if value not in choices:
+                raise ValueError(f"`{argument}` is {value!r}; it must be one of {choices}.")
+        self.z_heads, self.posteriors, self.elu = z_heads, posteriors, bool(elu)
+        self.sum_categories = bool(sum_categories)
+        self.temperature = temperature
+        self.temperature_reached = self.add_weight(
+            name="temperature_reached",
+            shape=(),
+            initializer=keras.initializers.Constant(float(ops.convert_to_numpy(value_at(self.temperature, 0)))),
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+        self.encoder = encoder or cp_vae.encoder()
+        self.image_shape = input_shape("encoder", self.encoder)
+        self.decoder = decoder or cp_vae.decoder(self.decoded_shape, z_dim, self.num_categories)
+        outputs = self.encoder.output_shape
+        features: Any = outputs[-1] if isinstance(outputs, tuple) else "features"
+        shapes = {
+            "encoder": (self.image_shape, (None, features)),
+            "decoder": ((self.latent_dim,), (None, *self.decoded_shape)),
+        }
+        kinds: dict[str, dict[int, str | None]] = {"encoder": {}, "decoder": {0: self.likelihood.takes}}
+        self._check_networks({"encoder": encoder, "decoder": decoder}, shapes, kinds)
+        self._add_heads(features)
+        self.build((None, *self.image_shape))
+
+    def _check_prior(self):
+        wanted = 1 if self.factorised_prior else self.num_categories, self.latents["z"]
+        if (self.prior.num_components, self.prior.latent_dim) != wanted or not self.prior.uniform:
+            raise ValueError(
+                f"`prior` is {self.prior!r}; with `num_categories` {self.num_categories}, `z_dim` {self.latents['z']} "
+                f"and `factorised_prior` {self.factorised_prior} it must have {wanted[0]} components of equal weight "
+                f"in {wanted[1]} dimensions."
+            )
+
+    def _add_heads(self, features):
+        dtype, z_dim = keras.config.floatx(), self.latents["z"]
+        inputs = features + (0 if self.factorised_posterior else self.num_categories)
+        self.c_logits = he_normal_dense(self.num_categories, features, dtype=dtype, name="c_logits")
+        self.z_mean = he_normal_dense(z_dim, inputs, dtype=dtype, name="z_mean")
+        self.z_logvar = he_normal_dense(z_dim, inputs, dtype=dtype, name="z_logvar")
+        self.c_logits.build((None, features))
+        for head in (self.z_mean, self.z_logvar):
+            head.build((None, inputs))
+
+    @classmethod
+    def as_released(
+        cls,
+        num_categories: int = cp_vae.NUM_CATEGORIES,
+        z_dim: int = vae.LATENT_DIM,
+        train_prior: bool = False,
+        **arguments: Any,
+    ) -> Self:
+        """CP-VAE or INDq with the choices of the released code, of 30 November 2019.
+
+        Args:
+            num_categories: K.
+            z_dim: d.
+            train_prior: Whether the prior is learned, as the paper says; the code leaves it out.
+            **arguments: Others of the constructor.
+        """
+        prior = LearnedMixture(num_categories, z_dim, bounded=False, above_one=True, trainable=train_prior)
+        given: dict[str, Any] = {
+            "prior": prior,
+            "num_categories": num_categories,
+            "z_dim": z_dim,
+            "z_heads": "own_sample",
+        }
+        return cls(**given | arguments)
+
+    def variable_groups(self) -> dict[str, list[keras.Variable]]:
+        """`autoencoder` (encoder, its heads, and decoder) and, where it is learned, `prior`."""
+        parts = self.encoder, self.c_logits, self.z_mean, self.z_logvar, self.decoder
+        groups = {"autoencoder": [variable for part in parts for variable in part.trainable_variables]}
+        return groups | ({"prior": self.prior.trainable_variables} if self.prior.trainable_variables else {})
+
+    # Training
+
+    @property
+    def gaussian_dim(self) -> int:
+        return self.latents["z"]
+
+    @property
+    def _draws_twice(self):
+        return self.z_heads == "own_sample" and not self.factorised_posterior
+
+    def own_noise(self, rows, seed) -> dict[str, Tensor]:
+        names = ["uniform_c", *(["uniform_heads"] if self._draws_twice else [])]
+        return {name: keras.random.uniform((rows, self.num_categories), seed=seed) for name in names}
+
+    def evaluation_noise(self, images) -> dict[str, Tensor]:
+        z_dim, k = self.latents["z"], self.num_categories
+        numbers = normal_of_images(images, z_dim + 2 * k)
+        uniform = 0.5 * (1.0 + ops.erf(numbers[:, z_dim:] / math.sqrt(2.0)))
+        return {"epsilon": numbers[:, :z_dim], "uniform_c": uniform[:, :k], "uniform_heads": uniform[:, k:]}
+
+    def replay_step(self, batch, noise) -> dict[str, Tensor]:
+        self.temperature_reached.assign(value_at(self.temperature, self.steps_taken))
+        return super().replay_step(batch, noise)
+
+    def terms(self, run, images, noise, step) -> dict[str, Tensor]:
+        h = run(self.encoder, to_unit(images))
+        logits = self._logits(h)
+        probs = ops.softmax(logits)
+        temperature = self._temperature(step)
+        c = ops.softmax((logits + _gumbel(noise["uniform_c"])) / temperature)
+        seen = probs if self.z_heads == "probs" else c
+        if self._draws_twice:
+            seen = ops.softmax((logits + _gumbel(noise["uniform_heads"])) / temperature)
+        q = self._q(h, seen)
+        z = sample_gaussian(q[0], q[1], noise["epsilon"])
+        outputs = run(self.decoder, ops.concatenate([z, c], axis=-1))
+        return {
+            "reconstruction": -self.likelihood.log_prob(images, outputs),
+            "kl_z": self.prior.kl(probs, *(self._q_of_each(h, probs) if self.posteriors == "each" else q)),
+            "kl_c": _kl_c(probs),
+        }
+
+    def _temperature(self, step):
+        if step is not None:
+            return self.weights_at(step).temperature
+        # The step of a schedule is not known in evaluation, where JAX has no optimizer.
+        return self.temperature_reached if callable(self.temperature) else value_at(self.temperature, 0)
+
+    def _logits(self, h):
+        logits = self.c_logits(h)
+        return ops.elu(logits) if self.elu else logits
+
+    def _q(self, h, c):
+        """Mean and log-variance of `q(z | x, c)`, `(B, d)` each, of features and a category, hard or not."""
+        inputs = h if self.factorised_posterior else ops.concatenate([h, c], axis=-1)
+        return self.z_mean(inputs), vae.clip_logvar(self.z_logvar(inputs))
+
+    def _q_of_each(self, h, probs):
+        """Mean and log-variance of `q(z | x, c_k)` for each category, `(B, K, d)`."""
+        k = self.num_categories
+        if self.factorised_posterior or self.z_heads == "probs":
+            return [ops.repeat(values[:, None], k, axis=1) for values in self._q(h, probs)]
+        # The layers are affine: what c adds is the same for all images.
+        of_none = ops.concatenate([h, ops.zeros_like(probs)], axis=-1)
+        zeros = ops.zeros((1, h.shape[-1] + k), dtype=h.dtype)
+        ones = ops.concatenate([ops.zeros((k, h.shape[-1]), dtype=h.dtype), ops.eye(k, dtype=h.dtype)], axis=-1)
+        mean, logvar = (
+            head(of_none)[:, None] + (head(ones) - head(zeros))[None] for head in (self.z_mean, self.z_logvar)
+        )
+        return [mean, vae.clip_logvar(logvar)]
+
+    def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
+        terms = super().evaluation_terms(images, labels)
+        images = self.as_images(images, "x")
+        noise, h = self.evaluation_noise(images), in_use(self.encoder, to_unit(images))
+        logits = self._logits(h)
+        probs = ops.softmax(logits)
+        q = self._q_of_each(h, probs)
+        chosen = argmax(logits + _gumbel(noise["uniform_c"]))
+        mean, logvar = _taken(q, chosen[:, None])
+        z = sample_gaussian(mean, logvar, noise["epsilon"][:, None])
+        log_prob = log_likelihood(self.decoder, self.likelihood, images, self._beside(z, chosen[:, None]))[:, 0]
+        return {**terms, "discrete_loss": self.prior.kl(probs, *q) + _kl_c(probs) - log_prob}
+
+    # Use: deterministic, tensors in, tensors out
+
+    def call(self, images, training=False) -> dict[str, Tensor]:
+        """Everything that inference gives: what `posterior` does, `latent`, as `encode` gives it, `reconstruction`."""
+        outputs = self.posterior(images)
+        latent = self._most_probable(outputs)
+        return {**outputs, "latent": latent, "reconstruction": self.decode(latent)}
+
+    def posterior(self, images: Tensor) -> dict[str, Tensor]:
+        """`q(c, z | x)`: `probs` `(B, K)`, and of each category `z_mean` and `z_logvar`, `(B, K, d)`."""
+        h = in_use(self.encoder, to_unit(self.as_images(images)))
+        probs = ops.softmax(self._logits(h))
+        mean, logvar = self._q_of_each(h, probs)
+        return {"probs": probs, "z_mean": mean, "z_logvar": logvar}
+
+    def clusters(self, images: Tensor) -> Tensor:
+        """`q(c | x)`: the probabilities of the categories, `(B, K)`."""
+        return ops.softmax(self._logits(in_use(self.encoder, to_unit(self.as_images(images)))))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latent variables (z, c) `(B, d + K)`: the most probable category, one-hot, and the mean of z given it."""
+        return self._most_probable(self.posterior(images))
+
+    def _most_probable(self, posterior):
+        chosen = argmax(posterior["probs"])[:, None]
+        (mean,) = _taken([posterior["z_mean"]], chosen)
+        return self._beside(mean, chosen)[:, 0]
+
+    def _beside(self, z, categories):
+        return ops.concatenate([z, ops.one_hot(categories, self.num_categories, dtype=z.dtype)], axis=-1)
+
+    def generate(
+        self,
+        n: int,
+        seed: int | Tensor,
+        categories: ArrayLike | None = None,
+        probs: ArrayLike | None = None,
+    ) -> Tensor:
+        """Images from the prior.
+
+        Args:
+            n: How many, B.
+            seed: An integer; the same seed gives the same images.
+            categories: The category of all images, or of each, `(B,)`. Default: they are drawn.
+            probs: The probabilities `(K,)` of which they are drawn, as the mean of `clusters` over the training images.
+                Default: 1/K.
+
+        Returns:
+            `(B, H, W, C)` in [-1, 1].
+
+        Raises:
+            ValueError: For an argument that does not fit.
+        """
+        if not is_integer(n) or n < 0:
+            raise ValueError(f"`n` is {n!r}; it must be the number of images, an integer of at least 0.")
+        return self.decode(self.sample_latent(int(n), seed, categories, probs))
+
+    def sample_latent(
+        self, n: int, seed: int | Tensor, categories: ArrayLike | None = None, probs: ArrayLike | None = None
+    ) -> Tensor:
+        """c as in `generate` and `z ~ p(z | c)`, side by side, z first, `(n, d + K)`."""
+        stream = Stream(seed, 0)
+        chosen = categorical(self._log_probs(probs), n, stream)
+        if categories is not None:
+            if probs is not None:
+                raise ValueError("`categories` and `probs` are both given; it must be one of them.")
+            chosen = ops.convert_to_tensor(self._checked_categories(categories, n))
+        z = self.prior.draw(self._components(chosen), normal((n, self.latents["z"]), stream))
+        return self._beside(z, chosen)
+
+    def _log_probs(self, probs):
+        k = self.num_categories
+        given = np.full(k, 1 / k) if probs is None else np.asarray(ops.convert_to_numpy(probs), "float64")
+        if given.shape != (k,) or not (given >= 0).all() or abs(given.sum() - 1) > 1e-3:
+            raise ValueError(f"`probs` is {probs!r}; it must be {k} probabilities, whose sum is 1.")
+        return ops.convert_to_tensor(np.log(np.maximum(given, 1e-30)), keras.config.floatx())
+
+    def _checked_categories(self, categories, n):
+        given = np.asarray(ops.convert_to_numpy(categories))
+        whole = given.dtype.kind in "iu" and given.shape in ((), (n,))
+        if not whole or not ((given >= 0) & (given < self.num_categories)).all():
+            raise ValueError(
+                f"`categories` is {categories!r}; it must be an integer from 0 to {self.num_categories - 1}, or one "
+                f"for each of the {n} images."
+            )
+        return np.broadcast_to(given, (n,)).astype("int32")
+
+    def _components(self, categories):
+        """The component of the prior of each category."""
+        return ops.zeros_like(categories) if self.factorised_prior else categories
+
+    def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:
+        noise = super().posterior_noise(num_images, num_samples, stream)
+        if not self.sum_categories:
+            noise["gumbel"] = sample_gumbel((num_images, num_samples, self.num_categories), seed=stream)
+        return noise
+
+    def log_weights(self, images, noise) -> Tensor:
+        """As `BaseVAE.log_weights`; c is summed over with `sum_categories`, and else drawn from `q(c | x)`."""
+        images = self.as_images(images)
+        h = in_use(self.encoder, to_unit(images))
+        log_probs = ops.log_softmax(self._logits(h))
+        q = self._q_of_each(h, ops.exp(log_probs))
+        rows, samples, k = ops.shape(images)[0], ops.shape(noise["epsilon"])[1], self.num_categories
+        if self.sum_categories:  # the sample s with each of the categories in turn
+            epsilon = ops.repeat(noise["epsilon"], k, axis=1)
+            each = ops.tile(ops.arange(k), (samples,))
+            each = ops.broadcast_to(each[None], (rows, samples * k))
+            return ops.logsumexp(ops.reshape(self._joint(images, q, each, epsilon), (rows, samples, k)), axis=-1)
+        chosen = argmax(log_probs[:, None] + noise["gumbel"])
+        log_q_c = ops.take_along_axis(log_probs, chosen, axis=1)
+        return self._joint(images, q, chosen, noise["epsilon"]) - log_q_c
+
+    def _joint(self, images, q, chosen, epsilon):
+        """`log p(x, z, c) - log q(z | x, c)` of given categories `(B, S)`."""
+        mean, logvar = _taken(q, chosen)
+        z = sample_gaussian(mean, logvar, epsilon)
+        means, _, logvars = self.prior.components()
+        of_c = [ops.take(values, self._components(chosen), axis=0) for values in (means, logvars)]
+        log_ratio = gaussian_log_prob(z, *of_c) - gaussian_log_prob(z, mean, logvar) - math.log(self.num_categories)
+        return log_likelihood(self.decoder, self.likelihood, images, self._beside(z, chosen)) + log_ratio
+
+    # Serialisation
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("num_categories", "factorised_posterior", "factorised_prior", "z_heads", "posteriors", "elu")
+        return {
+            **{
+                name: keras.saving.serialize_keras_object(getattr(self, name))
+                for name in ("encoder", "decoder", "prior", "likelihood")
+            },
+            **{name: getattr(self, name) for name in (*names, "sum_categories", "binarize")},
+            "z_dim": self.latents["z"],
+            **super().get_config(),
+        }
+
+
+def _gumbel(uniform):
+    return -ops.log(-ops.log(uniform + _GUMBEL_FLOOR) + _GUMBEL_FLOOR)
+
+
+def _kl_c(probs):
+    """`KL(probs || 1/K)`, with the released code's floor."""
+    return math.log(probs.shape[-1]) + ops.sum(probs * ops.log(probs + _LOG_FLOOR), axis=-1)
+
+
+def _taken(q, chosen):
+    """Of parameters `(B, K, d)` of each category those of the chosen ones, integers `(B, S)`: `(B, S, d)`."""
+    return [ops.take_along_axis(values, chosen[:, :, None], axis=1) for values in q]
