@@ -1,64 +1,72 @@
 """CP-VAE, whose prior of z depends on a category that it finds by itself, and its variants INDq, INDp and INDqp."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
-import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae.backend import argmax
-from keras_ssvae.checks import check_whole_number, is_integer
-from keras_ssvae.distributions import Tensor, gaussian_log_prob, sample_gaussian, sample_gumbel
+from keras_ssvae.checks import check_whole_number
+from keras_ssvae.distributions import (
+    Tensor,
+    categorical_kl_from_uniform,
+    gaussian_log_prob,
+    gumbel_of_uniform,
+    of_components,
+    sample_gaussian,
+    sample_gumbel,
+)
 from keras_ssvae.likelihoods import Likelihood, to_unit
 from keras_ssvae.models.checks import input_shape
+from keras_ssvae.models.clusters import ClusterMixin
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.objective_weights import ObjectiveWeight, value_at
 from keras_ssvae.models.passes import in_use
 from keras_ssvae.models.unlabeled import UnlabeledVAE
 from keras_ssvae.networks import cp_vae, vae
-from keras_ssvae.networks.layers import he_normal_dense
-from keras_ssvae.noise import Stream, categorical, normal, normal_of_images
+from keras_ssvae.noise import Stream, normal, normal_of_images
 from keras_ssvae.priors import LearnedMixture, Prior, StandardNormal
 
 Z_HEADS = ("sample", "own_sample", "probs")
 POSTERIORS = ("one", "each")
 _GUMBEL_FLOOR = 1e-10  # as in the released code
-_LOG_FLOOR = 1e-12
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
-class CPVAE(UnlabeledVAE):
+class CPVAE(ClusterMixin, UnlabeledVAE):
     """Variational autoencoder with a category c of each image, on which the prior of z depends; without labels.
 
     Categories are clusters that the model finds. They are not classes: nothing says which is which.
 
-    **Generation**: `c` uniform over K categories; `z | c = k ~ N(m_k, diag s_k^2)`, learned; `x | z, c` of the
-    `likelihood`, whose parameters the decoder gives.
+    **Generation**, (8) and (9): `c` uniform over K categories; `z | c = k ~ N(m_k, diag s_k^2)`, learned; `x | z, c` of
+    the `likelihood`, whose parameters the decoder gives.
 
-    **Inference**: `q(c | x) q(z | x, c)`.
+    **Inference**, (10): `q(c | x) q(z | x, c)`.
 
-    **Objective** (minimised; means over the batch; nats per image): `reconstruction + beta (kl_z + kl_c)`.
+    **Objective**, (11) (minimised; means over the batch; nats per image): `reconstruction + beta (kl_z + kl_c)`.
 
-    | `factorised_posterior` | `factorised_prior` | system | inference               | generation             |
-    |------------------------|--------------------|--------|-------------------------|------------------------|
-    | False                  | False              | CP-VAE | `q(c given x) q(z given x, c)` | `p(c) p(z given c)` |
-    | True                   | False              | INDq   | `q(c given x) q(z given x)`    | `p(c) p(z given c)` |
-    | False                  | True               | INDp   | `q(c given x) q(z given x, c)` | `p(c) p(z)`         |
-    | True                   | True               | INDqp  | `q(c given x) q(z given x)`    | `p(c) p(z)`         |
+    | system | `factorised_posterior` | `factorised_prior` | inference (Table 1)            | generation          |
+    |--------|------------------------|--------------------|--------------------------------|---------------------|
+    | CP-VAE | False                  | False              | `q(c given x) q(z given x, c)` | `p(c) p(z given c)` |
+    | INDq   | True                   | False              | `q(c given x) q(z given x)`    | `p(c) p(z given c)` |
+    | INDp   | False                  | True               | `q(c given x) q(z given x, c)` | `p(c) p(z)`         |
+    | INDqp  | True                   | True               | `q(c given x) q(z given x)`    | `p(c) p(z)`         |
 
-    | paper                                   | code                                                                |
-    |-----------------------------------------|---------------------------------------------------------------------|
-    | `pi(x)`                                 | `clusters(images)`, of the features of `encoder` and a linear layer |
-    | `q(z given x, c)`                       | linear layers of the features, and of c                             |
-    | `p(x given z, c)`                       | `decoder` and `likelihood`; the decoder takes z, c side by side     |
-    | `p(z given c_k)`                        | component k of `prior`                                              |
-    | `-log p(x given z, c)`                  | `reconstruction`, at one sample of z and of c, with all constants   |
-    | B1, `sum_k pi_k KL(q(z given x, c), p(z given c_k))` | `kl_z`, in closed form                                 |
-    | B2, `KL(q(c given x), p(c))`            | `kl_c`, in closed form                                              |
-    | temperature of the Gumbel-softmax       | `temperature`; its course is `schedules.AnnealedTemperature`        |
-    | `beta`                                  | `beta`; the warm-up is `schedules.LinearWarmUp`                     |
+    | paper                             | code                                                                     |
+    |-----------------------------------|--------------------------------------------------------------------------|
+    | `pi(x)`                           | `clusters(images)`, of the features of `encoder` by `heads`              |
+    | `q(z given x, c)`                 | `heads`, linear layers of the features and of c                          |
+    | `p(x given z, c)`                 | `decoder` and `likelihood`; the decoder takes z, c side by side          |
+    | `p(z given c_k)`                  | component k of `prior`                                                   |
+    | A of (11), its negative           | `reconstruction`, at one sample of z and of c, with all constants        |
+    | B1 of (12)                        | `kl_z`, in closed form: `sum_k pi_k KL(q(z given x, c), p(z given c_k))` |
+    | B2 of (12) and (13)               | `kl_c`, in closed form: `KL(q(c given x), p(c))`                         |
+    | `q(c)`, (18)                      | the mean of `clusters` over the training images                          |
+    | temperature of the Gumbel-softmax | `temperature`; its course is `schedules.AnnealedTemperature`             |
+    | `beta`                            | `beta`; the warm-up is `schedules.LinearWarmUp`                          |
 
     In training c is a Gumbel-softmax sample, and so it is in `loss` of validation, which is the paper's figure. With
     such a c it is no bound for the discrete model; `discrete_loss` of validation is one: its c is drawn one-hot, and
@@ -66,10 +74,11 @@ class CPVAE(UnlabeledVAE):
 
     Departures. Figure 2 of the paper gives the probabilities pi(x) to the layers of z, by which z does not depend on c;
     here they see the sample that the decoder sees (`z_heads`). B1 takes the posterior at this sample for all K
-    divergences, as the released code; the paper's formula has one for each category (`posteriors="each"`). Initial
-    weights, ELU after the logits, clipping and the course of the temperature are the released code's, of which the
-    paper does not speak. `as_released` has that code's other choices: a second sample for z, and a prior that is not
-    trained, with the log-variances `2 log(1 + exp(v / 2))`; but unlike it the model generates from the same prior.
+    divergences, as the released code; (12) has one for each category (`posteriors="each"`). The prior learns by B1,
+    whose gradient (16) has with the other sign. Initial weights, ELU after the logits, clipping and the course of the
+    temperature are the released code's, of which the paper does not speak. `as_released` has that code's other choices:
+    a second sample for z, and a prior that is not trained, with the log-variances `2 log(1 + exp(v / 2))`; but unlike
+    it the model generates from the same prior.
 
     Clipping of pixels and log-variances, `binarize`, batches and validation are as in `VAE`.
 
@@ -92,8 +101,9 @@ class CPVAE(UnlabeledVAE):
         posteriors: Of B1: `"one"`, or the posterior of `"each"` category. The same where z does not depend on c.
         elu: Whether the logits pass through an ELU.
         sum_categories: Of `log_weights`, with which `evaluation.nll` works: whether each sums over all categories,
-            which takes K decoded images and has less noise, or c is drawn from `q(c | x)`.
+            which decodes K images, one after the other, and has less noise, or c is drawn from `q(c | x)`.
         binarize: Whether training images are drawn from their pixels; for a Bernoulli likelihood only.
+        cluster_names: A name for each category, which a served model tells; two may have the same.
         seed: Of the noise of training. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
 
@@ -108,7 +118,7 @@ class CPVAE(UnlabeledVAE):
 
     Reference:
         Lavda, Gregorova, Kalousis: Data-dependent conditional priors for unsupervised learning of multimodal data,
-        2020, (11) to (13).
+        2020.
     """
 
     training_terms = ("reconstruction", "kl_z", "kl_c")
@@ -139,6 +149,7 @@ class CPVAE(UnlabeledVAE):
         elu: bool = True,
         sum_categories: bool = False,
         binarize: bool = True,
+        cluster_names: Sequence[str] | None = None,
         seed: int = 0,
         name: str = "cp_vae",
     ):
@@ -175,27 +186,24 @@ class CPVAE(UnlabeledVAE):
         }
         kinds: dict[str, dict[int, str | None]] = {"encoder": {}, "decoder": {0: self.likelihood.takes}}
         self._check_networks({"encoder": encoder, "decoder": decoder}, shapes, kinds)
-        self._add_heads(features)
+        z_sees_c = not self.factorised_posterior
+        self.heads = cp_vae.Heads(features, self.num_categories, z_dim, z_sees_c, self.elu, name="heads")
+        self.cluster_names = cluster_names
         self.build((None, *self.image_shape))
 
     def _check_prior(self):
+        if type(self.prior).bind is not Prior.bind:
+            raise ValueError(
+                f"`prior` is {self.prior!r}, whose components an encoder makes of images; the encoder of CPVAE gives "
+                "features, of which it cannot. Give it a `priors.LearnedMixture(K, d, bounded=False)`."
+            )
         wanted = 1 if self.factorised_prior else self.num_categories, self.latents["z"]
         if (self.prior.num_components, self.prior.latent_dim) != wanted or not self.prior.uniform:
+            components = f"{wanted[0]} components of equal weight" if wanted[0] > 1 else "one component"
             raise ValueError(
                 f"`prior` is {self.prior!r}; with `num_categories` {self.num_categories}, `z_dim` {self.latents['z']} "
-                f"and `factorised_prior` {self.factorised_prior} it must have {wanted[0]} components of equal weight "
-                f"in {wanted[1]} dimensions."
+                f"and `factorised_prior` {self.factorised_prior} it must have {components} in {wanted[1]} dimensions."
             )
-
-    def _add_heads(self, features):
-        dtype, z_dim = keras.config.floatx(), self.latents["z"]
-        inputs = features + (0 if self.factorised_posterior else self.num_categories)
-        self.c_logits = he_normal_dense(self.num_categories, features, dtype=dtype, name="c_logits")
-        self.z_mean = he_normal_dense(z_dim, inputs, dtype=dtype, name="z_mean")
-        self.z_logvar = he_normal_dense(z_dim, inputs, dtype=dtype, name="z_logvar")
-        self.c_logits.build((None, features))
-        for head in (self.z_mean, self.z_logvar):
-            head.build((None, inputs))
 
     @classmethod
     def as_released(
@@ -205,26 +213,23 @@ class CPVAE(UnlabeledVAE):
         train_prior: bool = False,
         **arguments: Any,
     ) -> Self:
-        """CP-VAE or INDq with the choices of the released code, of 30 November 2019.
+        """CP-VAE or a variant with the choices of the released code, of 30 November 2019, which has CP-VAE and INDq.
 
         Args:
             num_categories: K.
             z_dim: d.
-            train_prior: Whether the prior is learned, as the paper says; the code leaves it out.
+            train_prior: Whether `p(z | c)` is learned, as the paper says; the code leaves it out.
             **arguments: Others of the constructor.
         """
-        prior = LearnedMixture(num_categories, z_dim, bounded=False, above_one=True, trainable=train_prior)
-        given: dict[str, Any] = {
-            "prior": prior,
-            "num_categories": num_categories,
-            "z_dim": z_dim,
-            "z_heads": "own_sample",
-        }
+        given: dict[str, Any] = {"num_categories": num_categories, "z_dim": z_dim, "z_heads": "own_sample"}
+        if not arguments.get("factorised_prior"):
+            options = {"bounded": False, "above_one": True, "trainable": train_prior}
+            given["prior"] = LearnedMixture(num_categories, z_dim, **options)
         return cls(**given | arguments)
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`autoencoder` (encoder, its heads, and decoder) and, where it is learned, `prior`."""
-        parts = self.encoder, self.c_logits, self.z_mean, self.z_logvar, self.decoder
+        parts = self.encoder, self.heads, self.decoder
         groups = {"autoencoder": [variable for part in parts for variable in part.trainable_variables]}
         return groups | ({"prior": self.prior.trainable_variables} if self.prior.trainable_variables else {})
 
@@ -254,20 +259,20 @@ class CPVAE(UnlabeledVAE):
 
     def terms(self, run, images, noise, step) -> dict[str, Tensor]:
         h = run(self.encoder, to_unit(images))
-        logits = self._logits(h)
-        probs = ops.softmax(logits)
+        logits = self.heads.logits(h)
+        probs = _softmax(logits)
         temperature = self._temperature(step)
-        c = ops.softmax((logits + _gumbel(noise["uniform_c"])) / temperature)
+        c = _softmax((logits + _gumbel(noise["uniform_c"])) / temperature)
         seen = probs if self.z_heads == "probs" else c
         if self._draws_twice:
-            seen = ops.softmax((logits + _gumbel(noise["uniform_heads"])) / temperature)
-        q = self._q(h, seen)
+            seen = _softmax((logits + _gumbel(noise["uniform_heads"])) / temperature)
+        q = self.heads.z(h, seen)
         z = sample_gaussian(q[0], q[1], noise["epsilon"])
         outputs = run(self.decoder, ops.concatenate([z, c], axis=-1))
         return {
             "reconstruction": -self.likelihood.log_prob(images, outputs),
             "kl_z": self.prior.kl(probs, *(self._q_of_each(h, probs) if self.posteriors == "each" else q)),
-            "kl_c": _kl_c(probs),
+            "kl_c": categorical_kl_from_uniform(probs),
         }
 
     def _temperature(self, step):
@@ -276,41 +281,23 @@ class CPVAE(UnlabeledVAE):
         # The step of a schedule is not known in evaluation, where JAX has no optimizer.
         return self.temperature_reached if callable(self.temperature) else value_at(self.temperature, 0)
 
-    def _logits(self, h):
-        logits = self.c_logits(h)
-        return ops.elu(logits) if self.elu else logits
-
-    def _q(self, h, c):
-        """Mean and log-variance of `q(z | x, c)`, `(B, d)` each, of features and a category, hard or not."""
-        inputs = h if self.factorised_posterior else ops.concatenate([h, c], axis=-1)
-        return self.z_mean(inputs), vae.clip_logvar(self.z_logvar(inputs))
-
     def _q_of_each(self, h, probs):
         """Mean and log-variance of `q(z | x, c_k)` for each category, `(B, K, d)`."""
-        k = self.num_categories
-        if self.factorised_posterior or self.z_heads == "probs":
-            return [ops.repeat(values[:, None], k, axis=1) for values in self._q(h, probs)]
-        # The layers are affine: what c adds is the same for all images.
-        of_none = ops.concatenate([h, ops.zeros_like(probs)], axis=-1)
-        zeros = ops.zeros((1, h.shape[-1] + k), dtype=h.dtype)
-        ones = ops.concatenate([ops.zeros((k, h.shape[-1]), dtype=h.dtype), ops.eye(k, dtype=h.dtype)], axis=-1)
-        mean, logvar = (
-            head(of_none)[:, None] + (head(ones) - head(zeros))[None] for head in (self.z_mean, self.z_logvar)
-        )
-        return [mean, vae.clip_logvar(logvar)]
+        if self.z_heads == "probs":
+            return [ops.repeat(values[:, None], self.num_categories, axis=1) for values in self.heads.z(h, probs)]
+        return self.heads.z_of_each(h)
 
     def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
         terms = super().evaluation_terms(images, labels)
         images = self.as_images(images, "x")
         noise, h = self.evaluation_noise(images), in_use(self.encoder, to_unit(images))
-        logits = self._logits(h)
-        probs = ops.softmax(logits)
+        logits = self.heads.logits(h)
+        probs = _softmax(logits)
         q = self._q_of_each(h, probs)
-        chosen = argmax(logits + _gumbel(noise["uniform_c"]))
-        mean, logvar = _taken(q, chosen[:, None])
-        z = sample_gaussian(mean, logvar, noise["epsilon"][:, None])
-        log_prob = log_likelihood(self.decoder, self.likelihood, images, self._beside(z, chosen[:, None]))[:, 0]
-        return {**terms, "discrete_loss": self.prior.kl(probs, *q) + _kl_c(probs) - log_prob}
+        chosen = argmax(logits + _gumbel(noise["uniform_c"]))[:, None]
+        z = sample_gaussian(*(of_components(values, chosen) for values in q), noise["epsilon"][:, None])
+        log_prob = log_likelihood(self.decoder, self.likelihood, images, self._beside(z, chosen))[:, 0]
+        return {**terms, "discrete_loss": self.prior.kl(probs, *q) + categorical_kl_from_uniform(probs) - log_prob}
 
     # Use: deterministic, tensors in, tensors out
 
@@ -323,13 +310,13 @@ class CPVAE(UnlabeledVAE):
     def posterior(self, images: Tensor) -> dict[str, Tensor]:
         """`q(c, z | x)`: `probs` `(B, K)`, and of each category `z_mean` and `z_logvar`, `(B, K, d)`."""
         h = in_use(self.encoder, to_unit(self.as_images(images)))
-        probs = ops.softmax(self._logits(h))
+        probs = _softmax(self.heads.logits(h))
         mean, logvar = self._q_of_each(h, probs)
         return {"probs": probs, "z_mean": mean, "z_logvar": logvar}
 
     def clusters(self, images: Tensor) -> Tensor:
         """`q(c | x)`: the probabilities of the categories, `(B, K)`."""
-        return ops.softmax(self._logits(in_use(self.encoder, to_unit(self.as_images(images)))))
+        return _softmax(self.heads.logits(in_use(self.encoder, to_unit(self.as_images(images)))))
 
     def encode(self, images: Tensor) -> Tensor:
         """Latent variables (z, c) `(B, d + K)`: the most probable category, one-hot, and the mean of z given it."""
@@ -337,67 +324,19 @@ class CPVAE(UnlabeledVAE):
 
     def _most_probable(self, posterior):
         chosen = argmax(posterior["probs"])[:, None]
-        (mean,) = _taken([posterior["z_mean"]], chosen)
-        return self._beside(mean, chosen)[:, 0]
+        return self._beside(of_components(posterior["z_mean"], chosen), chosen)[:, 0]
 
     def _beside(self, z, categories):
         return ops.concatenate([z, ops.one_hot(categories, self.num_categories, dtype=z.dtype)], axis=-1)
-
-    def generate(
-        self,
-        n: int,
-        seed: int | Tensor,
-        categories: ArrayLike | None = None,
-        probs: ArrayLike | None = None,
-    ) -> Tensor:
-        """Images from the prior.
-
-        Args:
-            n: How many, B.
-            seed: An integer; the same seed gives the same images.
-            categories: The category of all images, or of each, `(B,)`. Default: they are drawn.
-            probs: The probabilities `(K,)` of which they are drawn, as the mean of `clusters` over the training images.
-                Default: 1/K.
-
-        Returns:
-            `(B, H, W, C)` in [-1, 1].
-
-        Raises:
-            ValueError: For an argument that does not fit.
-        """
-        if not is_integer(n) or n < 0:
-            raise ValueError(f"`n` is {n!r}; it must be the number of images, an integer of at least 0.")
-        return self.decode(self.sample_latent(int(n), seed, categories, probs))
 
     def sample_latent(
         self, n: int, seed: int | Tensor, categories: ArrayLike | None = None, probs: ArrayLike | None = None
     ) -> Tensor:
         """c as in `generate` and `z ~ p(z | c)`, side by side, z first, `(n, d + K)`."""
         stream = Stream(seed, 0)
-        chosen = categorical(self._log_probs(probs), n, stream)
-        if categories is not None:
-            if probs is not None:
-                raise ValueError("`categories` and `probs` are both given; it must be one of them.")
-            chosen = ops.convert_to_tensor(self._checked_categories(categories, n))
+        chosen = self.categories_of(n, stream, categories, probs)
         z = self.prior.draw(self._components(chosen), normal((n, self.latents["z"]), stream))
         return self._beside(z, chosen)
-
-    def _log_probs(self, probs):
-        k = self.num_categories
-        given = np.full(k, 1 / k) if probs is None else np.asarray(ops.convert_to_numpy(probs), "float64")
-        if given.shape != (k,) or not (given >= 0).all() or abs(given.sum() - 1) > 1e-3:
-            raise ValueError(f"`probs` is {probs!r}; it must be {k} probabilities, whose sum is 1.")
-        return ops.convert_to_tensor(np.log(np.maximum(given, 1e-30)), keras.config.floatx())
-
-    def _checked_categories(self, categories, n):
-        given = np.asarray(ops.convert_to_numpy(categories))
-        whole = given.dtype.kind in "iu" and given.shape in ((), (n,))
-        if not whole or not ((given >= 0) & (given < self.num_categories)).all():
-            raise ValueError(
-                f"`categories` is {categories!r}; it must be an integer from 0 to {self.num_categories - 1}, or one "
-                f"for each of the {n} images."
-            )
-        return np.broadcast_to(given, (n,)).astype("int32")
 
     def _components(self, categories):
         """The component of the prior of each category."""
@@ -413,26 +352,25 @@ class CPVAE(UnlabeledVAE):
         """As `BaseVAE.log_weights`; c is summed over with `sum_categories`, and else drawn from `q(c | x)`."""
         images = self.as_images(images)
         h = in_use(self.encoder, to_unit(images))
-        log_probs = ops.log_softmax(self._logits(h))
+        log_probs = ops.log_softmax(self.heads.logits(h))
         q = self._q_of_each(h, ops.exp(log_probs))
-        rows, samples, k = ops.shape(images)[0], ops.shape(noise["epsilon"])[1], self.num_categories
-        if self.sum_categories:  # the sample s with each of the categories in turn
-            epsilon = ops.repeat(noise["epsilon"], k, axis=1)
-            each = ops.tile(ops.arange(k), (samples,))
-            each = ops.broadcast_to(each[None], (rows, samples * k))
-            return ops.logsumexp(ops.reshape(self._joint(images, q, each, epsilon), (rows, samples, k)), axis=-1)
+        epsilon = noise["epsilon"]
+        if self.sum_categories:  # one category after the other, or K times as many images would be in memory
+            shape = ops.shape(epsilon)[:2]
+            of_each = ops.map(
+                lambda k: self._joint(images, q, ops.broadcast_to(k, shape), epsilon), ops.arange(self.num_categories)
+            )
+            return ops.logsumexp(of_each, axis=0)
         chosen = argmax(log_probs[:, None] + noise["gumbel"])
-        log_q_c = ops.take_along_axis(log_probs, chosen, axis=1)
-        return self._joint(images, q, chosen, noise["epsilon"]) - log_q_c
+        return self._joint(images, q, chosen, epsilon) - ops.take_along_axis(log_probs, chosen, axis=1)
 
     def _joint(self, images, q, chosen, epsilon):
         """`log p(x, z, c) - log q(z | x, c)` of given categories `(B, S)`."""
-        mean, logvar = _taken(q, chosen)
+        mean, logvar = (of_components(values, chosen) for values in q)
         z = sample_gaussian(mean, logvar, epsilon)
-        means, _, logvars = self.prior.components()
-        of_c = [ops.take(values, self._components(chosen), axis=0) for values in (means, logvars)]
-        log_ratio = gaussian_log_prob(z, *of_c) - gaussian_log_prob(z, mean, logvar) - math.log(self.num_categories)
-        return log_likelihood(self.decoder, self.likelihood, images, self._beside(z, chosen)) + log_ratio
+        log_p_z = self.prior.log_prob_given(z, self._components(chosen)) - math.log(self.num_categories)
+        log_p_x = log_likelihood(self.decoder, self.likelihood, images, self._beside(z, chosen))
+        return log_p_x + log_p_z - gaussian_log_prob(z, mean, logvar)
 
     # Serialisation
 
@@ -443,21 +381,16 @@ class CPVAE(UnlabeledVAE):
                 name: keras.saving.serialize_keras_object(getattr(self, name))
                 for name in ("encoder", "decoder", "prior", "likelihood")
             },
-            **{name: getattr(self, name) for name in (*names, "sum_categories", "binarize")},
+            **{name: getattr(self, name) for name in (*names, "sum_categories", "binarize", "cluster_names")},
             "z_dim": self.latents["z"],
             **super().get_config(),
         }
 
 
 def _gumbel(uniform):
-    return -ops.log(-ops.log(uniform + _GUMBEL_FLOOR) + _GUMBEL_FLOOR)
+    return gumbel_of_uniform(uniform, _GUMBEL_FLOOR)
 
 
-def _kl_c(probs):
-    """`KL(probs || 1/K)`, with the released code's floor."""
-    return math.log(probs.shape[-1]) + ops.sum(probs * ops.log(probs + _LOG_FLOOR), axis=-1)
-
-
-def _taken(q, chosen):
-    """Of parameters `(B, K, d)` of each category those of the chosen ones, integers `(B, S)`: `(B, S, d)`."""
-    return [ops.take_along_axis(values, chosen[:, :, None], axis=1) for values in q]
+def _softmax(logits):
+    # Of one category Keras warns of its softmax.
+    return ops.softmax(logits) if logits.shape[-1] > 1 else ops.ones_like(logits)

@@ -50,7 +50,7 @@ class LearnedMixture(Prior):
     ):
         super().__init__(num_components, latent_dim, **kwargs)
         if bounded and above_one:
-            raise ValueError("`bounded` and `above_one` are both True; it must be one of them.")
+            raise ValueError("`bounded` and `above_one` are both True. With `above_one` set `bounded=False`.")
         self.bounded, self.above_one, self.mean_of_logs = bounded, above_one, mean_of_logs
         start = keras.initializers.RandomNormal(stddev=1.0) if bounded else keras.initializers.RandomUniform(0.0, 1.0)
         shape = (num_components, latent_dim)

@@ -360,6 +360,7 @@ CP_VAE = Entry(
         "z_heads": "probs",
         "posteriors": "each",
         "elu": False,
+        "cluster_names": ["seven", "one", "seven"],
         "sum_categories": True,
         "binarize": False,
         "seed": 9,

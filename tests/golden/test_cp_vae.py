@@ -25,8 +25,8 @@ def stored(model):
             yield from dense(gated.linear, f"{name}.{i}.h")
             yield from dense(gated.gate, f"{name}.{i}.g")
     if isinstance(model, CPVAE):
-        heads = model.z_mean, model.z_logvar
-        yield from dense(model.c_logits, "encoder_discr.linear")
+        heads = model.heads.z_mean, model.heads.z_logvar
+        yield from dense(model.heads.c_logits, "encoder_discr.linear")
     else:
         heads = (model.encoder.get_layer(name) for name in ("mean", "logvar"))
     for head, name in zip(heads, ("encoder_mean", "encoder_log_var.linear"), strict=True):
@@ -97,7 +97,7 @@ def replay_of(golden_file, prefix):
             mean, logvar = seen["encoder"][1]
             return {"mean": mean, "logvar": logvar, "z": inputs, "x_mean": pixels}
         z, c = model.split_latent(inputs).values()
-        return {"z": z, "relaxed_decoder": c, "logits": model._logits(seen["encoder"][1]), "x_mean": pixels}
+        return {"z": z, "relaxed_decoder": c, "logits": model.heads.logits(seen["encoder"][1]), "x_mean": pixels}
 
     return Replay(
         file,
@@ -143,20 +143,20 @@ def test_what_the_networks_give_equals_the_original(replay):
                     np.testing.assert_allclose(values[:2].reshape(2, -1), expected, rtol=0, atol=2e-6)
             else:
                 expected = replay.file[f"{name}/{key}"]
-                np.testing.assert_allclose(values[:4], expected, rtol=0, atol=1e-5, err_msg=f"{name}/{key}")
+                np.testing.assert_allclose(values[:4], expected, rtol=1e-6, atol=8e-6, err_msg=f"{name}/{key}")
 
 
 def test_gradients_of_the_first_step_equal_the_original(replay):
     for name, gradient in replay.gradients.items():
         # Gradients of the logits are differences of terms of the size of the bound.
         norm = np.linalg.norm(gradient)
-        np.testing.assert_allclose(norm, replay.file[f"step0/grad_norm/{name}"], rtol=3e-6, err_msg=name)
+        np.testing.assert_allclose(norm, replay.file[f"step0/grad_norm/{name}"], rtol=2e-6, err_msg=name)
         expected = replay.file[f"step0/grad_some/{name}"]
-        np.testing.assert_allclose(some(gradient), expected, rtol=0, atol=3e-6 * norm, err_msg=name)
+        np.testing.assert_allclose(some(gradient), expected, rtol=0, atol=2e-6 * norm, err_msg=name)
 
 
 def test_weights_after_the_steps_equal_the_original(replay):
     for name, value in replay.weights.items():
         norm = replay.file[f"final/norm/{name}"]
-        np.testing.assert_allclose(np.linalg.norm(value), norm, rtol=1e-6, err_msg=name)
-        np.testing.assert_allclose(some(value), replay.file[f"final/some/{name}"], rtol=0, atol=3e-6, err_msg=name)
+        np.testing.assert_allclose(np.linalg.norm(value), norm, rtol=2e-7, err_msg=name)
+        np.testing.assert_allclose(some(value), replay.file[f"final/some/{name}"], rtol=0, atol=5e-7, err_msg=name)

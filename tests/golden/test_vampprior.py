@@ -168,9 +168,13 @@ def test_posterior_and_decoded_images_equal_the_original(replay):
 
 
 def test_gradients_of_the_first_step_equal_the_original(replay):
-    # The encoder of HVP has two gradients that nearly cancel: as q(z2 | x), and in the prior.
-    rtol, share = (6e-6, 2e-6) if isinstance(replay.model, HVAE) else (3e-6, 1e-6)
+    # In HVP the narrow components of the prior amplify the rounding of what it trains. Computed in float64 these
+    # gradients lie between: their norms are below the file's by up to 1.8e-6, and above those of float32 here by up to
+    # 1.6e-6; their numbers differ from the file's by up to 8e-7 of the norm, and from those of float32 by 1.1e-6.
+    of_hvp = isinstance(replay.model, HVAE) and replay.model.prior.num_components > 1
     for name, gradient in replay.gradients.items():
+        amplified = of_hvp and name.startswith(("q_z2", "means"))
+        rtol, share = (6e-6, 2e-6) if amplified else (3e-6, 1e-6)
         norm = np.linalg.norm(gradient)
         np.testing.assert_allclose(norm, replay.file[f"step0/grad_norm/{name}"], rtol=rtol, err_msg=name)
         expected = replay.file[f"step0/grad_some/{name}"]

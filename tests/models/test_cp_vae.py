@@ -4,15 +4,14 @@ import keras
 import numpy as np
 import pytest
 from contract import registry, small
-from keras import layers, ops
+from keras import ops
 from scipy import special, stats
 
 from keras_ssvae import evaluation
-from keras_ssvae.likelihoods import Gaussian
 from keras_ssvae.models import CPVAE, VAE
-from keras_ssvae.noise import Stream
+from keras_ssvae.networks import cp_vae
 from keras_ssvae.optimizers import NormalizedAdam
-from keras_ssvae.priors import GaussianMixture, LearnedMixture, StandardNormal
+from keras_ssvae.priors import GaussianMixture, LearnedMixture, StandardNormal, VampPrior
 from keras_ssvae.schedules import AnnealedTemperature
 
 K, D = small.K, small.D
@@ -63,9 +62,9 @@ def test_the_terms_are_the_papers(options):
 
     def q(c):
         inputs = h if model.factorised_posterior else np.concatenate([h, c], axis=-1)
-        return dense(model.z_mean, inputs), np.clip(dense(model.z_logvar, inputs), -6, 2)
+        return dense(model.heads.z_mean, inputs), np.clip(dense(model.heads.z_logvar, inputs), -6, 2)
 
-    logits = dense(model.c_logits, h)
+    logits = dense(model.heads.c_logits, h)
     logits = np.where(logits > 0, logits, np.expm1(logits)) if model.elu else logits
     pi = special.softmax(logits, axis=-1)
 
@@ -94,7 +93,7 @@ def test_the_terms_are_the_papers(options):
 
 def without_c(model):
     """Takes the weights from c to the layers of z away."""
-    for head in (model.z_mean, model.z_logvar):
+    for head in (model.heads.z_mean, model.heads.z_logvar):
         kernel = ops.convert_to_numpy(head.kernel).copy()
         kernel[-K:] = 0
         head.kernel.assign(kernel)
@@ -109,7 +108,7 @@ def test_without_weights_from_c_to_z_the_posterior_is_factorised(factorised_prio
     given = {"num_categories": K, "z_dim": D, "beta": 0.7, "temperature": 0.8}
     other = CPVAE(model.encoder, model.decoder, factorised_posterior=True, **given, **arguments)
     for name in ("c_logits", "z_mean", "z_logvar"):
-        own, head = getattr(other, name), getattr(model, name)
+        own, head = getattr(other.heads, name), getattr(model.heads, name)
         own.kernel.assign(ops.convert_to_numpy(head.kernel)[: own.kernel.shape[0]])
         own.bias.assign(head.bias)
     noise = model.draw_noise(BATCH, 0)
@@ -125,23 +124,18 @@ def test_with_priors_that_are_all_the_standard_normal_the_prior_is_factorised(fa
     assert_equal_terms(steps(given), steps(expected), rtol=1e-5, atol=1e-6)
 
 
-def test_without_categories_it_is_the_vae():
-    model = registry.cp_vae(**VARIANTS["INDqp"], prior=StandardNormal(D), beta=0.7)
-    for weight in model.c_logits.weights:
-        weight.assign(ops.zeros(weight.shape))
-    pixels = model.decoder.get_layer("pixels")
-    kernel = ops.convert_to_numpy(pixels.kernel).copy()
-    kernel[D:] = 0
-    pixels.kernel.assign(kernel)
+def as_vae(model):
+    """The VAE with the networks and the prior of a CPVAE whose category is 1 everywhere."""
     image, z = keras.Input(small.IMAGE_SHAPE), keras.Input((D,))
     h = model.encoder(image)
-    decoded = layers.Dense(kernel.shape[1])
-    decoder = keras.Model(z, layers.Reshape(small.IMAGE_SHAPE)(decoded(z)))
-    decoded.kernel.assign(kernel[:D])
-    decoded.bias.assign(pixels.bias)
-    encoder = keras.Model(image, [model.z_mean(h), layers.Lambda(lambda v: ops.clip(v, -6, 2))(model.z_logvar(h))])
-    vae = VAE(encoder, decoder, StandardNormal(D), beta=0.7, kl="closed_form")
-    noise = model.draw_noise(BATCH, 0)
+    c_of_h, c_of_z = (ops.ones_like(x[:, :1]) * np.ones(model.num_categories, "float32") for x in (h, z))
+    encoder = keras.Model(image, model.heads.z(h, c_of_h))
+    decoder = keras.Model(z, model.decoder(ops.concatenate([z, c_of_z], axis=-1)))
+    return VAE(encoder, decoder, model.prior, beta=0.7, kl="closed_form")
+
+
+def assert_is_a_vae(model):
+    vae, noise = as_vae(model), model.draw_noise(BATCH, 0)
     given, expected = steps(model, noise), {n: numpy(v) for n, v in vae.step_losses(BATCH, noise, 0).items()}
     np.testing.assert_allclose(given["kl_c"], np.zeros(6), atol=1e-6)
     np.testing.assert_allclose(given["kl_z"], expected["kl"], rtol=1e-5)
@@ -149,15 +143,52 @@ def test_without_categories_it_is_the_vae():
     np.testing.assert_allclose(given["total"], expected["total"], rtol=1e-6)
 
 
+def test_without_categories_it_is_the_vae(differentiate):
+    model = registry.cp_vae(**VARIANTS["INDqp"], prior=StandardNormal(D), beta=0.7)
+    for weight in model.heads.c_logits.weights:
+        weight.assign(ops.zeros(weight.shape))
+    pixels = model.decoder.get_layer("pixels")
+    kernel = ops.convert_to_numpy(pixels.kernel).copy()
+    kernel[D:] = 0
+    pixels.kernel.assign(kernel)
+    assert_is_a_vae(model)
+    noise = model.draw_noise(BATCH, 0)
+    logits, others = model.heads.c_logits.weights, model.heads.z_mean.weights
+    _, gradients = differentiate(lambda: model.step_losses(BATCH, noise, 0)["total"], [], [*logits, *others])
+    sizes = [np.abs(gradient).max() for gradient in gradients]
+    assert max(sizes[: len(logits)]) < 1e-5 < 1e-2 < min(sizes[len(logits) :])
+
+
+@pytest.mark.parametrize("posteriors", ["one", "each"])
+def test_with_one_category_it_is_the_vae_with_a_learned_gaussian_prior(posteriors):
+    prior = LearnedMixture(1, D, bounded=False)
+    assert_is_a_vae(registry.cp_vae(num_categories=1, prior=prior, posteriors=posteriors))
+
+
+@pytest.mark.parametrize(("k", "colours"), [(1, 3), (150, 1)])
+def test_any_number_of_categories_and_colours(k, colours):
+    shape = (8, 8, colours)
+    networks = cp_vae.encoder(shape, hidden=8), cp_vae.decoder(shape, D, k, hidden=8)
+    model = CPVAE(*networks, num_categories=k, z_dim=D, sum_categories=True)
+    model.compile(NormalizedAdam(1e-3))
+    images = np.sign(np.random.default_rng(0).normal(size=(4, *shape))).astype("float32")
+    terms = model.replay_step({"unlabeled": images}, model.draw_noise({"unlabeled": images}, 0))
+    assert np.isfinite(numpy(terms["total"]))
+    assert model.clusters(images).shape == (4, k)
+    assert model.generate(2, 1, categories=k - 1).shape == (2, *shape)
+    assert np.isfinite(evaluation.nll(model, images, 2).per_image).all()
+    assert np.isfinite(numpy(model.evaluation_terms(images, None)["discrete_loss"])).all()
+
+
 def test_relabelling_the_categories_changes_nothing():
     model = registry.cp_vae(z_heads="sample", posteriors="each")
     noise = model.draw_noise(BATCH, 0)
     before, order = steps(model, noise), [2, 0, 1]
-    for head, axis in ((model.c_logits, 1), (model.z_mean, 0), (model.z_logvar, 0)):
+    for head, axis in ((model.heads.c_logits, 1), (model.heads.z_mean, 0), (model.heads.z_logvar, 0)):
         kernel = ops.convert_to_numpy(head.kernel).copy()
         kernel = kernel[:, order] if axis else np.concatenate([kernel[:-K], kernel[-K:][order]])
         head.kernel.assign(kernel)
-    model.c_logits.bias.assign(ops.convert_to_numpy(model.c_logits.bias)[order])
+    model.heads.c_logits.bias.assign(ops.convert_to_numpy(model.heads.c_logits.bias)[order])
     pixels = model.decoder.get_layer("pixels")
     kernel = ops.convert_to_numpy(pixels.kernel)
     pixels.kernel.assign(np.concatenate([kernel[:D], kernel[D:][order]]))
@@ -172,71 +203,17 @@ def test_b1_and_b2_of_known_gaussians():
     mean, logvar = np.float32([[[1.0], [-2.0]]]), np.log(np.float32([[[0.25], [2.25]]]))
     np.testing.assert_allclose(prior.kl_per_component(mean, logvar), [[0.818147, 0.193932]], rtol=2e-6)
     np.testing.assert_allclose(prior.kl(np.float32([[0.25, 0.75]]), mean, logvar), [0.349985850], rtol=1e-6)
-    model = registry.cp_vae(**VARIANTS["INDqp"], prior=StandardNormal(D), num_categories=2)
-    model.c_logits.kernel.assign(ops.zeros(model.c_logits.kernel.shape))
+    model = registry.cp_vae(**VARIANTS["INDqp"], prior=StandardNormal(D), num_categories=2, elu=False)
+    model.heads.c_logits.kernel.assign(ops.zeros(model.heads.c_logits.kernel.shape))
     for probs, expected in (([0.25, 0.75], 0.130812036), ([0.5, 0.5], 0.0), ([1.0, 1e-30], np.log(2))):
-        model.elu = False
-        model.c_logits.bias.assign(np.log(np.float32(probs)))
+        model.heads.c_logits.bias.assign(np.log(np.float32(probs)))
         np.testing.assert_allclose(steps(model)["kl_c"], np.full(6, expected), rtol=2e-6, atol=2e-7)
-
-
-def test_gradients_of_the_divergences(differentiate):
-    rng = np.random.default_rng(4)
-    mu, logvar, means, logvars = rng.normal(size=(4, K, D)).astype("float32")
-    mu, logvar, logits = mu[:1], logvar[:1], rng.normal(size=(1, K)).astype("float32")
-    prior = LearnedMixture(K, D, bounded=False)
-
-    def kl_z(logits, means, logvars):
-        prior_kl = 0.5 * ops.sum(
-            logvars - logvar + (ops.exp(ops.convert_to_tensor(logvar)) + ops.square(mu - means)) / ops.exp(logvars) - 1,
-            axis=-1,
-        )
-        return ops.sum(ops.softmax(logits) * prior_kl)
-
-    prior.free_means.assign(means)
-    prior.free_logvars.assign(logvars)
-    value, (by_logits, by_means, by_logvars) = differentiate(kl_z, [logits, means, logvars])
-    pi = special.softmax(logits.astype("float64"), axis=-1)
-    each = numpy(prior.kl_per_component(mu, logvar))
-    np.testing.assert_allclose(value, prior.kl(ops.softmax(logits), mu, logvar)[0], rtol=1e-5)
-    of_k = pi[0][:, None]
-    np.testing.assert_allclose(by_means, of_k * (means - mu) / np.exp(logvars), rtol=1e-4, atol=1e-6)
-    spread = (np.exp(logvar) + (mu - means) ** 2) / np.exp(logvars)
-    np.testing.assert_allclose(by_logvars, 0.5 * of_k * (1 - spread), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(by_logits, pi * (each - np.sum(pi * each)), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("sum_categories", [False, True])
-def test_with_the_exact_posterior_every_importance_weight_is_the_likelihood(sum_categories):
-    a, r2, s2 = 1.5, 0.3, 0.5  # with one variance of all categories the layers of [h, c] can give the exact posterior
-    b, m = np.array([0.1, -0.4, 0.6]), np.array([0.2, -0.5, 0.8])
-    image, latent = keras.Input((1, 1, 1)), keras.Input((1 + K,))
-    encoder = keras.Model(image, layers.Flatten()(image))  # u = (x + 1) / 2
-    mixed = layers.Dense(1)
-    decoder = keras.Model(latent, layers.Reshape((1, 1, 1))(mixed(latent)))
-    mixed.kernel.assign(np.concatenate([[a], b])[:, None])
-    prior = GaussianMixture(m[:, None], s2)
-    arguments = {"num_categories": K, "z_dim": 1, "binarize": False, "elu": False, "sum_categories": sum_categories}
-    model = CPVAE(encoder, decoder, prior, likelihood=Gaussian(r2), **arguments)
-    v, total = 1 / (1 / s2 + a**2 / r2), a**2 * s2 + r2
-    slope = v * a / r2
-    model.z_mean.kernel.assign(np.concatenate([[2 * slope], v * m / s2 - slope * b])[:, None])
-    model.z_mean.bias.assign([-slope])
-    model.z_logvar.kernel.assign(np.zeros((1 + K, 1)))
-    model.z_logvar.bias.assign([np.log(v)])
-    centre = a * m + b  # of x given c
-    model.c_logits.kernel.assign(2 * centre[None] / total)
-    model.c_logits.bias.assign(-centre / total - centre**2 / (2 * total))
-    x = np.float32([-0.9, -0.2, 0.3, 1.0])
-    given = model.log_weights(x.reshape(4, 1, 1, 1), model.posterior_noise(4, 50, Stream(1, 0)))
-    log_p = special.logsumexp(stats.norm.logpdf(x[:, None], centre, total**0.5), axis=1) - np.log(K)
-    np.testing.assert_allclose(numpy(given), np.repeat(log_p[:, None], 50, axis=1), atol=2e-5)
 
 
 def test_soft_samples_are_those_of_the_gumbel_softmax():
     model = registry.cp_vae(**VARIANTS["INDqp"], prior=StandardNormal(D), num_categories=2, temperature=0.7, elu=False)
-    model.c_logits.kernel.assign(ops.zeros(model.c_logits.kernel.shape))
-    model.c_logits.bias.assign([0.9, 0.0])
+    model.heads.c_logits.kernel.assign(ops.zeros(model.heads.c_logits.kernel.shape))
+    model.heads.c_logits.bias.assign([0.9, 0.0])
     batch = {"unlabeled": np.repeat(BATCH["unlabeled"][:1], 20_000, axis=0)}
     seen = []
 
@@ -354,6 +331,8 @@ def test_images_are_generated_of_given_categories_and_of_given_probabilities():
         ({"categories": -1}, "`categories` is -1; it must be an integer from 0 to 2"),
         ({"categories": [0, 1]}, "or one for each of the 3 images"),
         ({"categories": 0.5}, "`categories` is 0.5; it must be an integer"),
+        ({"categories": "two"}, "`categories` is 'two'; it must be an integer"),
+        ({"probs": "even"}, "`probs` is 'even'; it must be 3 probabilities"),
         ({"probs": [0.5, 0.5]}, "it must be 3 probabilities, whose sum is 1"),
         ({"probs": [0.5, 0.7, -0.2]}, "it must be 3 probabilities, whose sum is 1"),
         ({"probs": [1.0, 0.0, 0.0], "categories": 1}, "`categories` and `probs` are both given"),
@@ -369,8 +348,11 @@ def test_categories_that_are_none_are_refused(arguments, sentence):
     [
         ({"prior": StandardNormal(D)}, "it must have 3 components of equal weight in 2 dimensions"),
         ({"prior": LearnedMixture(K, D + 1)}, "it must have 3 components of equal weight in 2 dimensions"),
-        ({"factorised_prior": True, "prior": registry.OTHER_PRIOR}, "it must have 1 components"),
+        ({"factorised_prior": True, "prior": registry.OTHER_PRIOR}, "it must have one component in 2 dimensions"),
         ({"prior": GaussianMixture(np.zeros((K, D)), 1.0, [0.5, 0.25, 0.25])}, "of equal weight"),
+        ({"prior": VampPrior(K, D, small.IMAGE_SHAPE)}, "the encoder of CPVAE gives features"),
+        ({"cluster_names": ["one", "two"]}, "`cluster_names` is .* it must be a name for each category, 3 of them"),
+        ({"cluster_names": "abc"}, "`cluster_names` is 'abc'; it must be a name for each category, 3 of them"),
         ({"z_heads": "all"}, "`z_heads` is 'all'; it must be one of"),
         ({"posteriors": "all"}, "`posteriors` is 'all'; it must be one of"),
         ({"num_categories": 0}, "`num_categories` is 0. It must be"),

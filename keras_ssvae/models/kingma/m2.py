@@ -9,7 +9,15 @@ from keras import ops
 
 from keras_ssvae.backend import argmax
 from keras_ssvae.checks import check_whole_number
-from keras_ssvae.distributions import Tensor, as_floatx, gaussian_kl, gaussian_log_prob, sample_gaussian, sample_gumbel
+from keras_ssvae.distributions import (
+    Tensor,
+    as_floatx,
+    gaussian_kl,
+    gaussian_log_prob,
+    of_components,
+    sample_gaussian,
+    sample_gumbel,
+)
 from keras_ssvae.likelihoods import Bernoulli, Likelihood, to_unit
 from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
@@ -352,7 +360,7 @@ class M2(ClassifierMixin, BaseVAE):
     def _log_weights_of(self, x, noise):
         log_q, q = self._log_q(x), self._q_of_all_labels(x)
         chosen = argmax(log_q[:, None] + noise["gumbel"])
-        mean, logvar = (ops.take_along_axis(values, chosen[:, :, None], axis=1) for values in q)
+        mean, logvar = (of_components(values, chosen) for values in q)
         z, y = sample_gaussian(mean, logvar, noise["epsilon"]), ops.one_hot(chosen, self.labels.width, dtype=mean.dtype)
         log_ratio = gaussian_log_prob(z, 0.0, ops.zeros((self.z_dim,))) - gaussian_log_prob(z, mean, logvar)
         log_ratio += ops.sum(y * (self._log_p_y() - log_q[:, None]), axis=-1)
