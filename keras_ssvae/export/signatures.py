@@ -148,9 +148,8 @@ def _of_clusters(model):
         return {"image": model.decode(model.sample_latent(tf.shape(seed)[0], seed, categories=cluster))}
 
     def generate_cluster(cluster, seed):
-        cluster = guards.at_most("cluster", cluster)
         cluster = guards.labels("cluster", cluster, [model.num_categories], several=False, what="cluster")
-        seed = guards.of_shape("seed", seed, (), "integers")
+        cluster, seed = guards.at_most("cluster", cluster), guards.of_shape("seed", seed, (), "integers")
         image = {"image": tf.TensorSpec((None, *shape), tf.float32)}
         return guards.in_slices(drawn, image, *guards.equally_many(cluster=cluster, seed=seed))
 

@@ -30,8 +30,12 @@ from keras_ssvae.networks import cp_vae, vae
 from keras_ssvae.noise import Stream, normal, normal_of_images
 from keras_ssvae.priors import LearnedMixture, Prior, StandardNormal
 
-Z_HEADS = ("sample", "own_sample", "probs")
-POSTERIORS = ("one", "each")
+# Argument -> its values.
+CHOICES = {
+    **dict.fromkeys(("factorised_posterior", "factorised_prior", "elu", "sum_categories"), (True, False)),
+    "z_heads": ("sample", "own_sample", "probs"),
+    "posteriors": ("one", "each"),
+}
 _GUMBEL_FLOOR = 1e-10  # as in the released code
 
 
@@ -154,6 +158,11 @@ class CPVAE(ClusterMixin, UnlabeledVAE):
         name: str = "cp_vae",
     ):
         super().__init__(seed=seed, name=name)
+        given = {"factorised_posterior": factorised_posterior, "factorised_prior": factorised_prior, "elu": elu}
+        given |= {"sum_categories": sum_categories, "z_heads": z_heads, "posteriors": posteriors}
+        for argument, value in given.items():
+            if value not in CHOICES[argument]:
+                raise ValueError(f"`{argument}` is {value!r}; it must be one of {CHOICES[argument]}.")
         self.num_categories = check_whole_number("num_categories", num_categories, 1)
         z_dim = check_whole_number("z_dim", z_dim, 1)
         self.latents = {"z": z_dim, "c": self.num_categories}
@@ -162,9 +171,6 @@ class CPVAE(ClusterMixin, UnlabeledVAE):
             prior = StandardNormal(z_dim) if factorised_prior else LearnedMixture(num_categories, z_dim, bounded=False)
         self._set_choices(prior, likelihood, beta, binarize)
         self._check_prior()
-        for argument, value, choices in (("z_heads", z_heads, Z_HEADS), ("posteriors", posteriors, POSTERIORS)):
-            if value not in choices:
-                raise ValueError(f"`{argument}` is {value!r}; it must be one of {choices}.")
         self.z_heads, self.posteriors, self.elu = z_heads, posteriors, bool(elu)
         self.sum_categories = bool(sum_categories)
         self.temperature = temperature
@@ -295,7 +301,8 @@ class CPVAE(ClusterMixin, UnlabeledVAE):
         probs = _softmax(logits)
         q = self._q_of_each(h, probs)
         chosen = argmax(logits + _gumbel(noise["uniform_c"]))[:, None]
-        z = sample_gaussian(*(of_components(values, chosen) for values in q), noise["epsilon"][:, None])
+        mean, logvar = (of_components(values, chosen) for values in q)
+        z = sample_gaussian(mean, logvar, noise["epsilon"][:, None])
         log_prob = log_likelihood(self.decoder, self.likelihood, images, self._beside(z, chosen))[:, 0]
         return {**terms, "discrete_loss": self.prior.kl(probs, *q) + categorical_kl_from_uniform(probs) - log_prob}
 

@@ -158,7 +158,8 @@ class Prior(layers.Layer):
         Returns:
             `(..., d)`.
         """
-        return sample_gaussian(*self._of(components), epsilon)
+        mean, logvar = self._of(components)
+        return sample_gaussian(mean, logvar, epsilon)
 
     def log_prob_given(self, z: Tensor, components: Tensor) -> Tensor:
         """`log N(z; m_k, s_k^2)` of the given component k of each point, integers `(...)`: `(..., d)` -> `(...)`."""

@@ -355,6 +355,7 @@ def test_categories_that_are_none_are_refused(arguments, sentence):
         ({"cluster_names": "abc"}, "`cluster_names` is 'abc'; it must be a name for each category, 3 of them"),
         ({"z_heads": "all"}, "`z_heads` is 'all'; it must be one of"),
         ({"posteriors": "all"}, "`posteriors` is 'all'; it must be one of"),
+        ({"factorised_prior": "no"}, "`factorised_prior` is 'no'; it must be one of"),
         ({"num_categories": 0}, "`num_categories` is 0. It must be"),
         ({"temperature": 0.0}, "`temperature` is 0.0; it must be a finite number above 0"),
     ],

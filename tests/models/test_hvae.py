@@ -166,6 +166,10 @@ def test_the_defaults_are_vampprior_s():
         ({"prior": "normal"}, "`prior` is 'normal'; it must be a `priors.Prior`"),
         ({"z1_dim": 0}, "`z1_dim` is 0. It must be an integer of at least 1"),
         ({"z1_dim": 4}, "`encoder_z1` maps .* 4 of z1 and 2 of z2"),
+        (
+            {"prior": VampPrior(4, D2, (9, 8, 3))},
+            r"pseudo-inputs of the shape \(9, 8, 3\), and the encoder takes images",
+        ),
         ({"prior": StandardNormal(3)}, "`encoder` maps .* 3 of z2"),
     ],
 )
