@@ -158,8 +158,8 @@ class CPVAE(ClusterMixin, UnlabeledVAE):
         name: str = "cp_vae",
     ):
         super().__init__(seed=seed, name=name)
-        given = {"factorised_posterior": factorised_posterior, "factorised_prior": factorised_prior, "elu": elu}
-        given |= {"sum_categories": sum_categories, "z_heads": z_heads, "posteriors": posteriors}
+        given: dict[str, object] = {"sum_categories": sum_categories, "z_heads": z_heads, "posteriors": posteriors}
+        given |= {"factorised_posterior": factorised_posterior, "factorised_prior": factorised_prior, "elu": elu}
         for argument, value in given.items():
             if value not in CHOICES[argument]:
                 raise ValueError(f"`{argument}` is {value!r}; it must be one of {CHOICES[argument]}.")

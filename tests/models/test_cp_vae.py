@@ -4,12 +4,14 @@ import keras
 import numpy as np
 import pytest
 from contract import registry, small
+from contract.programs import program_of
 from keras import ops
 from scipy import special, stats
 
 from keras_ssvae import evaluation
 from keras_ssvae.models import CPVAE, VAE
 from keras_ssvae.networks import cp_vae
+from keras_ssvae.noise import Stream
 from keras_ssvae.optimizers import NormalizedAdam
 from keras_ssvae.priors import GaussianMixture, LearnedMixture, StandardNormal, VampPrior
 from keras_ssvae.schedules import AnnealedTemperature
@@ -172,12 +174,24 @@ def test_any_number_of_categories_and_colours(k, colours):
     model = CPVAE(*networks, num_categories=k, z_dim=D, sum_categories=True)
     model.compile(NormalizedAdam(1e-3))
     images = np.sign(np.random.default_rng(0).normal(size=(4, *shape))).astype("float32")
-    terms = model.replay_step({"unlabeled": images}, model.draw_noise({"unlabeled": images}, 0))
-    assert np.isfinite(numpy(terms["total"]))
-    assert model.clusters(images).shape == (4, k)
-    assert model.generate(2, 1, categories=k - 1).shape == (2, *shape)
-    assert np.isfinite(evaluation.nll(model, images, 2).per_image).all()
-    assert np.isfinite(numpy(model.evaluation_terms(images, None)["discrete_loss"])).all()
+    assert all(np.isfinite(model.train_on_batch(images, return_dict=True)[name]) for name in model.training_terms)
+
+    def answers(images):
+        return {
+            "clusters": model.clusters(images),
+            "generate": model.generate(4, 1, categories=k - 1),
+            "log_weights": model.log_weights(images, model.posterior_noise(4, 2, Stream(1, 0))),
+            "discrete_loss": model.evaluation_terms(images, None)["discrete_loss"],
+        }
+
+    given = {name: numpy(values) for name, values in program_of(model, answers)(images).items()}
+    assert {name: values.shape[1:] for name, values in given.items()} == {
+        "clusters": (k,),
+        "generate": shape,
+        "log_weights": (2,),
+        "discrete_loss": (),
+    }
+    assert all(np.isfinite(values).all() for values in given.values())
 
 
 def test_relabelling_the_categories_changes_nothing():
@@ -235,7 +249,7 @@ def test_every_number_of_a_learned_prior_moves_in_one_step_and_none_of_the_relea
         model = registry.cp_vae(prior=prior)
         model.compile(NormalizedAdam(1e-2))
         before = [ops.convert_to_numpy(weight).copy() for weight in prior.weights]
-        model.replay_step(BATCH, model.draw_noise(BATCH, 0))
+        model.train_on_batch(BATCH)
         moved = [ops.convert_to_numpy(weight) != old for weight, old in zip(prior.weights, before, strict=True)]
         assert len(moved) == 2
         assert np.all(moved) if prior is not kept else not np.any(moved)
