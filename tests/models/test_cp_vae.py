@@ -266,6 +266,27 @@ def test_the_released_prior_is_frozen_in_a_file_too(tmp_path):
     np.testing.assert_allclose(model.prior.logvars, 2 * np.log1p(np.exp(free / 2)), rtol=1e-6)
 
 
+@pytest.mark.parametrize("variant", ["INDq", "INDp", "INDqp"])  # CP is in the contract tests
+def test_a_variant_trains_and_comes_back_from_a_file(variant, tmp_path):
+    model = registry.cp_vae(**VARIANTS[variant], temperature=AnnealedTemperature(1, rate=0.1))
+    model.compile(NormalizedAdam(1e-2))
+    before = [ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    model.train_on_batch(BATCH)
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        assert np.abs(ops.convert_to_numpy(variable) - value).max() > 0, variable.path
+    model.save(tmp_path / "model.keras")
+    restored = keras.models.load_model(tmp_path / "model.keras")
+    assert ops.convert_to_numpy(restored.temperature_reached) == pytest.approx(np.exp(-0.1))
+
+    def answers(model):
+        terms = model.evaluation_terms(BATCH["unlabeled"], None)
+        return {**model.call(BATCH["unlabeled"]), **terms, "generated": model.generate(2, 1)}
+
+    given, expected = (program_of(each, lambda each=each: answers(each))() for each in (restored, model))
+    for name, values in expected.items():
+        np.testing.assert_allclose(given[name], values, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
 def test_the_temperature_follows_the_step_and_evaluation_has_that_of_the_last_one():
     schedule = AnnealedTemperature(steps_per_epoch=2, rate=0.2, minimum=0.3)
     model = registry.cp_vae(temperature=schedule)
