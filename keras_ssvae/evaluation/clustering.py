@@ -52,6 +52,8 @@ def cluster_accuracy(clusters: ArrayLike, labels: ArrayLike) -> ClusterAccuracy:
             raise ValueError(
                 f"`{name}` is {given.dtype} of shape {given.shape}; it must be at least one integer, `(N,)`{which}."
             )
+        if given.min() < 0:
+            raise ValueError(f"`{name}` has {given.min()}; give the images alone that have a cluster and a label.")
     if len(found) != len(true):
         raise ValueError(f"`clusters` has {len(found)} images and `labels` {len(true)}; it must be as many.")
     rows, columns = (np.unique(values, return_inverse=True)[1] for values in (found, true))
