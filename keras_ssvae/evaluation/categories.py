@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from keras_ssvae.checks import check_whole_number
 from keras_ssvae.evaluation.inputs import check_probabilities, image_batches
 from keras_ssvae.models.batched import as_float32
-from keras_ssvae.models.capabilities import require_categories
+from keras_ssvae.models.capabilities import require_clusters
 from keras_ssvae.pixels import trusted
 
 
@@ -36,7 +36,7 @@ def clusters(model: keras.Model, images: ArrayLike, batch_size: int = 500) -> np
     print(category_use(probs).perplexity)
     ```
     """
-    require_categories(model, "evaluation.clusters")
+    require_clusters(model, "evaluation.clusters")
     with trusted():
         return np.concatenate(
             [as_float32(model.clusters(ops.convert_to_tensor(x))) for x in image_batches(images, batch_size)]

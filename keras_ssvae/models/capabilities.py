@@ -166,33 +166,6 @@ class HasLabelPriors(Protocol):
     class_priors: Sequence[np.ndarray]
 
 
-@runtime_checkable
-class FindsCategories(Protocol):
-    """Finds categories of images by itself: `clusters` gives their probabilities `(B, K)`, K `num_categories`.
-
-    `generate` and `sample_latent` take a category of each image, `categories`, or the probabilities `probs` of which
-    they are drawn.
-    """
-
-    num_categories: int
-
-    def clusters(self, images: Tensor) -> Tensor: ...
-
-    def generate(
-        self, n: int, seed: int | Tensor, categories: ArrayLike | None = None, probs: ArrayLike | None = None
-    ) -> Tensor: ...
-
-
-def require_categories(model: object, function: str) -> FindsCategories:
-    """The model, if it finds categories; raises ValueError, which names the function, if it does not."""
-    if not isinstance(model, FindsCategories):
-        raise ValueError(
-            f"`{function}` needs a model that finds categories, as `CPVAE`, but {type(model).__name__} has no "
-            "`clusters`."
-        )
-    return model
-
-
 def require_class_prior(model: object, function: str, instead: str) -> GaussianMixture:
     """The model's prior with one component for each class.
 
@@ -210,3 +183,13 @@ def require_class_prior(model: object, function: str, instead: str) -> GaussianM
             f"{type(model).__name__} has no `class_prior`. {instead}"
         )
     return model.class_prior
+
+
+def require_clusters(model: object, function: str) -> HasClusters:
+    """The model, if it finds categories; raises ValueError, which names the function, if it does not."""
+    if not isinstance(model, HasClusters):
+        raise ValueError(
+            f"`{function}` needs a model that finds categories, as `CPVAE`, but {type(model).__name__} has no "
+            "`clusters`."
+        )
+    return model

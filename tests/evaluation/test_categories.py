@@ -49,7 +49,7 @@ def test_the_use_is_that_of_the_mean_and_not_of_each_image():
 class Thirds:
     """Finds two categories, by the mean of an image."""
 
-    num_categories = 2
+    num_categories, cluster_names = 2, None
 
     def clusters(self, images):
         share = ops.mean(images, axis=(1, 2, 3))
