@@ -158,7 +158,7 @@ def category_overlap(likeliest: Mapping[int, Iterable[int]] | Iterable[Iterable[
     return CategoryOverlap(len(counts), sum(count > 1 for count in counts))
 
 
-def _checked(probs):
+def _checked(probs: ArrayLike) -> np.ndarray:
     probs = np.asarray(probs)
     if probs.ndim != 2 or not probs.size:
         raise ValueError(f"`probs` has shape {probs.shape}; it must be (images, categories), at least one of each.")

@@ -42,14 +42,21 @@ def panels(images: Mapping[str, ArrayLike], columns: int = 5, across: int = 4, t
     Reference: CP-VAE, Figures 13 to 16.
     """
     columns, across = check_whole_number("columns", columns, 1), check_whole_number("across", across, 1)
-    if not images or not all(len(each) for each in images.values()):
+    if not images or any(0 in np.shape(each) for each in images.values()):
         raise ValueError("`images` has no panel, or one without an image; each needs at least one.")
     given = {name: as_images("images", each, in_doubt="warn") for name, each in images.items()}
     tiles = {
         name: _drawing.in_rows(_drawing.displayable(as_float32(each), (-1.0, 1.0)), across)
         for name, each in given.items()
     }
-    figure, axes = _grid(len(tiles), columns, width=_INCHES * across, height=_INCHES * _rows(tiles) + 0.25, title=title)
+    # A layout that is found by itself takes seconds for many panels, and these have no ticks.
+    figure, axes = _grid(len(tiles), columns, _INCHES * across + 0.15, _INCHES * _rows(tiles) + 0.3, title, layout=None)
+    columns = min(columns, len(tiles))
+    width, height = figure.get_size_inches()
+    panel = (width - 0.2) / columns, (height - 0.45) / -(-len(tiles) // columns)
+    spaces = {"wspace": 0.15 / (panel[0] - 0.15), "hspace": 0.3 / (panel[1] - 0.3)}
+    sides = {"left": 0.1 / width, "right": 1 - 0.1 / width, "bottom": 0.1 / height, "top": 1 - 0.6 / height}
+    figure.subplots_adjust(**sides, **spaces)
     for ax, (name, each) in zip(axes, tiles.items(), strict=True):
         _drawing.mosaic(_small(ax, name), each)
     return figure
@@ -182,11 +189,11 @@ def densities(
     return figure
 
 
-def _grid(n, columns, width, height, title):
+def _grid(n, columns, width, height, title, layout="constrained"):
     """A figure with n axes in rows, of so many inches each."""
     columns = min(columns, n)
     rows = -(-n // columns)
-    figure = Figure(figsize=(max(width * columns + 0.2, 5.0), height * rows + 0.45), layout="constrained")
+    figure = Figure(figsize=(max(width * columns + 0.2, 5.0), height * rows + 0.45), layout=layout)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes[n:]:
         ax.set_axis_off()

@@ -229,7 +229,8 @@ class _NotHere(argparse.Action):
 
 def _combinations(sweep, args):
     """The values of the axes for each run."""
-    names, combinations = [axis.name for axis in sweep.axes], []
+    names = [axis.name for axis in sweep.axes]
+    combinations: list[tuple[Any, ...]] = []
     for given in itertools.product(*(getattr(args, name) for name in names)):
         values = tuple(sweep.depends_on(dict(zip(names, given, strict=True))).values())
         # A combination that is given twice is a mistake, which is found later.
