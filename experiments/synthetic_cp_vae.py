@@ -170,7 +170,6 @@ def finish(results: list[sweep.Result], output_dir: Path) -> str:
 
 EXPERIMENT = dataclasses.replace(
     mnist_cp_vae.EXPERIMENT,
-    name="Synthetic",
     description=__doc__,
     settings={"synthetic": PAPER},
     load=load,

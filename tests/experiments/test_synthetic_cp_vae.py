@@ -60,7 +60,7 @@ def test_a_run_has_the_figures_and_the_distance_from_the_data(call, fewer, modul
     args = ("--categories", "2", "--validation", "100", "--epochs", "1", "--steps-per-epoch", "2")
     result = call(*args, "--model", "cp")
     assert (result.code, result.err) == (0, "")
-    folder = tmp_path / "runs/synthetic_synthetic_seed1_cp2"
+    folder = tmp_path / "runs/cp-vae_synthetic_seed1_cp2"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["kl_of_data"] > 0
     assert 0 < sum(metrics["x_probs"]) <= 1.0001  # what is beyond [0, 1] is in no bin
@@ -77,7 +77,7 @@ def test_the_table_has_figure_3(call_table, table_of, tmp_path):
     args = ("--model", "vae", "mog", "--categories", "2", "--epochs", "1", "--steps-per-epoch", "2")
     result = call_table(SCRIPT, *args)
     assert (result.code, result.err) == (0, "")
-    assert result.trained == ["synthetic_synthetic_seed1_vae", "synthetic_synthetic_seed1_mog2"]
+    assert result.trained == ["cp-vae_synthetic_seed1_vae", "cp-vae_synthetic_seed1_mog2"]
     rows = table_of(tmp_path / "runs/synthetic_cp_vae_synthetic")
     assert [(row["model"], row["K"], row["KL(data, model)"]) for row in rows] == [
         ("vae", "", "0.5000"),
