@@ -32,7 +32,7 @@ from keras_ssvae.runs.run import Run, main
 from keras_ssvae.runs.sets import Binary
 from keras_ssvae.schedules import LinearWarmUp
 
-COMPONENTS = 10
+COMPONENTS, NLL_SAMPLES = 10, 5000
 # Early stopping counts the epochs from the end of the warm-up on; with more than 50 in a row it stops.
 PAPER = {"epochs": 2000, "steps_per_epoch": 500, "batch_size": 100, "validation": 10_000}
 PAPER |= {"warm_up_epochs": 100, "patience": 51}
@@ -59,11 +59,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help=f"of a mixture: Gaussians, or pseudo-inputs of a VampPrior (default {COMPONENTS})",
     )
-    add(
+    add_nll_samples(parser, NLL_SAMPLES, "%(default)s")
+
+
+def add_nll_samples(parser: argparse.ArgumentParser, default: int | None, shown: str) -> None:
+    parser.add_argument(
         "--nll-samples",
         type=int,
-        default=5000,
-        help="importance-weighted samples of each test image for the likelihood (default %(default)s)",
+        default=default,
+        help=f"importance-weighted samples of each test image for the likelihood (default {shown})",
     )
 
 
@@ -75,8 +79,16 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
         args.components = COMPONENTS if args.components is None else args.components
         if args.components < 1:
             raise UserError(f"--components is {args.components}; it must be at least 1.")
+    return check_validation(check_nll_samples(args))
+
+
+def check_validation(args: argparse.Namespace) -> argparse.Namespace:
     if args.validation == 0:
         raise UserError("--validation is 0, but the training stops, and takes its weights, by validation images.")
+    return args
+
+
+def check_nll_samples(args: argparse.Namespace) -> argparse.Namespace:
     if args.nll_samples < 2:
         raise UserError(f"--nll-samples is {args.nll_samples}; it must be at least 2.")
     return args
@@ -90,11 +102,19 @@ def run_suffix(args: argparse.Namespace) -> str:
     return f"_{args.prior}{args.components or ''}"
 
 
-def build_model(settings: dict[str, Any], prior: None = None) -> VAE:
+def build_model(settings: dict[str, Any], given: None = None) -> keras.Model:
     keras.utils.set_random_seed(settings["seed"])  # before the prior too, whose weights it decides
-    beta = LinearWarmUp(1.0, settings["warm_up_epochs"], settings["steps_per_epoch"])
-    model = VAE(prior=PRIORS[settings["prior"]](settings["components"]), beta=beta, seed=settings["seed"])
-    model.compile(NormalizedAdam(5e-4, epsilon=1e-8), **flags.compile_options(settings))
+    prior = PRIORS[settings["prior"]](settings["components"])
+    return compiled(VAE(prior=prior, beta=warm_up(settings), seed=settings["seed"]), settings)
+
+
+def warm_up(settings: dict[str, Any]) -> LinearWarmUp:
+    return LinearWarmUp(1.0, settings["warm_up_epochs"], settings["steps_per_epoch"])
+
+
+def compiled(model: keras.Model, settings: dict[str, Any], learning_rate: float = 5e-4) -> keras.Model:
+    """The model, with Adam on normalised gradients as in the released code."""
+    model.compile(NormalizedAdam(learning_rate, epsilon=1e-8), **flags.compile_options(settings))
     return model
 
 
@@ -104,39 +124,50 @@ def early_stopping(settings: dict[str, Any]) -> keras.callbacks.Callback:
 
 def metrics(run: Run) -> dict[str, Any]:
     """The likelihood of the test images."""
-    samples = run.options["nll_samples"]
+    return nll(run, run.options["nll_samples"])
+
+
+def nll(run: Run, samples: int, name: str = "nll", **how: Any) -> dict[str, Any]:
+    """The likelihood of the test images, and its errors, as entries of the metrics that begin with a name."""
     print(f"Estimating the likelihood of {len(run.test_images)} images from {samples} samples of each.", flush=True)
-    result = evaluation.nll(run.model, run.test_images, samples)
+    result = evaluation.nll(run.model, run.test_images, samples, **how)
     return {
-        "nll": result.mean,
-        "nll_standard_error": result.standard_error,
-        "nll_monte_carlo_error": result.monte_carlo_error,
-        "nll_samples": samples,
+        name: result.mean,
+        f"{name}_standard_error": result.standard_error,
+        f"{name}_monte_carlo_error": result.monte_carlo_error,
+        f"{name}_samples": samples,
     }
 
 
-def summary(model: VAE, metrics: dict[str, Any]) -> dict[str, str]:
-    of_bound = f"reconstruction {metrics['reconstruction']:.2f}, KL {metrics['kl']:.2f}"
-    errors = (metrics[f"nll_{name}_error"] for name in ("standard", "monte_carlo"))
-    of_nll = "standard error {:.2f}, of the samples alone {:.3f}".format(*errors)
+def summary(model: keras.Model, metrics: dict[str, Any]) -> dict[str, str]:
+    kl = metrics["bound"] - metrics["reconstruction"]
+    of_bound = f"reconstruction {metrics['reconstruction']:.2f}, KL {kl:.2f}"
     return {
         "bound": f"{metrics['bound']:.2f} nats, negative, from 1 sample ({of_bound})",
-        "nll": f"{metrics['nll']:.2f} nats from {metrics['nll_samples']} samples ({of_nll})",
+        "nll": nll_line(metrics, "nll"),
     }
+
+
+def nll_line(metrics: dict[str, Any], name: str) -> str:
+    errors = (metrics[f"{name}_{kind}_error"] for kind in ("standard", "monte_carlo"))
+    of_nll = "standard error {:.2f}, of the samples alone {:.3f}".format(*errors)
+    return f"{metrics[name]:.2f} nats from {metrics[f'{name}_samples']} samples ({of_nll})"
 
 
 def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
     """Reconstructions, generated images and, of a mixture, its decoded means, with the pseudo-inputs of a VampPrior."""
-    model = run.model
+    model, prior = run.model, run.model.prior
     drawn = {
         "reconstructions": plots.reconstructions(model, run.test_images[:20]),
         "generated": plots.images(model.generate(SHOWN, seed=1), title="Images from the prior"),
     }
-    if run.settings["prior"] != "normal":
-        means = model.decode(model.prior.means[:SHOWN])
-        drawn["components"] = plots.images(means, title="The decoded means of the prior's components")
-    if run.settings["prior"] == "vampprior":
-        inputs = from_unit(model.prior.pseudo_inputs[:SHOWN])  # `images` clips as the prior does
+    # Of two layers it is the prior of one, which by itself decodes to nothing.
+    if not isinstance(prior, priors.StandardNormal) and prior.latent_dim == model.latent_dim:
+        drawn["components"] = plots.images(
+            model.decode(prior.means[:SHOWN]), title="The decoded means of the prior's components"
+        )
+    if isinstance(prior, priors.VampPrior):
+        inputs = from_unit(prior.pseudo_inputs[:SHOWN])  # `images` clips as the prior does
         drawn["pseudo_inputs"] = plots.images(inputs, title="The pseudo-inputs")
     return drawn
 

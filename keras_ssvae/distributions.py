@@ -144,9 +144,18 @@ def sample_mixture(log_weights: Tensor, mean: Tensor, logvar: Tensor, gumbel: Te
     Returns:
         `(B, S, d)`, without a gradient to the weights.
     """
-    component = ops.argmax(log_weights[:, None] + gumbel, axis=-1)[:, :, None]
-    mean, logvar = (ops.take_along_axis(values, component, axis=1) for values in (mean, logvar))
+    component = ops.argmax(log_weights[:, None] + gumbel, axis=-1)
+    mean, logvar = (of_components(values, component) for values in (mean, logvar))
     return sample_gaussian(mean, logvar, epsilon)
+
+
+def of_components(values: Tensor, components: Tensor) -> Tensor:
+    """Of parameters `(B, K, d)` of each component those of given ones, S integers for each example `(B, S)`.
+
+    Returns:
+        `(B, S, d)`.
+    """
+    return ops.take_along_axis(values, components[:, :, None], axis=1)
 
 
 def straight_through_one_hot(logits: Tensor) -> Tensor:
@@ -168,6 +177,11 @@ def straight_through_one_hot(logits: Tensor) -> Tensor:
 def sample_gumbel(shape: tuple, seed: keras.random.SeedGenerator) -> Tensor:
     """Standard Gumbel noise; the uniforms stay away from 0 and 1, so it is finite."""
     return -ops.log(-ops.log(keras.random.uniform(shape, minval=1e-7, maxval=1.0 - 1e-7, seed=seed)))
+
+
+def gumbel_of_uniform(uniform: Tensor, floor: float) -> Tensor:
+    """Gumbel noise of uniform numbers in [0, 1], `-log(-log(u + floor) + floor)`, which is finite at both ends."""
+    return -ops.log(-ops.log(uniform + floor) + floor)
 
 
 # An attempt fails with a probability below 5 %, so all sixteen fail once in 10^20.

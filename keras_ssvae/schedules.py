@@ -94,6 +94,33 @@ class LinearWarmUp(_EpochSchedule):
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
+class AnnealedTemperature(_EpochSchedule):
+    """A temperature that begins at 1 and that each epoch e = 1, 2, ... multiplies by `exp(-rate e)`, down to `minimum`.
+
+    In epoch e it is `max(minimum, exp(-rate e (e + 1) / 2))`.
+
+    Args:
+        steps_per_epoch: Steps of an epoch.
+        rate: See there.
+        minimum: See there; with the default rate 0.5 is reached in epoch 215.
+
+    Example:
+        >>> temperature = AnnealedTemperature(steps_per_epoch=500)
+
+    Reference:
+        The released code of CP-VAE, of its Gumbel-softmax.
+    """
+
+    def __init__(self, steps_per_epoch: int, rate: float = 3e-5, minimum: float = 0.5):
+        super().__init__(steps_per_epoch=steps_per_epoch, rate=rate, minimum=minimum)
+        self.rate, self.minimum = rate, minimum
+
+    def __call__(self, step):
+        epoch = self.epoch(step) + 1.0
+        return ops.maximum(self.minimum, ops.exp(-0.5 * self.rate * epoch * (epoch + 1.0)))
+
+
+@keras.saving.register_keras_serializable("keras_ssvae")
 class LateExponentialDecay(_EpochSchedule):
     """A constant learning rate that from epoch `start` on is multiplied by `exp(-5 (epoch / epochs)^2)`.
 

@@ -36,6 +36,22 @@ def test_means_are_free_and_log_variances_between_minus_3_and_1(prior):
     np.testing.assert_array_equal(prior.logvars, [[-3.0, 1.0]] * K)
 
 
+def test_the_released_code_of_cp_vae_has_other_variances_and_the_mean_of_logarithms(prior):
+    options = {"bounded": False, "above_one": True, "mean_of_logs": True}
+    released, mixture = LearnedMixture(K, D, **options), LearnedMixture(K, D, **options | {"mean_of_logs": False})
+    for given in (released, mixture):
+        given.set_weights(prior.get_weights())
+    free = ops.convert_to_numpy(prior.free_logvars)
+    np.testing.assert_allclose(released.variances, (1 + np.exp(free / 2)) ** 2, rtol=1e-5)
+    z = np.random.default_rng(0).normal(size=(5, D)).astype("float32")
+    each = ops.convert_to_numpy(mixture.component_log_probs(z))
+    np.testing.assert_allclose(released.log_prob(z), each.mean(axis=-1), rtol=1e-6)
+    assert (ops.convert_to_numpy(mixture.log_prob(z)) > each.mean(axis=-1)).all()
+    assert options.items() <= LearnedMixture.from_config(released.get_config()).get_config().items()
+    with pytest.raises(ValueError, match="`bounded` and `above_one` are both True"):
+        LearnedMixture(K, D, above_one=True)
+
+
 def test_kl_is_weighted_over_the_components_of_each_example(prior):
     rng = np.random.default_rng(0)
     mean, logvar = rng.normal(size=(2, 4, D)).astype("float32")

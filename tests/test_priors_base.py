@@ -72,6 +72,8 @@ def test_the_log_density_is_that_of_scipy_with_all_constants(prior):
     z, (means, variances, weights) = points(6), in_numpy(prior)
     each = [stats.multivariate_normal(m, np.diag(v)).logpdf(z) for m, v in zip(means, variances, strict=True)]
     np.testing.assert_allclose(prior.component_log_probs(z), np.stack(each, axis=-1), rtol=1e-5)
+    components = np.arange(6) % prior.num_components
+    np.testing.assert_allclose(prior.log_prob_given(z, components), np.stack(each)[components, range(6)], rtol=1e-5)
     np.testing.assert_allclose(prior.log_prob(z), np.log(np.exp(each).T @ weights), rtol=1e-5)
 
 

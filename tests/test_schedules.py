@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ssvae.schedules import LateExponentialDecay, LinearWarmUp, RampUp, WarmUpStepDecay, exponential_ramp_up
+from keras_ssvae.schedules import (
+    AnnealedTemperature,
+    LateExponentialDecay,
+    LinearWarmUp,
+    RampUp,
+    WarmUpStepDecay,
+    exponential_ramp_up,
+)
 
 STEPS = 468  # of the paper's MNIST epoch: 60,000 // 128
 CIFAR10_STEPS = 390
@@ -22,6 +29,7 @@ SCHEDULES = {
     "warm-up and steps": WarmUpStepDecay(1e-3, STEPS, 0.2, (10, 15), 0.5, 20, 60),
     "warm-up alone": WarmUpStepDecay(1e-3, STEPS, 0.1),
     "linear warm-up": LinearWarmUp(0.5, 4, STEPS),
+    "temperature": AnnealedTemperature(STEPS, 1e-4, 0.3),
 }
 schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 
@@ -45,6 +53,15 @@ def test_the_weight_of_vampprior_s_divergence_by_epoch():
     beta = LinearWarmUp(1.0, epochs=100, steps_per_epoch=500)
     values = [float(beta(step)) for step in (0, 499, 500, 49_499, 49_500, 1_000_000)]
     np.testing.assert_allclose(values, [0.01, 0.01, 0.02, 0.99, 1.0, 1.0], rtol=1e-6)  # epochs counted from 1
+
+
+def test_the_temperature_of_cp_vae_by_epoch():
+    temperature, expected = AnnealedTemperature(steps_per_epoch=500), [1.0]
+    for epoch in range(1, 300):  # as the released code has it
+        expected.append(max(0.5, expected[-1] * np.exp(-3e-5 * epoch)))
+    values = np.array([temperature(500 * (epoch - 1)) for epoch in range(1, 300)])
+    np.testing.assert_allclose(values, expected[1:], rtol=1e-5)
+    assert np.flatnonzero(values == 0.5)[0] + 1 == 215
 
 
 def test_learning_rate_of_mnist_by_epoch():

@@ -179,9 +179,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> ImageData:
     if name not in _TFDS_SIZES:
         names = ", ".join(f'"{each}"' for each in (*_TFDS_SIZES, "digits"))
         raise ValueError(f"`name` is {name!r}. It must be one of {names}.")
-    prepared = tfds_directory(name, data_dir)
-    home = Path(os.environ.get("KERAS_HOME") or "~/.keras")
-    folder = Path(data_dir or home / "datasets").expanduser().absolute()
+    prepared, folder = tfds_directory(name, data_dir), files_directory(data_dir)
     is_prepared = (prepared / "dataset_info.json").is_file()
     use_tfds = keras.backend.backend() == "tensorflow"
     if not (use_tfds and is_prepared):
@@ -222,8 +220,13 @@ def _read(name, path, read):
 
 
 @contextlib.contextmanager
-def damage_named(name: str, path: Path) -> Iterator[None]:
+def damage_named(name: str, path: Path, ways: str | None = None) -> Iterator[None]:
     """Turns whatever goes wrong while a set is read, for which the user's remedy is the same, into one sentence.
+
+    Args:
+        name: The set.
+        path: What is read.
+        ways: How the user gets it again, a part of a sentence; by default its `remedy`.
 
     Raises:
         DataDamagedError: For any error but those below.
@@ -247,7 +250,7 @@ def damage_named(name: str, path: Path) -> Iterator[None]:
         kind = "directory" if path.is_dir() else "file"
         raise DataDamagedError(
             f"The data of {name} in {path} cannot be read ({type(error).__name__}: {detail}). Delete that {kind} and "
-            f"prepare it again: {remedy(name)}."
+            f"prepare it again: {ways or remedy(name)}."
         ) from None
 
 
@@ -319,6 +322,12 @@ def _not_found(name, folder, prepared):
     if prepared is not None:
         missing += f", and {prepared} can be read on the TensorFlow backend of Keras only"
     return f"{missing}. To get it, {remedy(name)}."
+
+
+def files_directory(data_dir: str | os.PathLike | None) -> Path:
+    """Where the usual files of a set are looked for."""
+    home = Path(os.environ.get("KERAS_HOME") or "~/.keras")
+    return Path(data_dir or home / "datasets").expanduser().absolute()
 
 
 def tfds_directory(name: str, data_dir: str | os.PathLike | None) -> Path:

@@ -3,6 +3,16 @@
 A metric is a number; a figure is a picture, which `keras_ssvae.plots` draws.
 """
 
+from keras_ssvae.evaluation.categories import (
+    CategoryOverlap,
+    CategoryUse,
+    category_overlap,
+    category_probs_by_label,
+    category_use,
+    clusters,
+    likeliest_categories,
+)
+from keras_ssvae.evaluation.clustering import ClusterAccuracy, cluster_accuracy
 from keras_ssvae.evaluation.disentanglement import (
     DCI,
     beta_vae_score,
@@ -32,7 +42,10 @@ from keras_ssvae.evaluation.ssim import negative_ssim
 __all__ = [
     "DCI",
     "NLL",
+    "CategoryOverlap",
+    "CategoryUse",
     "ClassifierUnavailableError",
+    "ClusterAccuracy",
     "FrechetDistance",
     "Generation",
     "InceptionScore",
@@ -40,8 +53,13 @@ __all__ = [
     "Places",
     "activated",
     "beta_vae_score",
+    "category_overlap",
+    "category_probs_by_label",
+    "category_use",
     "changes",
     "classification_error",
+    "cluster_accuracy",
+    "clusters",
     "conditional_generation",
     "dci",
     "factor_score",
@@ -52,6 +70,7 @@ __all__ = [
     "kl_decomposition",
     "kl_divergence",
     "kl_gaussian_bounds",
+    "likeliest_categories",
     "load_classifier",
     "mig",
     "negative_ssim",

@@ -1,10 +1,10 @@
-"""What the KL-divergence of EXoN is made of: the bounds of its Theorem 1, and its parts in terms of information."""
+"""What the KL-divergence of EXoN and CP-VAE is made of: bounds of it, and its parts in terms of information."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp, rel_entr
+from scipy.special import entr, logsumexp, rel_entr
 
 from keras_ssvae.checks import check_whole_number, generator
 from keras_ssvae.evaluation.inputs import own_components, posterior_arrays
@@ -56,7 +56,7 @@ def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixt
 
 
 class KLDecomposition(NamedTuple):
-    """The four parts of the KL-divergence in (11) and (22) of EXoN, in nats.
+    """The four parts of the KL-divergence in (11) and (22) of EXoN, in nats: B2, C2, B1 and C1 of CP-VAE's Table 1.
 
     No part is negative, except for the error of estimation in the last two. `information_xy + kl_y` is
     `kl_categorical`, `information_xz + kl_z` is `kl_gaussian`, and the sum of all four is the KL-divergence of (23).
@@ -64,13 +64,16 @@ class KLDecomposition(NamedTuple):
     Attributes:
         information_xy: I(x, y): what the class tells of an image, at most log K.
         kl_y: KL(w(y) || p(y)): how uneven the classes are in which the images fall.
-        information_xz: E[I(x, z | y)]: what the latent variable tells of an image beyond its class.
-        kl_z: E[KL(q(z | y) || p(z | y))]: how far the images of a class together are from its prior.
+        information_xz: E[I(x, z | y)]: what the latent variable tells of an image beyond its class. With a prior that
+            does not depend on the class I(z, (x, y)): what it tells of the image and its class.
+        kl_z: E[KL(q(z | y) || p(z | y))]: how far the images of a class together are from its prior. With a prior that
+            does not depend on the class KL(q(z) || p(z)).
         information_xz_standard_error: The standard error of `information_xz`, and of `kl_z`: their sum is exact. It
             measures the error of the draws for these images, not the error of taking these images for all others.
         information_xz_ceiling: log N - I(x, y): with N images, I(x, z | y) cannot exceed it. An `information_xz` close
             to it says that z tells these images apart, but not how much z would tell about more images. What is then
-            missing in `information_xz` is in `kl_z`.
+            missing in `information_xz` is in `kl_z`. With a prior that does not depend on the class the ceiling is the
+            entropy of image and class, or log N where z does not depend on the class in the posterior either.
     """
 
     information_xy: float
@@ -95,11 +98,15 @@ def kl_decomposition(
     w(k | x). It has no closed form: I(x, z | y) is the mean of log q(z | x, y) - log q(z | y) over independent draws of
     (x, y, z), and the last part is the rest of the KL-divergence, which is known exactly.
 
+    CP-VAE and INDq have a prior of z for each class, INDp and INDqp a single one. For these CP-VAE's Table 1 has a sum
+    of B1 and B2 that is too large by I_q(z, y), and one of C1 and C2 that is too small by it; here all is exact.
+
     Args:
         mean: Posterior means mu_k(x), shape (N, K, d).
         logvar: Logarithms of the posterior variances, shape (N, K, d).
         probs: Class probabilities w(y | x), shape (N, K).
-        prior: The prior, with K classes in d dimensions.
+        prior: The prior, with K classes in d dimensions; or with one, which z has whatever the class, and then the
+            classes are equally likely.
         draws: How many draws, at least 2. The time grows with draws N d: 10,000 of each take seconds in the plane.
         seed: Seed of the draws.
 
@@ -115,8 +122,12 @@ def kl_decomposition(
     parts = kl_decomposition(**model.posterior(images), prior=model.class_prior)
     ```
 
-    Reference: EXoN, equations (11) and (22).
+    Reference: EXoN, equations (11) and (22); CP-VAE, (17), (20) and Table 1.
     """
+    classes = np.shape(probs)[1] if np.ndim(probs) == 2 else 1
+    shared = prior.num_classes == 1 < classes
+    if shared:
+        prior = GaussianMixture(*(np.repeat(each, classes, axis=0) for each in (prior.means, prior.variances)))
     total = kl_divergence(mean, logvar, probs, prior)
     draws = check_whole_number("draws", draws, 2)  # of one there is no standard error
     mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)
@@ -128,12 +139,18 @@ def kl_decomposition(
 
     rng = generator(seed)
     images = rng.integers(len(probs), size=draws)
-    classes = (probs[images].cumsum(axis=1) > rng.random((draws, 1))).argmax(axis=1)
+    drawn_classes = (probs[images].cumsum(axis=1) > rng.random((draws, 1))).argmax(axis=1)
     noise = rng.standard_normal((draws, prior.latent_dim))
-    gain = np.empty(draws)
-    for k in np.unique(classes):
-        drawn = classes == k
-        gain[drawn] = _log_density_ratio(mean[:, k], logvar[:, k], probs[:, k], images[drawn], noise[drawn])
+    ceiling = float(np.log(len(probs)))
+    if shared:
+        gain, beyond = _shared_log_density_ratio(mean, logvar, probs, images, drawn_classes, noise)
+        ceiling += beyond
+    else:
+        ceiling -= information_xy
+        gain = np.empty(draws)
+        for k in np.unique(drawn_classes):
+            drawn = drawn_classes == k
+            gain[drawn] = _log_density_ratio(mean[:, k], logvar[:, k], probs[:, k], images[drawn], noise[drawn])
     information_xz = float(gain.mean())
     return KLDecomposition(
         information_xy,
@@ -141,8 +158,17 @@ def kl_decomposition(
         information_xz,
         total - information_xy - kl_y - information_xz,
         float(gain.std(ddof=1) / np.sqrt(draws)),
-        float(np.log(len(probs))) - information_xy,
+        ceiling,
     )
+
+
+def _shared_log_density_ratio(mean, logvar, probs, images, classes, noise):
+    """log q(z | x, y) - log q(z), of one mixture of all posteriors, and by how much its entropy is above log N."""
+    if all(np.array_equal(each, np.broadcast_to(each[:, :1], each.shape)) for each in (mean, logvar)):
+        return _log_density_ratio(mean[:, 0], logvar[:, 0], np.ones(len(probs)), images, noise), 0.0
+    rows, width = images * probs.shape[1] + classes, mean.shape[2]
+    parts = mean.reshape(-1, width), logvar.reshape(-1, width), probs.ravel()
+    return _log_density_ratio(*parts, rows, noise), float(entr(probs).sum(axis=1).mean())
 
 
 def _log_density_ratio(mean, logvar, weights, images, noise):

@@ -78,16 +78,18 @@ def finite(name: str, value: tf.Tensor, what: str) -> tf.Tensor:
     )
 
 
-def labels(name: str, value: tf.Tensor, sizes: Sequence[int], several: bool, lowest: int = 0) -> tf.Tensor:
-    """An input of integers, of which each is below the number of its classes, or an error."""
+def labels(
+    name: str, value: tf.Tensor, sizes: Sequence[int], several: bool, lowest: int = 0, what: str = "label"
+) -> tf.Tensor:
+    """An input of integers, of which each is below the number of its classes, or an error that says `what` it is."""
     shape = (len(sizes),) if several else ()
-    value = of_shape(name, value, shape, "labels")
+    value = of_shape(name, value, shape, f"{what}s")
     highest = [size - 1 for size in sizes] if several else sizes[0] - 1
     good = (value >= lowest) & (value <= tf.constant(highest, tf.int64))
     return require(
         tf.reduce_all(good),
         lambda: tf.strings.format(
-            f"`{name}` is {{}} in row {{}}; a label must be from {lowest} to {highest}.",
+            f"`{name}` is {{}} in row {{}}; a {what} must be from {lowest} to {highest}.",
             (tf.gather(value, _first_row(~good)), _first_row(~good)),
         ),
         value,

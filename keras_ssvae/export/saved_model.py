@@ -11,7 +11,7 @@ import numpy as np
 
 import keras_ssvae
 from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.capabilities import HasLabels
+from keras_ssvae.models.capabilities import HasClusters, HasLabels
 
 __all__ = ["export_saved_model", "next_version", "write_warmup_requests"]
 
@@ -51,12 +51,19 @@ def export_saved_model(model: BaseVAE, directory: str | os.PathLike) -> Path:
     | `interpolate`                 | images `a` and `b`, `n` int64 (B,)    | `images` (B, n, H, W, C)           |
     | `intervene`                   | `image`, `label` and `seed` as above  | `image`                            |
     | `swap`                        | images `image` and `donor`            | `image`                            |
+    | `clusters`                    | `image`                               | `probs`, `cluster` int64 (B,)      |
+    | `generate_cluster`            | `cluster` and `seed`, int64 (B,)      | `image`                            |
 
-    The last two are of models that have these verbs, as `REVAE` and `M3`. `intervene` gives an image other labels:
-    -1 keeps the characteristics of a label that the image has, another value draws them by the seed, and the seed -1
-    takes the mean of those of this value in place of a draw (of `M3`, which knows no mean, it is a seed as any other).
+    `intervene` and `swap` are of models that have these verbs, as `REVAE` and `M3`. `intervene` gives an image other
+    labels: -1 keeps the characteristics of a label that the image has, another value draws them by the seed, and the
+    seed -1 takes the mean of those of this value in place of a draw (of `M3`, which knows no mean, it is a seed as any
+    other).
     Row i is `model.intervene(image[i:i + 1], 0, label[i], seed[i])`, of n labels `[0, ..., n - 1]` in place of 0.
     `swap` gives an image the characteristics of all labels of its donor.
+
+    The last two are of models that find categories by themselves, as `CPVAE`. There are `clusters_uint8` and
+    `clusters_png` too, as of `classify`. Where the model knows its `cluster_names`, `cluster_name`, strings (B,), is a
+    third output.
 
     Of a model with several labels for each image `label` is (B, labels), and `probs` has theirs side by side. Where
     the model knows its `class_names`, `label_name`, strings in the shape of `label`, is a third output. A model without
@@ -178,8 +185,8 @@ def write_warmup_requests(
 
 def _write_about(version_directory: Path, model: BaseVAE) -> None:
     """Writes `assets.extra/about.json`, what a person who has nothing but the SavedModel must know."""
-    labelled = isinstance(model, HasLabels)
-    classes = {"num_classes": model.num_classes, "class_names": model.class_names} if labelled else {}
+    kinds = {HasLabels: ("num_classes", "class_names"), HasClusters: ("num_categories", "cluster_names")}
+    classes = {name: getattr(model, name) for kind, names in kinds.items() if isinstance(model, kind) for name in names}
     about = {
         "model": type(model).__name__,
         "image": {"shape": model.image_shape, "pixels": [-1, 1], "from_0_to_255": "pixel / 127.5 - 1"},

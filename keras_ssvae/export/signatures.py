@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_ssvae.data import scale
 from keras_ssvae.export import guards, pictures
 from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.capabilities import HasLabels, Intervenes
+from keras_ssvae.models.capabilities import HasClusters, HasLabels, Intervenes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,7 @@ def signatures(model: BaseVAE) -> dict[str, Signature]:
     """Those of a model by name; Keras makes the first one `serving_default` too."""
     given = _of_every_model(model)
     given |= _of_characteristics(model) if isinstance(model, Intervenes) else {}
+    given |= _of_clusters(model) if isinstance(model, HasClusters) else {}
     return {**_of_a_classifier(model), **given} if isinstance(model, HasLabels) else given
 
 
@@ -126,28 +127,61 @@ def _of_a_classifier(model):
         names = tf.stack([tf.gather(tf.constant(names), column) for names, column in of_labels], axis=-1)
         return {**answer, "label_name": names if labels.several else names[:, 0]}
 
-    def classify(image):
+    return _of_images_in_every_form("classify", shape, answer, outputs)
+
+
+def _of_clusters(model):
+    shape, names = model.image_shape, model.cluster_names
+    outputs = {
+        "probs": tf.TensorSpec((None, model.num_categories), tf.float32),
+        "cluster": tf.TensorSpec((None,), tf.int64),
+    }
+    if names is not None:
+        outputs["cluster_name"] = tf.TensorSpec((None,), tf.string)
+
+    def answer(image):
+        probs = model.clusters(image)
+        answer = {"probs": probs, "cluster": tf.argmax(probs, axis=-1)}
+        return answer if names is None else {**answer, "cluster_name": tf.gather(tf.constant(names), answer["cluster"])}
+
+    def drawn(cluster, seed):
+        return {"image": model.decode(model.sample_latent(tf.shape(seed)[0], seed, categories=cluster))}
+
+    def generate_cluster(cluster, seed):
+        cluster = guards.labels("cluster", cluster, [model.num_categories], several=False, what="cluster")
+        cluster, seed = guards.at_most("cluster", cluster), guards.of_shape("seed", seed, (), "integers")
+        image = {"image": tf.TensorSpec((None, *shape), tf.float32)}
+        return guards.in_slices(drawn, image, *guards.equally_many(cluster=cluster, seed=seed))
+
+    generate = Signature(generate_cluster, [_integers("cluster"), _integers("seed")], [0, 0])
+    return {**_of_images_in_every_form("clusters", shape, answer, outputs), "generate_cluster": generate}
+
+
+def _of_images_in_every_form(name, shape, answer, outputs):
+    """The signatures that answer for images as floats, as bytes and, where PNG has the colours, as files."""
+
+    def of_floats(image):
         return guards.in_slices(answer, outputs, guards.images("image", image, shape))
 
     def of_integers(image):
         return guards.in_slices(lambda image: answer(scale(image)), outputs, image)
 
-    def classify_uint8(image):
+    def of_uint8(image):
         return of_integers(guards.of_shape("image", image, shape, "uint8 images"))
 
-    def classify_png(image_bytes):
+    def of_png(image_bytes):
         files = guards.of_shape("image_bytes", image_bytes, (), "PNG files")
         return of_integers(pictures.decoded("image_bytes", guards.at_most("image_bytes", files), shape))
 
     given = {
-        "classify": Signature(classify, [_images("image", shape)], [np.zeros(shape)]),
-        "classify_uint8": Signature(
-            classify_uint8, [tf.TensorSpec((None, *shape), tf.uint8, name="image")], [np.zeros(shape)]
+        name: Signature(of_floats, [_images("image", shape)], [np.zeros(shape)]),
+        f"{name}_uint8": Signature(
+            of_uint8, [tf.TensorSpec((None, *shape), tf.uint8, name="image")], [np.zeros(shape)]
         ),
     }
     if shape[-1] in pictures.CHANNELS:
         spec = tf.TensorSpec((None,), tf.string, name="image_bytes")
-        given["classify_png"] = Signature(classify_png, [spec], [pictures.blank()])
+        given[f"{name}_png"] = Signature(of_png, [spec], [pictures.blank()])
     return given
 
 

@@ -2,12 +2,14 @@
 
 # Registers what a saved model refers to, so that `keras.models.load_model` finds it.
 from keras_ssvae import optimizers, schedules  # noqa: F401
+from keras_ssvae.models.cp_vae import CPVAE
 from keras_ssvae.models.exon import EXoN
 from keras_ssvae.models.explanation import Explanation
+from keras_ssvae.models.hvae import HVAE
 from keras_ssvae.models.kingma import M1, M1M2, M2
 from keras_ssvae.models.m3 import M3
 from keras_ssvae.models.parted_vae import PartedVAE
 from keras_ssvae.models.revae import REVAE
 from keras_ssvae.models.vae import VAE
 
-__all__ = ["M1", "M1M2", "M2", "M3", "REVAE", "VAE", "EXoN", "Explanation", "PartedVAE"]
+__all__ = ["CPVAE", "HVAE", "M1", "M1M2", "M2", "M3", "REVAE", "VAE", "EXoN", "Explanation", "PartedVAE"]

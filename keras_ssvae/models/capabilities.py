@@ -57,6 +57,21 @@ class HasLabels(Protocol):
 
 
 @runtime_checkable
+class HasClusters(Protocol):
+    """Has `clusters`, the probabilities `(B, K)` of categories that it finds by itself, and generates images of them.
+
+    Categories are no classes. `cluster_names` are the names that somebody has given them, or None: `ClusterMixin`.
+    """
+
+    num_categories: int
+    cluster_names: tuple[str, ...] | None
+
+    def clusters(self, images: Tensor) -> Tensor: ...
+
+    def generate(self, n: int, seed: int | Tensor, categories: ArrayLike | Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
 class HasPosterior(Protocol):
     """Has `posterior`, the parameters of q(z | x), and `latents`, the dimensions of each part of the latent variables.
 
@@ -168,3 +183,13 @@ def require_class_prior(model: object, function: str, instead: str) -> GaussianM
             f"{type(model).__name__} has no `class_prior`. {instead}"
         )
     return model.class_prior
+
+
+def require_clusters(model: object, function: str) -> HasClusters:
+    """The model, if it finds categories; raises ValueError, which names the function, if it does not."""
+    if not isinstance(model, HasClusters):
+        raise ValueError(
+            f"`{function}` needs a model that finds categories, as `CPVAE`, but {type(model).__name__} has no "
+            "`clusters`."
+        )
+    return model

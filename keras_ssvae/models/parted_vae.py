@@ -15,6 +15,7 @@ from keras_ssvae.distributions import (
     blocks,
     gaussian_kl,
     gaussian_log_prob,
+    gumbel_of_uniform,
     log_probs,
     mixture_log_prob,
     sample_gaussian,
@@ -268,7 +269,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         x = batch["unlabeled"]
         h = run(self.encoder, to_unit(x))
         log_c, z = self.heads.log_c(h), self.heads.z(h)
-        gumbel = -ops.log(-ops.log(noise["uniform_c"] + _TINY) + _TINY)
+        gumbel = gumbel_of_uniform(noise["uniform_c"], _TINY)
         perturbed = zip(log_c, self.labels.split(gumbel), strict=True)
         c = [ops.softmax((log_c_i + gumbel_i) / _TEMPERATURE) for log_c_i, gumbel_i in perturbed]
         u = self.heads.u(h, c, self._slope(step))

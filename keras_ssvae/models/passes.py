@@ -52,9 +52,18 @@ def passes(
                 f"A layer of `{network.name}` adds a loss, as by `add_loss` or an `activity_regularizer`, which the "
                 "objective does not hold. Build the network without it."
             )
-        return [as_floatx(each) for each in outputs] if isinstance(outputs, list | tuple) else as_floatx(outputs)
+        return _as_losses(outputs)
 
     return run
+
+
+def in_use(network: keras.Model, inputs: Tensor | list[Tensor]) -> Any:
+    """The outputs of a network in inference, in the precision of the losses."""
+    return _as_losses(network(inputs, training=False))
+
+
+def _as_losses(outputs):
+    return [as_floatx(each) for each in outputs] if isinstance(outputs, list | tuple) else as_floatx(outputs)
 
 
 def _seed_dropout(network, seed, counter):

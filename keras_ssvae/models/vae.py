@@ -3,26 +3,21 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_ssvae.distributions import Tensor, as_floatx, gaussian_log_prob, sample_gaussian
-from keras_ssvae.likelihoods import Bernoulli, Likelihood, to_unit
+from keras_ssvae.likelihoods import Likelihood, to_unit
 from keras_ssvae.models import probes
-from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.checks import check_network, input_shape, parts_of
+from keras_ssvae.models.checks import input_shape
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.objective_weights import ObjectiveWeight
-from keras_ssvae.models.sampling import binary_images, check_likelihood
+from keras_ssvae.models.unlabeled import UnlabeledVAE
 from keras_ssvae.networks import vae
-from keras_ssvae.noise import Stream, normal_of_images
-from keras_ssvae.pixels import as_array
+from keras_ssvae.noise import Stream
 from keras_ssvae.priors import Prior, StandardNormal
-
-_FLOOR = 1e-5  # of the probabilities of pixels, as in VampPrior's code
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
-class VAE(BaseVAE):
+class VAE(UnlabeledVAE):
     """Variational autoencoder without labels, whose prior is a choice.
 
     **Generation**: `z ~ p(z)`, the `prior`; `x | z` of the `likelihood`, whose parameters the decoder gives.
@@ -85,8 +80,6 @@ class VAE(BaseVAE):
 
     training_terms: tuple[str, ...] = ("reconstruction", "kl")
     test_terms = ("loss", "reconstruction", "kl")
-    reduction = "mean"
-    objective_weights: tuple[str, ...] = ("beta",)
     forward_passes = {"encoder": 1, "decoder": 1}  # noqa: RUF012
 
     made_by = {  # noqa: RUF012
@@ -107,31 +100,23 @@ class VAE(BaseVAE):
         name: str = "vae",
     ):
         super().__init__(seed=seed, name=name)
-        self.prior = StandardNormal(vae.LATENT_DIM) if prior is None else prior
-        self.likelihood = Bernoulli(_FLOOR) if likelihood is None else likelihood
-        self.beta, self.binarize, self.kl = beta, binarize, kl
-        self._check_choices()
+        self._set_choices(StandardNormal(vae.LATENT_DIM) if prior is None else prior, likelihood, beta, binarize)
+        self.kl = kl
+        self._check_kl()
         self.latents = {"z": self.prior.latent_dim}
         self.encoder = encoder or vae.encoder(latent_dim=self.latent_dim)
         self.image_shape = input_shape("encoder", self.encoder)
-        height, width, colours = self.image_shape
-        outputs = (height, width, colours * self.likelihood.outputs_per_value)
-        self.decoder = decoder or vae.decoder(outputs, self.latent_dim)
-        kind = type(self.likelihood).__name__
-        reason = f"images {self.image_shape}, a {kind} likelihood and a `prior` in {self.latent_dim} dimensions"
-        heads = [(None, self.latent_dim)] * 2
-        check_network("encoder", self.encoder, self.image_shape, heads, reason, self.made_by["encoder"])
-        shapes = (self.latent_dim,), (None, *outputs)
-        check_network("decoder", self.decoder, *shapes, reason, self.made_by["decoder"])
-        probes.probe("encoder", encoder, {1: probes.LOGVAR}, unit_pixels=True)
-        probes.probe("decoder", decoder, {0: self.likelihood.takes})
+        self.decoder = decoder or vae.decoder(self.decoded_shape, self.latent_dim)
+        shapes = {
+            "encoder": (self.image_shape, [(None, self.latent_dim)] * 2),
+            "decoder": ((self.latent_dim,), (None, *self.decoded_shape)),
+        }
+        kinds: dict[str, dict[int, str | None]] = {"encoder": {1: probes.LOGVAR}, "decoder": {0: self.likelihood.takes}}
+        self._check_networks({"encoder": encoder, "decoder": decoder}, shapes, kinds)
         self.prior.bind(self.encoder)
         self.build((None, *self.image_shape))
 
-    def _check_choices(self):
-        if not isinstance(self.prior, Prior):
-            raise ValueError(f"`prior` is {self.prior!r}; it must be a `priors.Prior`, as `priors.StandardNormal(40)`.")
-        check_likelihood(self.likelihood, self.binarize)
+    def _check_kl(self):
         if self.kl not in ("sampled", "closed_form"):
             raise ValueError(f'`kl` is {self.kl!r}; it must be "sampled" or "closed_form".')
         if self.kl == "closed_form" and self.prior.num_components > 1:
@@ -147,55 +132,14 @@ class VAE(BaseVAE):
 
     # Training
 
-    def check_batch(self, images, labels) -> None:
-        images = images if isinstance(images, dict) else {"unlabeled": images}
-        parts = parts_of(images)
-        if not parts:
-            raise ValueError(
-                f"`x` of a training batch has {sorted(images)}; it must be images, or a dictionary with the key "
-                '"unlabeled", "labeled" or both. `data.semi_supervised` makes such batches.'
-            )
-        for part in parts:
-            self.check_images(f"x[{part!r}]", images[part])
-
-    def draw_noise(self, batch, step) -> dict[str, Tensor]:
-        seed, rows = self.noise_stream(step), sum(ops.shape(batch[part])[0] for part in parts_of(batch))
-        noise = {
-            "epsilon": keras.random.normal((rows, self.latent_dim), seed=seed),
-            "dropout": self.dropout_counter(step),
-        }
-        if self.binarize:
-            noise["uniform"] = keras.random.uniform((rows, *self.image_shape), seed=seed)
-        return noise
-
-    def join_rows(self, batch, noise) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return {"images": ops.concatenate([batch[part] for part in parts_of(batch)])}, noise
-
-    def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
-        run, x = self.passes(noise["dropout"]), batch["images"]
-        if self.binarize:
-            x = binary_images(x, noise["uniform"])
-        mean, logvar = run(self.encoder, to_unit(x))
+    def terms(self, run, images, noise, step) -> dict[str, Tensor]:
+        mean, logvar = run(self.encoder, to_unit(images))
         z = sample_gaussian(mean, logvar, noise["epsilon"])
-        return self._terms(x, mean, logvar, z, run(self.decoder, z))
-
-    def objective(self, terms, step) -> Tensor:
-        return terms["reconstruction"] + self.weights_at(step).beta * terms["kl"]
-
-    def _terms(self, images, mean, logvar, z, outputs):
         if self.kl == "closed_form":
             kl = self.prior.kl_per_component(mean, logvar)[:, 0]
         else:
             kl = gaussian_log_prob(z, mean, logvar) - self.prior.log_prob(z)
-        return {"reconstruction": -self.likelihood.log_prob(images, outputs), "kl": kl}
-
-    def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
-        images = self.as_images(images, "x")
-        posterior = self.posterior(images)
-        epsilon = normal_of_images(images, self.latent_dim)
-        z = sample_gaussian(**posterior, epsilon=epsilon)
-        terms = self._terms(images, **posterior, z=z, outputs=self.decoder(z, training=False))
-        return {"loss": terms["reconstruction"] + terms["kl"], **terms}
+        return {"reconstruction": -self.likelihood.log_prob(images, run(self.decoder, z)), "kl": kl}
 
     # Use: deterministic, tensors in, tensors out
 
@@ -213,16 +157,9 @@ class VAE(BaseVAE):
         """Latent variables `(B, d)`: the posterior means."""
         return self.posterior(images)["mean"]
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Images `(B, H, W, C)` in [-1, 1] at latent variables `(B, d)`: the mean of the likelihood."""
-        return self.likelihood.mean(self.decoder(as_array("z", z), training=False))
-
     def sample_latent(self, n: int, seed: int | Tensor) -> Tensor:
         """`z ~ p(z)`, `(n, d)`."""
         return self.prior.random(n, Stream(seed, 0))
-
-    def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:
-        return {"epsilon": keras.random.normal((num_images, num_samples, self.latent_dim), seed=stream)}
 
     def log_weights(self, images, noise) -> Tensor:
         images = self.as_images(images)

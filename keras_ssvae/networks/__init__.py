@@ -1,5 +1,5 @@
 """The networks of the papers: one file per system, one function per table."""
 
-from keras_ssvae.networks import exon, kingma, layers, parted_vae, revae, vae
+from keras_ssvae.networks import cp_vae, exon, hvae, kingma, layers, parted_vae, revae, vae
 
-__all__ = ["exon", "kingma", "layers", "parted_vae", "revae", "vae"]
+__all__ = ["cp_vae", "exon", "hvae", "kingma", "layers", "parted_vae", "revae", "vae"]

@@ -27,11 +27,8 @@ def encoder(
         A `keras.Model`, whose log-variances are clipped to [-6, 2].
     """
     images = keras.Input(image_shape, name="image")
-    x = _two_gated(layers.Flatten(name="flatten")(images), hidden)
-    heads = {"units": latent_dim, "inputs": hidden, "dtype": keras.config.floatx()}
-    mean = he_normal_dense(**heads, name="mean")(x)
-    logvar = he_normal_dense(**heads, activation=clip_logvar, name="logvar")(x)
-    return keras.Model(images, (mean, logvar), name="encoder")
+    x = two_gated(layers.Flatten(name="flatten")(images), hidden)
+    return keras.Model(images, gaussian_heads(x, latent_dim, hidden), name="encoder")
 
 
 def decoder(
@@ -49,12 +46,20 @@ def decoder(
         A `keras.Model`. The sigmoid that makes pixels in [0, 1] of its logits is left to the likelihood.
     """
     z, dtype = keras.Input((latent_dim,), name="z"), keras.config.floatx()
-    x = he_normal_dense(math.prod(image_shape), hidden, dtype=dtype, name="logits")(_two_gated(z, hidden))
+    x = he_normal_dense(math.prod(image_shape), hidden, dtype=dtype, name="logits")(two_gated(z, hidden))
     return keras.Model(z, layers.Reshape(image_shape, dtype=dtype, name="image")(x), name="decoder")
 
 
-def _two_gated(x, hidden):
+def two_gated(x: Tensor, hidden: int) -> Tensor:
+    """Two gated layers, of a Keras tensor `(B, inputs)`."""
     return Gated(hidden, name="gated_1")(Gated(hidden, name="gated_0")(x))
+
+
+def gaussian_heads(x: Tensor, latent_dim: int, inputs: int) -> tuple[Tensor, Tensor]:
+    """Linear means and log-variances, clipped to [-6, 2], each `(B, d)`, of a Keras tensor `(B, inputs)`."""
+    heads = {"units": latent_dim, "inputs": inputs, "dtype": keras.config.floatx()}
+    mean = he_normal_dense(**heads, name="mean")(x)
+    return mean, he_normal_dense(**heads, activation=clip_logvar, name="logvar")(x)
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")

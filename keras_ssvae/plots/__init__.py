@@ -4,6 +4,7 @@ Save a figure with `figure.savefig(path)`. No display is needed, and no global s
 notebook a figure that is the last line of a cell is shown.
 """
 
+from keras_ssvae.plots.categories import categories, category_probs, densities, panels
 from keras_ssvae.plots.characteristic import diversity, interventions, surface, swap, walk
 from keras_ssvae.plots.compared import errors, latent_spaces, paths
 from keras_ssvae.plots.decoded import (
@@ -24,8 +25,11 @@ from keras_ssvae.plots.subspace import activated_noise, axis_sweep, perturbation
 __all__ = [
     "activated_noise",
     "axis_sweep",
+    "categories",
+    "category_probs",
     "check_is_plane",
     "curves",
+    "densities",
     "diversity",
     "errors",
     "explanation",
@@ -37,6 +41,7 @@ __all__ = [
     "latent",
     "latent_spaces",
     "learned_prior",
+    "panels",
     "path",
     "paths",
     "perturbation",

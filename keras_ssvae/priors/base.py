@@ -30,7 +30,7 @@ class Prior(layers.Layer):
 
     | closed form, and differentiable                                                 | sampled            |
     |---------------------------------------------------------------------------------|--------------------|
-    | `log_prob`, `component_log_probs`: densities with all their constants            | `draw`, `random`   |
+    | `log_prob`, `component_log_probs`, `log_prob_given`: densities, all constants    | `draw`, `random`   |
     | `kl_per_component`, `kl`: divergence of a Gaussian posterior from each component | `sample`           |
 
     The divergence of a posterior from the *mixture* has no closed form: `log_prob` at samples of the posterior gives an
@@ -136,7 +136,7 @@ class Prior(layers.Layer):
     def kl(self, probs: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
         """`sum_k probs_k KL(N(mean, exp(logvar)) || N(m_k, s_k^2))`, in closed form.
 
-        It is the second part of (12) of EXoN, and `kl_u` of PartedVAE.
+        It is the second part of (12) of EXoN, `kl_u` of PartedVAE, and B1 of CP-VAE.
 
         Args:
             probs: The posterior's weights of the components, `(B, K)`.
@@ -158,9 +158,17 @@ class Prior(layers.Layer):
         Returns:
             `(..., d)`.
         """
-        means, _, logvars = self.components()
-        mean, logvar = (ops.take(values, components, axis=0) for values in (means, logvars))
+        mean, logvar = self._of(components)
         return sample_gaussian(mean, logvar, epsilon)
+
+    def log_prob_given(self, z: Tensor, components: Tensor) -> Tensor:
+        """`log N(z; m_k, s_k^2)` of the given component k of each point, integers `(...)`: `(..., d)` -> `(...)`."""
+        return gaussian_log_prob(z, *self._of(components))
+
+    def _of(self, components):
+        """Means and log-variances of given components."""
+        means, _, logvars = self.components()
+        return (ops.take(values, components, axis=0) for values in (means, logvars))
 
     def random(self, n: int, seed: keras.random.SeedGenerator) -> Tensor:
         """Draws from p(z) in the backend, `(n, d)`; `sample` draws in NumPy and tells the components."""

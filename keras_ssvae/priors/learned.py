@@ -22,6 +22,14 @@ class LearnedMixture(Prior):
             1.65, and means and `free` start at `N(0, 1)`: `p(u | c)` of PartedVAE, a component for each value of a
             label. With False log-variances are free, and they and the means start at `U(0, 1)`: the mixture prior that
             CP-VAE is compared with, and its `p(z | c)`.
+        above_one: Of free log-variances: whether they are `2 log(1 + exp(free / 2))`, by which standard deviations are
+            above 1, as the released code of CP-VAE has its `p(z | c)`.
+        mean_of_logs: Whether `log_prob` is the mean of the logarithms of the K densities, as the released code of
+            CP-VAE has the mixture prior. It is no density, and a lower bound of the logarithm of the mixture's.
+        **kwargs: Those of `keras.layers.Layer`; `trainable=False` keeps the components as they are.
+
+    Raises:
+        ValueError: If `bounded` and `above_one` are both True.
 
     Example:
         >>> prior = LearnedMixture(10, 2)
@@ -31,13 +39,24 @@ class LearnedMixture(Prior):
         Hajimiri, Lotfi, Soleymani Baghshah: PartedVAE, Section 4.2.
     """
 
-    def __init__(self, num_components: int, latent_dim: int, bounded: bool = True, **kwargs):
+    def __init__(
+        self,
+        num_components: int,
+        latent_dim: int,
+        bounded: bool = True,
+        above_one: bool = False,
+        mean_of_logs: bool = False,
+        **kwargs,
+    ):
         super().__init__(num_components, latent_dim, **kwargs)
-        self.bounded = bounded
+        if bounded and above_one:
+            raise ValueError("`bounded` and `above_one` are both True. With `above_one` set `bounded=False`.")
+        self.bounded, self.above_one, self.mean_of_logs = bounded, above_one, mean_of_logs
         start = keras.initializers.RandomNormal(stddev=1.0) if bounded else keras.initializers.RandomUniform(0.0, 1.0)
         shape = (num_components, latent_dim)
         self.free_means = self.add_weight(name="free_means", shape=shape, initializer=start)
         self.free_logvars = self.add_weight(name="free_logvars", shape=shape, initializer=start.clone())
+        self.trainable = kwargs.get("trainable", True)  # also of the weights, which are trainable when they are made
 
     @property
     def means(self) -> Tensor:
@@ -46,7 +65,12 @@ class LearnedMixture(Prior):
     @property
     def logvars(self) -> Tensor:
         free = as_floatx(self.free_logvars)
-        return 2.0 * ops.tanh(free) - 1.0 if self.bounded else free
+        if self.bounded:
+            return 2.0 * ops.tanh(free) - 1.0
+        return 2.0 * ops.softplus(0.5 * free) if self.above_one else free
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return ops.mean(self.component_log_probs(z), axis=-1) if self.mean_of_logs else super().log_prob(z)
 
     def overlap(self, tolerance: float) -> Tensor:
         """`max(BC - tolerance, 0)` of the Bhattacharyya coefficients BC, summed over the pairs of components."""
@@ -59,4 +83,5 @@ class LearnedMixture(Prior):
         return cls(**{_NAMES_BEFORE.get(name, name): value for name, value in config.items()})
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "bounded": self.bounded}
+        names = ("bounded", "above_one", "mean_of_logs")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

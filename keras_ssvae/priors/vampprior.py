@@ -78,6 +78,11 @@ class VampPrior(ComputedPrior):
     def bind(self, encoder: keras.Model) -> None:
         if self._encoder_of is not None and self._encoder_of() is not encoder:
             raise ValueError(f"`{self.name}` has the encoder of another model; give each model a VampPrior of its own.")
+        if tuple(encoder.input_shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"`{self.name}` has pseudo-inputs of the shape {self.image_shape}, and the encoder takes images "
+                f"{tuple(encoder.input_shape[1:])}. Give it this shape as `image_shape`."
+            )
         # In a function, where Keras does not see it: the model saves and trains it.
         self._encoder_of = lambda: encoder
 

@@ -41,6 +41,7 @@ class InMemory:
 
     Attributes:
         unlabeled: Which images are trained on without their labels, as of `data.split`.
+        stratify: How the classes share what is labelled and held out, likewise.
         num_images: Those.
         num_test_images: Test images.
         num_evaluated: Test images that are evaluated after each epoch.
@@ -49,7 +50,7 @@ class InMemory:
         ValueError: When the images do not have what the settings ask for.
     """
 
-    unlabeled = "all"
+    unlabeled, stratify = "all", "equal"
 
     def __init__(
         self,
@@ -60,7 +61,8 @@ class InMemory:
     ):
         self.images, self.settings, self.augment = images, settings, augment
         labels, validation, seed = settings.get("labels", 0), settings["validation"], settings["seed"]
-        self.split = data.split(images.train_labels, labels, validation, seed, indices, unlabeled=self.unlabeled)
+        how = {"unlabeled": self.unlabeled, "stratify": self.stratify}
+        self.split = data.split(images.train_labels, labels, validation, seed, indices, **how)
         self.num_images = len(self.split.unlabeled)
         self.num_test_images = self.num_evaluated = len(images.test_images)
 
@@ -113,11 +115,10 @@ class Rest(InMemory):
     unlabeled = "rest"
 
 
-class Binary(InMemory):
-    """Images in memory, of which those of validation and test are made black and white once, as in VampPrior's code.
+class WithoutLabels(InMemory):
+    """Images in memory for a model without labels: those of validation are not trained on.
 
-    The model trains on all others, which stay grey: it draws them anew at each step. The test images are evaluated
-    after the training only. Arguments and attributes are those of `InMemory`.
+    The test images are evaluated after the training only. Arguments and attributes are those of `InMemory`.
     """
 
     unlabeled = "all_but_validation"
@@ -125,6 +126,20 @@ class Binary(InMemory):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.num_evaluated = 0
+
+    def evaluate(self, model: keras.Model) -> dict[str, float]:
+        return {}
+
+    def report(self, model: keras.Model) -> dict[str, Any]:
+        """As of `InMemory`; the loss of a test set is the negative bound, and called so."""
+        return {"bound" if name == "loss" else name: value for name, value in super().report(model).items()}
+
+
+class Binary(WithoutLabels):
+    """`WithoutLabels`, images of which those of validation and test are made black and white once, as in VampPrior's.
+
+    The model trains on all others, which stay grey: it draws them anew at each step.
+    """
 
     @functools.cached_property
     def _binary(self):
@@ -141,12 +156,11 @@ class Binary(InMemory):
     def test_images(self) -> np.ndarray:
         return self._binary[1]
 
-    def evaluate(self, model: keras.Model) -> dict[str, float]:
-        return {}
 
-    def report(self, model: keras.Model) -> dict[str, Any]:
-        """As of `InMemory`; the loss of a test set is the negative bound, and called so."""
-        return {"bound" if name == "loss" else name: value for name, value in super().report(model).items()}
+class UnevenBinary(Binary):
+    """`Binary`, of classes of which some have many images and others few: each holds out its share."""
+
+    stratify = "proportional"
 
 
 class OnDisk:

@@ -67,6 +67,9 @@ class Sweep:
         finish: (results, output directory) -> the text of the table; it writes the files.
         train: Makes a run, or goes on with it.
         metrics: Plan -> what the finished run left, or None.
+        depends_on: The values of the axes by their names -> the same with None for each that makes no difference beside
+            the others, as the number of categories of a model that has none. Of combinations that then are the same
+            one is made.
     """
 
     experiment: Experiment
@@ -76,6 +79,7 @@ class Sweep:
     finish: Callable[[list[Result], Path], str]
     train: Callable[[Plan], None] = train_run
     metrics: Callable[[Plan], dict[str, Any] | None] = metrics_of
+    depends_on: Callable[[dict[str, Any]], dict[str, Any]] = lambda values: values
 
 
 def main(sweep: Sweep) -> None:
@@ -125,7 +129,8 @@ def _make_runs(sweep, plans, done, args, environment):
     failed, jobs = [], []
     for i, (each, values) in enumerate(zip(plans, _combinations(sweep, args), strict=True)):
         title = f"Run {i + 1} of {len(plans)}"
-        varied = ", ".join(f"{axis.name} {_short(value)}" for axis, value in zip(sweep.axes, values, strict=True))
+        named = {axis.name: value for axis, value in zip(sweep.axes, values, strict=True) if value is not None}
+        varied = ", ".join(f"{name} {_short(value)}" for name, value in named.items())
         command = (sys.executable, *sys.argv, "--only", str(i))
         if done[i]:
             print(f"{'' if at_a_time else chr(10)}{title}: {varied}\nFinished before: {each.output_dir}", flush=True)
@@ -224,7 +229,14 @@ class _NotHere(argparse.Action):
 
 def _combinations(sweep, args):
     """The values of the axes for each run."""
-    return list(itertools.product(*(getattr(args, axis.name) for axis in sweep.axes)))
+    names = [axis.name for axis in sweep.axes]
+    combinations: list[tuple[Any, ...]] = []
+    for given in itertools.product(*(getattr(args, name) for name in names)):
+        values = tuple(sweep.depends_on(dict(zip(names, given, strict=True))).values())
+        # A combination that is given twice is a mistake, which is found later.
+        if values == given or values not in combinations:
+            combinations.append(values)
+    return combinations
 
 
 def _plans(sweep, args):

@@ -12,6 +12,10 @@ def classifies(model):
     return isinstance(model, capabilities.HasLabels)
 
 
+def clusters(model):
+    return isinstance(model, capabilities.HasClusters)
+
+
 def intervenes(model):
     return isinstance(model, capabilities.Intervenes)
 

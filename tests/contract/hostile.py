@@ -73,7 +73,7 @@ def malformed(spec, lowest_label):
         for number in (255, 1.1, -1.1, -255, 3e38):
             yield f"a pixel of {number}", with_last(number)
         yield "pixels from 0 to 255", np.linspace(0, 255, value.size, dtype="float32").reshape(value.shape)
-    if spec.name == "label":
+    if spec.name in ("label", "cluster"):
         for number in (lowest_label - 1, 1000, 2**31, 2**32, 2**62, -(2**63)):
             yield f"a label of {number}", with_last(number)
     if spec.name == "n":

@@ -39,7 +39,7 @@ def lives_in(root):
     def life_of(entry):
         folder = root / str(len(list(root.iterdir())))
         folder.mkdir()
-        names = {name: value for name, value in entry.arguments.items() if name == "class_names"}
+        names = {name: value for name, value in entry.arguments.items() if name in ("class_names", "cluster_names")}
         life = Life(entry.compiled(dropout=0.2, **names), folder)
         images, labels = small.images(7), asking.true_labels(entry)
         step_losses = life.model.step_losses

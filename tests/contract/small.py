@@ -97,6 +97,24 @@ def convolutional_parted(latent_dim):
     return {"encoder": encoder, "decoder": keras.Model(z, x, name="decoder")}
 
 
+# HVAE's networks beside `gaussian_encoder`, which is that of z2. Layers have names of their own: see below.
+
+
+def encoder_z1(dropout=0.0, z1_dim=3, z2_dim=D):
+    """`[x, z2]` -> the mean and the log-variance of z1."""
+    x, z2 = keras.Input(IMAGE_SHAPE), keras.Input((z2_dim,))
+    by_x, by_z2 = layers.Dense(8, name="z1_by_x")(layers.Flatten()(x)), layers.Dense(8, name="z1_by_z2")(z2)
+    h = layers.Dropout(dropout)(layers.Activation("tanh")(layers.Add()([by_x, by_z2])))
+    heads = [layers.Dense(z1_dim, name=f"z1_{name}")(h) for name in ("mean", "logvar")]
+    return keras.Model([x, z2], heads, name="encoder_z1")
+
+
+def prior_z1(z1_dim=3, z2_dim=D):
+    """z2 -> the mean and the log-variance of z1."""
+    z2 = keras.Input((z2_dim,))
+    return keras.Model(z2, [layers.Dense(z1_dim, name=f"p_z1_{n}")(z2) for n in ("mean", "logvar")], name="prior_z1")
+
+
 # M2's networks, of images or, with the shape `(F,)`, of features. Their layers have other names than M1's: tests know
 # variables by their paths.
 

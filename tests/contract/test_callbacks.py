@@ -135,7 +135,7 @@ def watched(entry, start, tmp_path_factory):
     """A fit with many of Keras' callbacks at once, at a rate that lets the validation rise and fall."""
     folder, model = tmp_path_factory.mktemp("watched"), start()
     model.optimizer.learning_rate = 0.2
-    term = "val_error" if entry.sizes else "val_kl"
+    term = "val_error" if entry.sizes else f"val_{model.test_terms[-1]}"
     seen = {"folder": folder, "term": term, "rates": [rates(model)]}
     others = [callbacks.TensorBoard(folder / "board")] if not JAX else []
     logs = model.fit(

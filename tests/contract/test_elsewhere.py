@@ -19,6 +19,8 @@ JAX = keras.backend.backend() == "jax"
 VARIANTS_ARE_SLOW = True
 SIGNATURES = {"encode", "decode", "reconstruct", "generate", "interpolate", "serving_default"}
 OF_CHARACTERISTICS = {"intervene", "swap"}
+OF_CLUSTERS = {"clusters", "clusters_uint8", "clusters_png", "generate_cluster"}
+CLUSTERS = np.array([2, 0, 1])
 SEEDS = (7, -1, 7, -1, 7)  # of interventions; that of the mean is -1
 
 
@@ -88,6 +90,9 @@ def served(saved, asked_for, images):
         if "verb/classify" in expected:
             requests["classify"] = {"image": images}
             requests["classify_uint8"] = {"image": in_bytes(images)}
+        if "verb/clusters" in expected:
+            requests["clusters"], requests["clusters_uint8"] = {"image": images}, {"image": in_bytes(images)}
+            requests["generate_cluster"] = {"cluster": CLUSTERS, "seed": np.array([7, 7, 11])}
         if "verb/intervene" in expected:
             to_intervene = asking.to_intervene(entry)
             requests["intervene"] = {"image": images[:5], "label": to_intervene, "seed": np.array(SEEDS)}
@@ -121,7 +126,8 @@ def test_tensorflow_alone_gives_the_models_own_answers(entry, served, images):
     classified, intervenes = asking.classifies(model), asking.intervenes(model)
     of_a_classifier = {"classify", "classify_uint8", "classify_png"} if classified else set()
     of_characteristics = OF_CHARACTERISTICS if intervenes else set()
-    assert set(answers.pop("signatures")) == SIGNATURES | of_a_classifier | of_characteristics
+    of_clusters = OF_CLUSTERS if asking.clusters(model) else set()
+    assert set(answers.pop("signatures")) == SIGNATURES | of_a_classifier | of_characteristics | of_clusters
     wanted, seeds = asking.to_generate(entry), (7, 7, 11)
     rows = [(wanted[i : i + 1] if entry.sizes else 1, seed) for i, seed in enumerate(seeds)]
     right = {
@@ -146,10 +152,19 @@ def test_tensorflow_alone_gives_the_models_own_answers(entry, served, images):
             assert given == names_of(model, answers[f"{name}/label"]), name
     else:
         right["serving_default/z"] = expected["verb/encode"]
+    if of_clusters:
+        rows = [model.generate(1, seed, categories=k) for k, seed in zip(CLUSTERS, seeds, strict=True)]
+        right["generate_cluster/image"] = np.concatenate(rows)
+        right["clusters/probs"] = expected["verb/clusters"]
+        right["clusters_uint8/probs"] = ops.convert_to_numpy(model.clusters(data.scale(in_bytes(images))))
+        for name in ("clusters", "clusters_uint8"):
+            right[f"{name}/cluster"] = right[f"{name}/probs"].argmax(axis=1)
+            given = answers.pop(f"{name}/cluster_name").astype(str).tolist()
+            assert given == [model.cluster_names[k] for k in answers[f"{name}/cluster"]], name
     assert set(answers) == set(right)
     for name, value in right.items():
         np.testing.assert_allclose(answers[name], value, atol=1e-5, err_msg=name)
-        assert answers[name].dtype == ("int64" if name.endswith("label") else "float32"), name
+        assert answers[name].dtype == ("int64" if name.endswith(("label", "cluster")) else "float32"), name
     assert answers["interpolate/images"].shape == (2, 3, *small.IMAGE_SHAPE)
 
 

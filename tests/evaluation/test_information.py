@@ -210,3 +210,48 @@ def test_wrong_arguments_are_refused_in_a_sentence(changed, message):
     arguments = {"mean": np.ones((5, 3, 2)), "logvar": np.ones((5, 3, 2)), "probs": np.ones((5, 3)) / 3}
     with pytest.raises(ValueError, match=re.escape(message)):
         kl_decomposition(**{**arguments, "prior": circle(3), **changed})
+
+
+def mixture_on_a_line(mean, variance, weights):
+    """The density of a mixture of Gaussians, and its integral with a function's logarithm."""
+    x = np.linspace(-25, 25, 20_001)
+    density = sum(w * norm.pdf(x, m, np.sqrt(v)) for m, v, w in zip(mean, variance, weights, strict=True))
+    return x, density
+
+
+def test_with_a_single_prior_the_parts_are_those_of_image_and_class_together():
+    """INDp of CP-VAE's Table 1: I(z, (c, x)) and KL(q(z) || p(z)), by quadrature."""
+    mean = np.array([[-2.0, 0.5], [1.0, 3.0], [0.0, 0.3]])
+    variance = np.array([[0.3, 1.2], [0.7, 0.1], [2.0, 0.4]])
+    probs = np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]])
+    prior = GaussianMixture([[0.2]], 1.5)
+    parts = kl_decomposition(mean[..., None], np.log(variance)[..., None], probs, prior, draws=200_000)
+    weights = probs.ravel() / 3
+    x, density = mixture_on_a_line(mean.ravel(), variance.ravel(), weights)
+    entropy = -np.trapezoid(density * np.log(density), x)
+    information = entropy - weights @ (0.5 * np.log(2 * np.pi * np.e * variance.ravel()))
+    distance = -entropy - np.trapezoid(density * norm.logpdf(x, 0.2, np.sqrt(1.5)), x)
+    assert parts.information_xz == pytest.approx(information, abs=5 * parts.information_xz_standard_error)
+    assert parts.information_xz_standard_error < 0.005
+    assert parts.kl_z == pytest.approx(distance, abs=0.02)
+    marginal = probs.mean(axis=0)
+    assert parts.kl_y == pytest.approx((marginal * np.log(2 * marginal)).sum(), rel=1e-5)
+    divergence = 0.5 * (np.log(1.5) - np.log(variance) + (variance + (mean - 0.2) ** 2) / 1.5 - 1)
+    total = (probs * (divergence + np.log(2 * probs))).sum(axis=1).mean()
+    np.testing.assert_allclose(sum(parts[:4]), total, rtol=1e-5)
+    entropy_of_classes = -(probs * np.log(probs)).sum(axis=1).mean()
+    np.testing.assert_allclose(parts.information_xz_ceiling, np.log(3) + entropy_of_classes, rtol=1e-5)
+
+
+def test_where_z_depends_on_no_class_at_all_it_is_the_information_about_the_image():
+    """INDqp: the same numbers as of a single class, whatever the classes are."""
+    mean, logvar = np.array([[-3.0], [0.0], [4.0]]), np.log([[0.5], [0.2], [1.0]])
+    probs, prior = np.array([[0.2, 0.8], [0.7, 0.3], [0.5, 0.5]]), GaussianMixture([[0.0]], 1.0)
+    repeated = [np.repeat(each[:, None], 2, axis=1) for each in (mean, logvar)]
+    parts = kl_decomposition(*repeated, probs, prior)
+    alone = kl_decomposition(mean[:, None], logvar[:, None], np.ones((3, 1)), prior)
+    # The same images and the same noise.
+    assert parts.information_xz == pytest.approx(alone.information_xz, rel=1e-9)
+    assert parts.kl_z == pytest.approx(alone.kl_z, rel=1e-5)
+    assert parts.information_xz_ceiling == pytest.approx(np.log(3))
+    assert (alone.information_xy, alone.kl_y) == (0.0, 0.0)

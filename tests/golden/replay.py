@@ -122,6 +122,17 @@ def scaled(images: np.ndarray) -> np.ndarray:
     return images if images.dtype == np.float32 else (images.astype("float32") - 127.5) / 127.5
 
 
+def some(values: np.ndarray) -> np.ndarray:
+    """The 16 values of an array that files of VampPrior's kind keep, spread over it."""
+    flat = np.ravel(values)
+    return flat[np.arange(16) * (flat.size - 1) // 15]
+
+
+def unpacked(file: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """Binary images 28x28 in [-1, 1], which such files keep in bits."""
+    return 2.0 * np.unpackbits(file[name], axis=1).reshape(-1, 28, 28, 1).astype("float32") - 1.0
+
+
 def _to_numpy(values):
     return {name: ops.convert_to_numpy(value) for name, value in values.items()}
 

@@ -9,7 +9,15 @@ from keras import ops
 
 from keras_ssvae.backend import argmax
 from keras_ssvae.checks import check_whole_number
-from keras_ssvae.distributions import Tensor, as_floatx, gaussian_kl, gaussian_log_prob, sample_gaussian, sample_gumbel
+from keras_ssvae.distributions import (
+    Tensor,
+    as_floatx,
+    gaussian_kl,
+    gaussian_log_prob,
+    of_components,
+    sample_gaussian,
+    sample_gumbel,
+)
 from keras_ssvae.likelihoods import Bernoulli, Likelihood, to_unit
 from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
@@ -18,6 +26,7 @@ from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.kingma.weight_prior import negative_log_prior
 from keras_ssvae.models.labels import ClassifierMixin, Labels
 from keras_ssvae.models.objective_weights import ObjectiveWeight
+from keras_ssvae.models.passes import in_use
 from keras_ssvae.models.sampling import binary_images, check_likelihood
 from keras_ssvae.networks import kingma
 from keras_ssvae.noise import Stream, normal, normal_of_images
@@ -284,7 +293,7 @@ class M2(ClassifierMixin, BaseVAE):
         x, rows, k = self._observed(images), ops.shape(images)[0], self.labels.width
         epsilon = ops.reshape(normal_of_images(images, k * self.z_dim), (rows, k, self.z_dim))
         log_q = self._log_q(x)
-        of_labels = self._terms_of_rows(_in_use, *self._with_all_labels(x, epsilon))
+        of_labels = self._terms_of_rows(in_use, *self._with_all_labels(x, epsilon))
         terms = {**self._expected(of_labels, log_q), "kl_y": self._kl_y(log_q)}
         return terms if labels is None else {**terms, **self.error_terms(ops.exp(log_q), labels)}
 
@@ -298,7 +307,7 @@ class M2(ClassifierMixin, BaseVAE):
         return {**outputs, "latent": latent, "reconstruction": self.decode(latent)}
 
     def _log_q(self, x):
-        return ops.log_softmax(_in_use(self.classifier, self._inputs(x)))
+        return ops.log_softmax(in_use(self.classifier, self._inputs(x)))
 
     def classify(self, images: Tensor) -> Tensor:
         """Class probabilities `q(y | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, K)`."""
@@ -316,7 +325,7 @@ class M2(ClassifierMixin, BaseVAE):
         """Mean and log-variance of `q(z | x, y)` for each label, `(B, K, d)`."""
         x, y = self._with_all_labels(x)
         shape = (-1, self.labels.width, self.z_dim)
-        return [ops.reshape(values, shape) for values in _in_use(self.encoder, [self._inputs(x), y])]
+        return [ops.reshape(values, shape) for values in in_use(self.encoder, [self._inputs(x), y])]
 
     def encode(self, images: Tensor) -> Tensor:
         """Latent variables (z, y) `(B, d + K)`: the most probable label, one-hot, and the mean of z given it."""
@@ -325,7 +334,7 @@ class M2(ClassifierMixin, BaseVAE):
 
     def _most_probable(self, x, scores):
         y = ops.one_hot(argmax(scores), self.labels.width, dtype=scores.dtype)
-        mean, _ = _in_use(self.encoder, [self._inputs(x), y])
+        mean, _ = in_use(self.encoder, [self._inputs(x), y])
         return ops.concatenate([mean, y], axis=-1)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -351,7 +360,7 @@ class M2(ClassifierMixin, BaseVAE):
     def _log_weights_of(self, x, noise):
         log_q, q = self._log_q(x), self._q_of_all_labels(x)
         chosen = argmax(log_q[:, None] + noise["gumbel"])
-        mean, logvar = (ops.take_along_axis(values, chosen[:, :, None], axis=1) for values in q)
+        mean, logvar = (of_components(values, chosen) for values in q)
         z, y = sample_gaussian(mean, logvar, noise["epsilon"]), ops.one_hot(chosen, self.labels.width, dtype=mean.dtype)
         log_ratio = gaussian_log_prob(z, 0.0, ops.zeros((self.z_dim,))) - gaussian_log_prob(z, mean, logvar)
         log_ratio += ops.sum(y * (self._log_p_y() - log_q[:, None]), axis=-1)
@@ -370,9 +379,3 @@ class M2(ClassifierMixin, BaseVAE):
             "class_names": self.class_names,
             **super().get_config(),
         }
-
-
-def _in_use(network, inputs):
-    """The outputs of a network in inference, in the precision of the losses."""
-    outputs = network(inputs, training=False)
-    return [as_floatx(each) for each in outputs] if isinstance(outputs, list | tuple) else as_floatx(outputs)

@@ -1,0 +1,109 @@
+"""The verbs of models that find categories of images by themselves, without labels."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike
+
+from keras_ssvae.backend import is_symbolic
+from keras_ssvae.checks import is_integer
+from keras_ssvae.distributions import Tensor
+from keras_ssvae.noise import Stream, categorical
+
+
+class ClusterMixin:
+    """What a model has that finds K categories: clusters, which are no classes.
+
+    A subclass sets `num_categories` and then `cluster_names`, which its configuration keeps, and gives `clusters`, and
+    `sample_latent(n, seed, categories, probs)`, whose categories `categories_of` makes of its arguments.
+    """
+
+    num_categories: int
+    decode: Callable[[Tensor], Tensor]
+    sample_latent: Callable[..., Tensor]
+
+    @property
+    def cluster_names(self) -> tuple[str, ...] | None:
+        """The names that a served model gives the categories, as of the class of most images of each; or None."""
+        return self._cluster_names
+
+    @cluster_names.setter
+    def cluster_names(self, names: Sequence[str] | None) -> None:
+        if names is not None:
+            given = () if isinstance(names, str) else tuple(names)
+            if len(given) != self.num_categories or not all(isinstance(name, str) for name in given):
+                raise ValueError(
+                    f"`cluster_names` is {names!r}; it must be a name for each category, {self.num_categories} of them."
+                )
+            names = given
+        self._cluster_names = names
+
+    def clusters(self, images: Tensor) -> Tensor:
+        """The probabilities of the categories, `(B, K)`, of images `(B, H, W, C)` in [-1, 1]."""
+        raise NotImplementedError
+
+    def generate(
+        self,
+        n: int,
+        seed: int | Tensor,
+        categories: ArrayLike | Tensor | None = None,
+        probs: ArrayLike | None = None,
+    ) -> Tensor:
+        """Images from the prior.
+
+        Args:
+            n: How many, B.
+            seed: An integer; the same seed gives the same images.
+            categories: The category of all images, or of each, `(B,)`. Default: they are drawn.
+            probs: The probabilities `(K,)` of which they are drawn, as the mean of `clusters` over the training images.
+                Default: 1/K.
+
+        Returns:
+            `(B, H, W, C)` in [-1, 1].
+
+        Raises:
+            ValueError: For an argument that does not fit.
+        """
+        if not is_integer(n) or n < 0:
+            raise ValueError(f"`n` is {n!r}; it must be the number of images, an integer of at least 0.")
+        return self.decode(self.sample_latent(int(n), seed, categories, probs))
+
+    def categories_of(
+        self, n: int | Tensor, stream: Stream, categories: ArrayLike | Tensor | None, probs: ArrayLike | None
+    ) -> Tensor:
+        """The categories of n images, integers `(n,)`, as the arguments of `generate` say."""
+        # Where they are given the stream goes on alike, so that what is drawn next is the same for all of them.
+        drawn = categorical(_log_probs(probs, self.num_categories), n, stream)
+        if categories is None:
+            return drawn
+        if probs is not None:
+            raise ValueError("`categories` and `probs` are both given; it must be one of them.")
+        if not is_symbolic(categories):
+            categories = _integers(categories, n, self.num_categories)
+        return ops.cast(ops.convert_to_tensor(categories), drawn.dtype)
+
+
+def _log_probs(probs, k):
+    try:
+        given = np.full(k, 1 / k) if probs is None else np.asarray(ops.convert_to_numpy(probs), "float64")
+    except (TypeError, ValueError):
+        given = np.empty(0)
+    if given.shape != (k,) or not (given >= 0).all() or abs(given.sum() - 1) > 1e-3:
+        raise ValueError(f"`probs` is {probs!r}; it must be {k} probabilities, whose sum is 1.")
+    return ops.convert_to_tensor(np.log(np.maximum(given, 1e-30)), keras.config.floatx())
+
+
+def _integers(categories, n, k):
+    try:
+        given = np.asarray(ops.convert_to_numpy(categories))
+    except (TypeError, ValueError):
+        given = np.empty(0)
+    whole = given.dtype.kind in "iu" and given.shape in ((), (n,))
+    if not whole or not ((given >= 0) & (given < k)).all():
+        raise ValueError(
+            f"`categories` is {categories!r}; it must be an integer from 0 to {k - 1}, or one for each of the {n} "
+            "images."
+        )
+    return np.broadcast_to(given, (n,))
