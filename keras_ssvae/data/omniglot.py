@@ -65,7 +65,7 @@ def _read_small(name, path: Path):
     from scipy.io import loadmat
 
     content = loadmat(path)
-    parts = []
+    parts: list[np.ndarray] = []
     for prefix in ("", "test"):
         pixels, alphabets = content[f"{prefix}data"].T, content[f"{prefix}target"].T
         if pixels.shape[1] != _SIZE**2 or len(pixels) != len(alphabets) or not 0 <= pixels.min() <= pixels.max() <= 1:
@@ -74,7 +74,8 @@ def _read_small(name, path: Path):
         images = np.rint(255.0 * pixels).astype(np.uint8).reshape(-1, _SIZE, _SIZE).transpose(0, 2, 1)[..., None]
         parts += [np.ascontiguousarray(images), alphabets.argmax(axis=1).astype(np.int64)]
     names = tuple(f"alphabet {k}" for k in range(content["target"].shape[0]))
-    return ImageData(name, *parts, names)
+    train_images, train_labels, test_images, test_labels = parts
+    return ImageData(name, train_images, train_labels, test_images, test_labels, names)
 
 
 def _read_large(name, path: Path):
@@ -82,10 +83,11 @@ def _read_large(name, path: Path):
         of_character = arrays["alphabet_of_class"].astype(str)
         names = tuple(dict.fromkeys(of_character.tolist()))  # those of training come first
         number = np.array([names.index(alphabet) for alphabet in of_character])
-        parts = []
+        parts: list[np.ndarray] = []
         for part in ("train", "test"):
             images = arrays[f"x_{part}"]
             if images.ndim != 3 or images.dtype != np.uint8:
                 raise ValueError(f"`x_{part}` is {images.dtype} {images.shape}; it must be uint8, (N, 105, 105)")
             parts += [255 - images[..., None], number[arrays[f"y_{part}"]]]
-    return ImageData(name, *parts, names).resized(_SIZE)
+    train_images, train_labels, test_images, test_labels = parts
+    return ImageData(name, train_images, train_labels, test_images, test_labels, names).resized(_SIZE)
