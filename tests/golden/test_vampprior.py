@@ -13,6 +13,8 @@ from keras_ssvae.models import HVAE, VAE
 from keras_ssvae.optimizers import NormalizedAdam
 
 FILES = "vampprior_*.npz"
+# Beside the page's absolute tolerances: programs of JAX sum in another order, above all those of tests.
+ROUNDING = 1e-6 if keras.backend.backend() == "jax" else 0.0
 STEPS = ("step0", "step1")
 
 
@@ -163,7 +165,7 @@ def test_posterior_and_decoded_images_equal_the_original(replay):
     seen = dict(replay.observed[0])
     pixels = 0.5 * (seen.pop("decoded")[:2].reshape(2, -1) + 1.0)
     for name, values in seen.items():
-        np.testing.assert_allclose(values[:4], replay.file[f"step0/{name}"], rtol=0, atol=2e-6, err_msg=name)
+        np.testing.assert_allclose(values[:4], replay.file[f"step0/{name}"], rtol=ROUNDING, atol=2e-6, err_msg=name)
     np.testing.assert_allclose(pixels, replay.file["step0/x_mean"], rtol=0, atol=2e-6)
 
 
@@ -192,7 +194,7 @@ def test_weights_after_the_steps_equal_the_original(replay):
 def test_the_density_of_the_prior_equals_the_original(replay):
     given = keras.ops.convert_to_numpy(replay.model.prior.log_prob(replay.file["prior/z"]))
     # The narrow components of the mixture amplify rounding.
-    tolerance = {"rtol": 2e-4} if replay.model.prior.num_components > 1 else {"rtol": 0, "atol": 4e-6}
+    tolerance = {"rtol": 2e-4} if replay.model.prior.num_components > 1 else {"rtol": ROUNDING, "atol": 4e-6}
     np.testing.assert_allclose(given, replay.file["prior/log_density"], **tolerance)
 
 
