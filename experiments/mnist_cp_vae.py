@@ -23,6 +23,7 @@ KL of z; `probs`, the probabilities in place of a sample of c for z, as Figure 2
 """
 
 import argparse
+import dataclasses
 import functools
 import itertools
 from pathlib import Path
@@ -48,7 +49,6 @@ from keras_ssvae.priors import LearnedMixture, StandardNormal, VampPrior
 from keras_ssvae.runs import sweep
 from keras_ssvae.runs.directory import write_table
 from keras_ssvae.runs.errors import UserError
-from keras_ssvae.runs.experiment import Experiment
 from keras_ssvae.runs.run import Run
 from keras_ssvae.runs.sets import Binary, UnevenBinary, load_data
 from keras_ssvae.schedules import AnnealedTemperature
@@ -403,25 +403,21 @@ def pairs(groups: dict[str, list[sweep.Result]], output_dir: Path) -> str:
     write_table(output_dir / "pairs.csv", header, rows)
     if not rows:
         return ""
-    shown = "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rows))
-    return f"\n\nDifferences of the same seeds, mean (standard deviation), nats:\n\n{shown}"
+    return f"\n\nDifferences of the same seeds, mean (standard deviation), nats:\n\n{sweep.markdown(header, rows)}"
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = dataclasses.replace(
+    mnist_vampprior.EXPERIMENT,
     name="CP-VAE",
     description=__doc__,
     settings=SETTINGS,
-    labels=None,
     load=load,
     sets=sets,
     own_settings=own_settings,
     build_model=build_model,
-    early_stopping=mnist_vampprior.early_stopping,
     figures=figures,
     metrics=metrics,
     summary=summary,
-    units={"loss": "nats per image", "reconstruction": "nats per image"},
-    options=("nll_samples",),
     run_suffix=run_suffix,
     add_flags=add_flags,
     check_flags=check_flags,

@@ -134,8 +134,7 @@ def finish(results: list[sweep.Result], output_dir: Path) -> str:
     write_table(output_dir / "mann_whitney.csv", TESTS, tests)
     if not tests:
         return f"{text}\n\nNo test between models: none two of them have at least two runs each."
-    lines = [TESTS, ["---"] * len(TESTS), *tests]
-    shown = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    shown = sweep.markdown(TESTS, tests)
     return f"{text}\n\nMann-Whitney U, two-sided p, and the smallest that so many runs can have:\n\n{shown}"
 
 

@@ -72,9 +72,12 @@ def category_use(probs: ArrayLike) -> CategoryUse:
     probs = _checked(probs)
     marginal = probs.mean(axis=0, dtype="float64")
     positive = marginal[marginal > 0]
-    # Above by more than rounding: of equal ones none is.
-    used = int((marginal > (1 + 1e-6) / len(marginal)).sum())
-    return CategoryUse(used, float(np.exp(-(positive * np.log(positive)).sum())))
+    return CategoryUse(int(above_uniform(marginal).sum()), float(np.exp(-(positive * np.log(positive)).sum())))
+
+
+def above_uniform(marginal: np.ndarray) -> np.ndarray:
+    """Which of K probabilities are above 1/K, by more than rounding: of equal ones none is."""
+    return marginal > (1 + 1e-6) / len(marginal)
 
 
 def category_probs_by_label(probs: ArrayLike, labels: ArrayLike) -> dict[int, np.ndarray]:

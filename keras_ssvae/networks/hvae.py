@@ -1,13 +1,11 @@
 """The networks of the VAE with two layers of latent variables: gated layers of each input, and of both together."""
 
-import math
-
 import keras
 from keras import layers, ops
 
 from keras_ssvae.distributions import Tensor
-from keras_ssvae.networks.layers import Gated, he_normal_dense
-from keras_ssvae.networks.vae import IMAGE_SHAPE, LATENT_DIM, gaussian_heads, two_gated
+from keras_ssvae.networks.layers import Gated
+from keras_ssvae.networks.vae import IMAGE_SHAPE, LATENT_DIM, gaussian_heads, pixel_logits, two_gated
 
 
 def encoder_z1(
@@ -64,11 +62,10 @@ def decoder(
     Returns:
         A `keras.Model`. The sigmoid that makes pixels in [0, 1] of its logits is left to the likelihood.
     """
-    z, dtype = keras.Input((z1_dim + z2_dim,), name="z"), keras.config.floatx()
+    z = keras.Input((z1_dim + z2_dim,), name="z")
     z1, z2 = ops.split(z, [z1_dim], axis=-1)
-    x = _joint({"z1": z1, "z2": z2}, hidden)
-    x = he_normal_dense(math.prod(image_shape), hidden, dtype=dtype, name="logits")(x)
-    return keras.Model(z, layers.Reshape(image_shape, dtype=dtype, name="image")(x), name="decoder")
+    logits = pixel_logits(_joint({"z1": z1, "z2": z2}, hidden), image_shape, hidden)
+    return keras.Model(z, logits, name="decoder")
 
 
 def _joint(inputs: dict[str, Tensor], hidden: int) -> Tensor:

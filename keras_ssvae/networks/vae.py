@@ -45,14 +45,20 @@ def decoder(
     Returns:
         A `keras.Model`. The sigmoid that makes pixels in [0, 1] of its logits is left to the likelihood.
     """
-    z, dtype = keras.Input((latent_dim,), name="z"), keras.config.floatx()
-    x = he_normal_dense(math.prod(image_shape), hidden, dtype=dtype, name="logits")(two_gated(z, hidden))
-    return keras.Model(z, layers.Reshape(image_shape, dtype=dtype, name="image")(x), name="decoder")
+    z = keras.Input((latent_dim,), name="z")
+    return keras.Model(z, pixel_logits(two_gated(z, hidden), image_shape, hidden), name="decoder")
 
 
 def two_gated(x: Tensor, hidden: int) -> Tensor:
     """Two gated layers, of a Keras tensor `(B, inputs)`."""
     return Gated(hidden, name="gated_1")(Gated(hidden, name="gated_0")(x))
+
+
+def pixel_logits(x: Tensor, image_shape: tuple[int, int, int], inputs: int) -> Tensor:
+    """Linear outputs `(B, H, W, C)`, of a Keras tensor `(B, inputs)`."""
+    dtype = keras.config.floatx()
+    x = he_normal_dense(math.prod(image_shape), inputs, dtype=dtype, name="logits")(x)
+    return layers.Reshape(image_shape, dtype=dtype, name="image")(x)
 
 
 def gaussian_heads(x: Tensor, latent_dim: int, inputs: int) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from keras_ssvae.checks import check_whole_number
+from keras_ssvae.evaluation.categories import above_uniform
 from keras_ssvae.models.batched import as_float32
 from keras_ssvae.models.capabilities import require_clusters
 from keras_ssvae.pixels import as_images
@@ -103,7 +104,7 @@ def categories(
     if probs.shape != (size,):
         raise ValueError(f"`probs` has shape {probs.shape}; it must be the probabilities of the {size} categories.")
     order = np.argsort(-probs, kind="stable")
-    shown = order[probs[order] > (1 + 1e-6) / size][:at_most] if size > 1 else order
+    shown = order[above_uniform(probs)[order]][:at_most] if size > 1 else order
     if not len(shown):
         raise ValueError(f"`probs` has no number above 1/{size}: the model prefers no category.")
     drawn = {f"{k}: {100 * probs[k]:.2g} %": finds.generate(n, seed, categories=int(k)) for k in shown}

@@ -176,13 +176,14 @@ def walk(
     numbers = model.check_label_numbers("labels", labels)
     if len(numbers) != 2:
         raise ValueError(f"`labels` has {len(numbers)} labels; it must be two.")
-    blocks = list(model.split_c(_latent(model, image)))
+    z = _latent(model, image)
+    blocks = list(model.split_c(z))
     for i, share in zip(numbers, _shares(n), strict=True):
         means = model.c_priors[i].now().means
         blocks[i] = _mixed(means[0], means[-1], share)
     names = [str(i) if class_names is None else class_names[i] for i in numbers]
     title = "From row to row {}, from column to column {}".format(*names)
-    return _on_surface(model, [*blocks, model.rest(_latent(model, image))], title)
+    return _on_surface(model, [*blocks, model.rest(z)], title)
 
 
 def _latent(model, image):

@@ -17,9 +17,21 @@ from keras_ssvae.runs.experiment import Experiment
 from keras_ssvae.runs.launch import Job, Pool, end_with_parent, launch, work_off
 from keras_ssvae.runs.run import Plan, plan, prepare, train
 from keras_ssvae.runs.script import script
-from keras_ssvae.runs.tables import Cell, Result, by, model_file, write_tables
+from keras_ssvae.runs.tables import Cell, Result, by, markdown, model_file, write_tables
 
-__all__ = ["SEEDS", "Axis", "Cell", "Result", "Sweep", "by", "main", "metrics_of", "train_run", "write_tables"]
+__all__ = [
+    "SEEDS",
+    "Axis",
+    "Cell",
+    "Result",
+    "Sweep",
+    "by",
+    "main",
+    "markdown",
+    "metrics_of",
+    "train_run",
+    "write_tables",
+]
 
 
 @dataclasses.dataclass(frozen=True)

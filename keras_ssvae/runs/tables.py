@@ -69,17 +69,19 @@ def write_tables(
     for name, cell in zip(header, rows[0], strict=True):
         names += [name, f"{name}, deviation"] if isinstance(cell, Cell) else [name]
     write_table(output_dir / "table.csv", names, [_texts(row) for row in rows])
-    shown = [header, ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
     steps = " or ".join(map(str, sorted({result.plan.settings["steps_per_epoch"] for result in results})))
     planned = f" of {settings['schedule_epochs']}" if "schedule_epochs" in settings else ""
     layout = f", layout {settings['layout']}" if settings.get("layout") else ""
-    markdown = [
-        f"{title}, {settings['epochs']}{planned} epochs, each of {steps} steps{layout}; "
-        "mean (standard deviation) over the runs.\n",
-        *(f"| {' | '.join(line)} |" for line in shown),
-    ]
-    write_text(output_dir / "table.md", "\n".join(markdown) + "\n")
-    return "\n".join(markdown)
+    about = f"{title}, {settings['epochs']}{planned} epochs, each of {steps} steps{layout}; "
+    text = f"{about}mean (standard deviation) over the runs.\n\n{markdown(header, rows)}"
+    write_text(output_dir / "table.md", f"{text}\n")
+    return text
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *(map(str, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _texts(row):
