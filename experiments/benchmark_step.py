@@ -5,7 +5,12 @@ hand, the step with the data pipeline, the pipeline alone, and the matrix produc
 8192 x 8192 on an accelerator) that limits them all. The step's work is counted: multiply and add are 2 operations, and
 forward and backward together 3 forwards. It runs as `fit` runs it, with these flags of the experiment:
 --batch-size, --labeled-batch-size, --steps-per-epoch, --steps-per-execution, --mixed-precision, --augment-on and
---jit-compile. It says too how much memory all of this took at most.
+--jit-compile, and for `--experiment mnist_vampprior` also --prior and --components. It says too how much memory all of
+this took at most.
+
+`--peer pythae` measures, in the same turns, the same step of pythae's VAE or VAMP beside `--experiment
+mnist_vampprior`: the same layers, batch and images, which pythae takes grey where ours are drawn anew, and its own
+Adam, data loader and trainer. Where pythae is not installed, the peer is skipped.
 """
 
 import argparse
@@ -22,9 +27,11 @@ import quiet  # noqa: F401
 # isort: split
 import keras
 import numpy as np
+import peers
 from keras import ops
 
 from keras_ssvae import data
+from keras_ssvae.models import VAE
 from keras_ssvae.runs import devices, flags
 from keras_ssvae.runs.errors import UserError
 from keras_ssvae.runs.experiment import Experiment
@@ -32,9 +39,9 @@ from keras_ssvae.runs.script import script
 
 # Name -> script, and number of training images.
 EXPERIMENTS = {"mnist": ("mnist_exon", 60_000), "cifar10": ("cifar10_exon", 50_000)}
-EXPERIMENTS |= {"mnist_parted": ("mnist_parted", 60_000)}
+EXPERIMENTS |= {"mnist_parted": ("mnist_parted", 60_000), "mnist_vampprior": ("mnist_vampprior", 60_000)}
 MEASURED = {"batch_size", "labeled_batch_size", "steps_per_epoch", "steps_per_execution", "mixed_precision"}
-MEASURED |= {"augment_on", "jit_compile"}
+MEASURED |= {"augment_on", "jit_compile", "prior", "components"}
 JAX = keras.backend.backend() == "jax"
 
 
@@ -123,6 +130,28 @@ def arguments(experiment: Experiment, argv: list[str]) -> argparse.Namespace:
     return argparse.Namespace(**args)
 
 
+def peer_steps(name: str, model: keras.Model, images: np.ndarray, batch_size: int) -> dict[str, Callable[[], None]]:
+    """The steps of the same model in another library; none where it is not installed."""
+    if not isinstance(model, VAE):
+        raise UserError(f"--peer {name} has no {type(model).__name__}. Use --experiment mnist_vampprior.")
+    try:
+        return getattr(peers, name)(model, images, batch_size)
+    except ImportError as error:
+        print(f"--peer {name} is skipped: {error}. Install it with `pip install {name}`.", file=sys.stderr)
+        return {}
+
+
+def against_peer(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """The peer's time over ours: its median, and that of the ratios within the rounds."""
+    figures = {}
+    for ours in ("step_ms", "step_with_pipeline_ms"):
+        theirs = f"peer_{ours}"
+        if theirs in rounds[0]:
+            figures[theirs] = round(statistics.median(r[theirs] for r in rounds), 2)
+            figures[f"{theirs}_over_ours"] = round(statistics.median(r[theirs] / r[ours] for r in rounds), 2)
+    return figures
+
+
 def main() -> None:
     script(benchmark)
 
@@ -132,6 +161,7 @@ def benchmark() -> None:
     parser.add_argument("--experiment", choices=list(EXPERIMENTS), default="mnist", help="(default %(default)s)")
     parser.add_argument("--rounds", type=int, default=10, help="turns of each measurement (default %(default)s)")
     parser.add_argument("--steps", type=int, default=12, help="executions in a turn (default %(default)s)")
+    parser.add_argument("--peer", choices=["pythae"], help="also measure the step of this library (default: none)")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
     args, others = parser.parse_known_args()
 
@@ -179,6 +209,9 @@ def benchmark() -> None:
         "pipeline_ms": (lambda: [next(pipeline) for _ in range(steps)], args.steps, steps),
         "matmul_ms": (lambda: product(matrix), 4, 1),
     }
+    if args.peer:
+        steps_of_peer = peer_steps(args.peer, model, images, settings["batch_size"])
+        measured |= {name: (function, args.steps, 1) for name, function in steps_of_peer.items()}
     for function, *_ in measured.values():
         for _ in range(3):
             wait(function())
@@ -202,6 +235,7 @@ def benchmark() -> None:
         "step_gflop": round(gflop, 2),
         "share_of_limit": round(statistics.median(shares), 3),
         "share_of_limit_without_pipeline": round(statistics.median(shares_alone), 3),
+        **against_peer(rounds),
         "pipeline_cost": round(statistics.median(r["step_with_pipeline_ms"] / r["step_ms"] for r in rounds) - 1, 3),
         **peak_memory(),
     }

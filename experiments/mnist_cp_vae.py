@@ -415,6 +415,7 @@ EXPERIMENT = dataclasses.replace(
     sets=sets,
     own_settings=own_settings,
     build_model=build_model,
+    step_gflop=None,
     figures=figures,
     metrics=metrics,
     summary=summary,

@@ -30,6 +30,7 @@ from keras_ssvae.runs.errors import UserError
 from keras_ssvae.runs.experiment import Experiment
 from keras_ssvae.runs.run import Run, main
 from keras_ssvae.runs.sets import Binary
+from keras_ssvae.runs.work import forward_gflop
 from keras_ssvae.schedules import LinearWarmUp
 
 COMPONENTS, NLL_SAMPLES = 10, 5000
@@ -108,6 +109,13 @@ def build_model(settings: dict[str, Any], given: None = None) -> keras.Model:
     return compiled(VAE(prior=prior, beta=warm_up(settings), seed=settings["seed"]), settings)
 
 
+def step_gflop(model: VAE, labeled: int, unlabeled: int) -> float:
+    """Three forwards for each image, and three of the encoder for each pseudo-input."""
+    pseudo_inputs = model.prior.num_components if isinstance(model.prior, priors.VampPrior) else 0
+    of_encoder = (unlabeled + pseudo_inputs) * forward_gflop(model.encoder)
+    return 3 * (of_encoder + unlabeled * forward_gflop(model.decoder))
+
+
 def warm_up(settings: dict[str, Any]) -> LinearWarmUp:
     return LinearWarmUp(1.0, settings["warm_up_epochs"], settings["steps_per_epoch"])
 
@@ -180,6 +188,7 @@ EXPERIMENT = Experiment(
     sets=Binary,
     own_settings=own_settings,
     build_model=build_model,
+    step_gflop=step_gflop,
     early_stopping=early_stopping,
     figures=figures,
     metrics=metrics,

@@ -3,13 +3,15 @@
 import keras
 import numpy as np
 
-from keras_ssvae.networks.layers import ConvBlock
+from keras_ssvae.networks.layers import ConvBlock, Gated
 
 
 def forward_gflop(network: keras.Model) -> float:
     """Multiplications and additions of one image's way through a network, in 1e9."""
     macs = 0
     for layer in network.layers:
+        if isinstance(layer, Gated):  # two kernels in one layer
+            macs += int(np.prod(layer.linear.kernel.shape)) + int(np.prod(layer.gate.kernel.shape))
         kernel = getattr(layer, "kernel", None)
         if kernel is not None:
             macs += int(np.prod(kernel.shape)) * int(np.prod(_positions(layer)))

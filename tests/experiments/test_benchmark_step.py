@@ -5,8 +5,12 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from keras_ssvae import priors
+from keras_ssvae.models import M2, VAE
+from keras_ssvae.runs.errors import UserError
 from keras_ssvae.runs.experiment import Experiment
 
 SCRIPT = "benchmark_step"
@@ -69,3 +73,35 @@ def test_an_experiment_whose_step_nobody_counted_is_a_sentence(modules, monkeypa
     monkeypatch.setattr(sys, "argv", ["benchmark_step.py"])
     with pytest.raises(SystemExit, match=r"error: --experiment mnist cannot be measured: .* how much VAE computes"):
         modules.script.main()
+
+
+def test_a_peer_that_is_not_installed_is_skipped(modules, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pythae", None)
+    assert modules.script.peer_steps("pythae", VAE(), np.zeros((4, 28, 28, 1), np.uint8), 2) == {}
+    assert "--peer pythae is skipped: " in capsys.readouterr().err
+    assert modules.script.against_peer([{"step_ms": 1.0, "step_with_pipeline_ms": 2.0}]) == {}
+
+
+def test_a_peer_without_the_model_is_a_sentence(modules):
+    with pytest.raises(UserError, match="--peer pythae has no M2"):
+        modules.script.peer_steps("pythae", M2(), np.zeros((4, 28, 28, 1), np.uint8), 2)
+
+
+@pytest.mark.parametrize("prior", [lambda: None, lambda: priors.VampPrior(3, 40)])
+def test_the_peer_takes_its_steps(modules, prior):
+    pytest.importorskip("pythae")
+    images = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1), dtype=np.uint8)
+    steps = modules.script.peers.pythae(VAE(prior=prior()), images, 4)
+    assert list(steps) == ["peer_step_ms", "peer_step_with_pipeline_ms"]
+    for step in steps.values():
+        step()
+
+
+def test_the_ratio_to_a_peer_is_the_median_of_those_within_a_round(modules):
+    rounds = [
+        {"step_ms": ours, "peer_step_ms": theirs, "step_with_pipeline_ms": 1.0, "peer_step_with_pipeline_ms": 3.0}
+        for ours, theirs in ((1.0, 2.0), (10.0, 30.0), (2.0, 8.0))
+    ]
+    figures = modules.script.against_peer(rounds)
+    assert figures["peer_step_ms_over_ours"] == 3.0
+    assert figures["peer_step_with_pipeline_ms_over_ours"] == 3.0

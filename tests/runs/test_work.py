@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_ssvae.networks import exon
+from keras_ssvae.networks import exon, vae
 from keras_ssvae.runs import work
 
 
@@ -20,3 +20,8 @@ def test_the_networks_of_cifar10_are_counted_as_by_hand():
         (exon.cifar10_classifier, classifier),
     ):
         assert work.forward_gflop(network()) == pytest.approx(2e-9 * macs, rel=1e-12)
+
+
+def test_a_gated_layer_counts_both_of_its_kernels():
+    macs = 2 * (784 * 300 + 300 * 300) + 2 * 300 * 40
+    assert work.forward_gflop(vae.encoder()) == pytest.approx(2e-9 * macs, rel=1e-12)
