@@ -1,5 +1,6 @@
 """Figures that compare several models or runs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from keras_ssvae.plots._figure import Figure
 from keras_ssvae.plots.decoded import draw_grid
 from keras_ssvae.plots.scatters import draw_scatter
 
+_ACROSS = 5  # latent spaces side by side
+
 
 def latent_spaces(
     models: Mapping[str, keras.Model],
@@ -29,7 +32,8 @@ def latent_spaces(
     """Draws for each model `latent` above `grid`: EXoN's Figure 2.
 
     Args:
-        models: Title -> a model with a latent plane, `posterior(x)` and `decode(z)`; one column each.
+        models: Title -> a model with a latent plane, `posterior(x)` and `decode(z)`; one column each, five in a
+            row.
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
         labels: True classes, integers of shape (N,).
         extent: The grids run from -extent to extent on both axes.
@@ -53,9 +57,13 @@ def latent_spaces(
     Reference: EXoN, Figure 2.
     """
     _check_models(models)
-    figure = Figure(figsize=(4.8 * len(models), 9.4), layout="constrained")
-    axes = figure.subplots(2, len(models), squeeze=False)
-    for (title, model), (above, below) in zip(models.items(), axes.T, strict=True):
+    across = min(len(models), _ACROSS)
+    bands = math.ceil(len(models) / across)
+    figure = Figure(figsize=(4.8 * across, 9.4 * bands), layout="constrained")
+    places = figure.subplots(2 * bands, across, squeeze=False).reshape(bands, 2, across).swapaxes(1, 2).reshape(-1, 2)
+    for ax in places[len(models) :].flat:
+        ax.remove()
+    for (title, model), (above, below) in zip(models.items(), places, strict=False):
         prior = model.class_prior if isinstance(model, HasClassPrior) else None
         draw_scatter(above, sample_posterior(model, images, seed), labels, prior, class_names, title)
         draw_grid(below, model, extent, n, (-1.0, 1.0), "")

@@ -48,6 +48,16 @@ def test_each_model_has_its_latent_space_above_its_grid():
         np.testing.assert_allclose(ax.images[0].get_array()[0, ::4], expected, atol=1e-6)
 
 
+def test_more_than_five_latent_spaces_go_on_below():
+    models = {str(i): MODELS["dark"] for i in range(7)}
+    figure = plots.latent_spaces(models, IMAGES[:4], LABELS[:4], n=2)
+    figure.draw_without_rendering()
+    left, bottom = zip(*(ax.get_position().min for ax in figure.axes), strict=True)
+    assert len(figure.axes) == 14
+    assert left[10] == pytest.approx(left[0], abs=0.01)  # the sixth model, below the first one and its grid
+    assert bottom[0] > bottom[5] > bottom[10] > bottom[12]
+
+
 def test_each_model_has_a_row_of_the_same_path():
     (ax,) = plots.paths(MODELS, [-10, 0], [10, 0], n=5).axes
     sheet = np.asarray(ax.images[0].get_array())
