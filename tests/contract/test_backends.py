@@ -81,6 +81,8 @@ def test_gradients_moving_statistics_and_the_optimizers_state_agree(entry, resul
 
 
 def test_weights_after_the_step_agree(results):
+    # Adam divides a gradient by its own size, so that the rounding of a small one, which depends on the number of
+    # threads, shows in the weight. A step is 1e-2.
     for name, value, expected in pairs("after/", results):
         if not before_normalisation(name):
-            np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(value, expected, rtol=1e-5, atol=2e-5, err_msg=name)
