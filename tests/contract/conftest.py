@@ -1,5 +1,7 @@
 """Shared by the contract tests: each runs once for each model of the registry."""
 
+import os
+
 import pytest
 from contract import small
 from contract.lives import lives_in
@@ -22,6 +24,13 @@ def no_random_weights():
 def model(entry):
     """Not compiled, with dropout; a test leaves it as it was."""
     return entry.build(dropout=0.5)
+
+
+@pytest.fixture(scope="session")
+def on_jax():
+    """Environment of a process on JAX that runs each program once: they are compiled quickly, not well."""
+    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    return {**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": flags}
 
 
 @pytest.fixture(scope="session")

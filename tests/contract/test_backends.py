@@ -21,7 +21,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def on_jax(tmp_path_factory):
+def step_on_jax(tmp_path_factory, on_jax):
     """The file of each model's step there; one process for all."""
     folder = tmp_path_factory.mktemp("backends")
     for number, entry in enumerate(ENTRIES):
@@ -35,7 +35,7 @@ def on_jax(tmp_path_factory):
         np.savez(folder / f"{number}_given.npz", **asking.to_numpy(given))
     finished = subprocess.run(
         [sys.executable, HERE / "step.py", folder],
-        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE.parents[1]}"},
+        env={**on_jax, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE.parents[1]}"},
         stderr=subprocess.PIPE,
         text=True,
         check=False,
@@ -45,10 +45,10 @@ def on_jax(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def results(entry, on_jax):
+def results(entry, step_on_jax):
     """What the step gives on TensorFlow and on JAX."""
-    given = Path(str(on_jax[entry.name]).replace("result", "given"))
-    return step.take(entry, *step.load(given)), dict(np.load(on_jax[entry.name]))
+    given = Path(str(step_on_jax[entry.name]).replace("result", "given"))
+    return step.take(entry, *step.load(given)), dict(np.load(step_on_jax[entry.name]))
 
 
 def pairs(kind, results):

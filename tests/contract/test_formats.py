@@ -30,6 +30,7 @@ def assert_close(given, expected, atol=1e-5):
         np.testing.assert_allclose(ops.convert_to_numpy(given[name]), value, atol=atol, err_msg=name)
 
 
+@pytest.mark.one_model
 def test_a_quantised_model_is_the_same_from_a_file_and_nearly_the_model(entry, images, outputs, tmp_path):
     model = entry.build(dropout=0.5)
     with warnings.catch_warnings(action="ignore"):  # Keras', for each layer that has nothing to quantise

@@ -77,9 +77,13 @@ class Small:
             return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
     def arrays(self, folder):
-        """Those of the checkpoint, without the history."""
-        with np.load(folder / self.output / "checkpoint.npz") as file:
-            return {name: file[name] for name in file.files if name != "history"}
+        return arrays(folder / self.output)
+
+
+def arrays(folder):
+    """The arrays of a run's checkpoint, without the history, which has the times."""
+    with np.load(folder / "checkpoint.npz") as file:
+        return {name: file[name] for name in file.files if name != "history"}
 
 
 @pytest.fixture(scope="session")
@@ -178,6 +182,45 @@ def call(modules, in_process, monkeypatch):
         return result
 
     return run
+
+
+@pytest.fixture
+def arrays_of():
+    return arrays
+
+
+@pytest.fixture
+def stop_after_an_epoch(modules):
+    """In place of `train`: it ends after the first epoch, in a TypeError, as by a kill."""
+    trained = modules.runner.train
+
+    def stop(run):
+        run.settings["epochs"] = 1
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("keras_ssvae.evaluation.report", None)
+            trained(run)
+
+    return stop
+
+
+@pytest.fixture
+def goes_on_bit_for_bit(call, modules, stop_after_an_epoch, tmp_path):
+    """Calls the script twice, once stopped after an epoch and resumed, and compares all that a checkpoint holds."""
+    trained = modules.runner.train
+
+    def compare(*args):
+        whole, parts = tmp_path / "whole", tmp_path / "parts"
+        assert call(*args, "--output-dir", whole).code == 0
+        with pytest.raises(TypeError):
+            call(*args, "--output-dir", parts, train=stop_after_an_epoch)
+        modules.runner.train = trained
+        assert call(*args, "--output-dir", parts, "--resume").code == 0
+        before, after = arrays(whole), arrays(parts)
+        assert before.keys() == after.keys()
+        for name, values in before.items():
+            np.testing.assert_array_equal(values, after[name], err_msg=name)
+
+    return compare
 
 
 class TableCall:

@@ -35,17 +35,12 @@ def small_networks(modules, monkeypatch):
     monkeypatch.setattr(modules.script, "celeba_decoder", decoder)
 
 
-def arrays(folder):
-    with np.load(folder / "checkpoint.npz") as file:
-        return {name: file[name] for name in file.files if name != "history"}
-
-
 def metrics_of(folder):
     return json.loads((folder / "metrics.json").read_text(), parse_constant=pytest.fail)
 
 
 def test_a_run_writes_its_figures_and_numbers_and_goes_on_bit_for_bit(
-    call, modules, args, small_networks, tmp_path, monkeypatch
+    call, modules, args, small_networks, arrays_of, tmp_path, monkeypatch
 ):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     began = modules.runner.EpochLog.on_epoch_begin
@@ -86,7 +81,7 @@ def test_a_run_writes_its_figures_and_numbers_and_goes_on_bit_for_bit(
     assert "Going on after epoch 1." in result.out
     assert len(history := json.loads(str(np.load(parts / "checkpoint.npz")["history"]))) == 2
     assert all(row["train_seconds"] > 0 for row in history)
-    before, after = arrays(whole), arrays(parts)
+    before, after = arrays_of(whole), arrays_of(parts)
     assert before.keys() == after.keys()
     for name, values in before.items():
         np.testing.assert_array_equal(values, after[name], err_msg=name)

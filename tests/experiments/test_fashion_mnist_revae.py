@@ -3,7 +3,6 @@
 import itertools
 import json
 
-import numpy as np
 import pytest
 
 from keras_ssvae import data
@@ -55,19 +54,8 @@ def test_a_model_trains_and_its_images_are_judged(call, quick_judges, tmp_path, 
     assert len(list((tmp_path / "runs/judges").glob("*.keras"))) == 2
 
 
-def test_a_run_goes_on_bit_for_bit(call, tmp_path):
-    def arrays(folder):
-        with np.load(tmp_path / folder / "checkpoint.npz") as file:
-            return {name: file[name] for name in file.files if name != "history"}  # which has the times
-
-    assert call(*SMALL, "--epochs", "2", "--judges", "0", "--output-dir", "straight").code == 0
-    assert call(*SMALL, "--judges", "0", "--output-dir", "stopped").code == 0
-    resumed = call(*SMALL, "--epochs", "2", "--judges", "0", "--output-dir", "stopped", "--resume")
-    assert (resumed.code, resumed.err) == (0, "")
-    assert "Going on after epoch 1." in resumed.out
-    given = arrays("stopped")
-    for name, values in arrays("straight").items():
-        np.testing.assert_array_equal(given[name], values, err_msg=name)
+def test_a_run_goes_on_bit_for_bit(goes_on_bit_for_bit):
+    goes_on_bit_for_bit(*SMALL, "--epochs", "2", "--judges", "0")
 
 
 def test_a_fraction_of_the_images_is_labelled(plan):

@@ -12,14 +12,13 @@ ARGS = ("--dataset", "digits", "--epochs", "2", "--steps-per-epoch", "3", "--bat
 ARGS = (*ARGS, "--labeled-batch-size", "8")
 
 
-def arrays(folder):
-    with np.load(folder / "checkpoint.npz") as file:
-        return {name: file[name] for name in file.files if name != "history"}
+@pytest.fixture
+def args(tmp_path):
+    return (*ARGS, "--labels", "33", "--validation", "10", "--export-dir", tmp_path / "saved")
 
 
-def test_a_run_writes_its_figures_and_numbers_and_goes_on_bit_for_bit(call, modules, tmp_path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    args = (*ARGS, "--labels", "33", "--validation", "10", "--export-dir", tmp_path / "saved")
+def test_a_run_writes_its_figures_and_numbers(call, args, tmp_path):
+    whole = tmp_path / "whole"
     result = call(*args, "--output-dir", whole, "--classifier-alone")
     assert (result.code, result.err) == (0, "")
     assert "PartedVAE on digits: 33 labels of 1437 images; " in result.out
@@ -33,22 +32,10 @@ def test_a_run_writes_its_figures_and_numbers_and_goes_on_bit_for_bit(call, modu
     model = keras.models.load_model(whole / "model.keras")
     assert model.image_shape == (32, 32, 1)
 
-    def stop_after_an_epoch(run):
-        run.settings["epochs"] = 1
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("keras_ssvae.evaluation.report", None)  # ends here, as by a kill
-            modules.trained(run)
 
-    original = modules.runner.train
-    modules.trained = original
-    with pytest.raises(TypeError):
-        call(*args, "--output-dir", parts, train=stop_after_an_epoch)
-    modules.runner.train = original
-    assert call(*args, "--output-dir", parts, "--resume").code == 0
-    before, after = arrays(whole), arrays(parts)
-    assert before.keys() == after.keys()
-    for name, values in before.items():
-        np.testing.assert_array_equal(values, after[name], err_msg=name)
+@pytest.mark.slow
+def test_a_run_goes_on_bit_for_bit(goes_on_bit_for_bit, args):
+    goes_on_bit_for_bit(*args, "--classifier-alone")
 
 
 def test_it_trains_without_labels_and_says_how_many_there_are(call, tmp_path):

@@ -153,6 +153,7 @@ def test_it_is_exported_again(folder, model, images, tmp_path):
     np.testing.assert_allclose(probs, model.classify(images), atol=1e-6)
 
 
+@pytest.mark.parametrize("folder", [ROOT / "saved_models" / "exon_mnist_100"], indirect=True, ids=[""])
 def test_without_the_import_the_error_names_the_module(folder):
     code = f"import keras; keras.saving.load_model({str(folder / 'model.keras')!r})"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
