@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import math
+import threading
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -125,12 +126,14 @@ class Watch(keras.callbacks.Callback):
         self._course, self._optimizer = course, model.optimizer
         self._before = self._begin = _steps(model.optimizer)
         self._place: int | None = None
+        # On JAX Keras may call `on_train_batch_end` of several steps at a time, in threads that begin in their order.
+        self._in_order, self._checked, self._each = threading.Condition(), 0, model.steps_per_execution
         if course is not None:
             self._places = _places.setdefault(model, weakref.WeakKeyDictionary())
             self._ahead, self._ended = self._places.get(course, (course.start_step - self._before, None))
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._begin = _steps(self._optimizer)
+        self._begin, self._checked = _steps(self._optimizer), 0
         if self._course is not None and self._place is None:
             self._first, self._place = self._begin, self._next_place(self._course.start_step)
             self._course.begin = self._place
@@ -142,7 +145,14 @@ class Watch(keras.callbacks.Callback):
         return start if self._ended is None else self._ended
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self._check(logs or {}, f"at step {self._begin + batch + 1}")
+        execution = batch // self._each
+        with self._in_order:
+            self._in_order.wait_for(lambda: self._checked >= execution, timeout=60.0)
+            try:
+                self._check(logs or {}, f"at step {self._begin + batch + 1}")
+            finally:
+                self._checked = execution + 1
+                self._in_order.notify_all()
 
     def _check(self, logs, when):
         # In the order in which the model computes them, for one makes others NaN; the logs are sorted by name.
