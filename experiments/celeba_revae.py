@@ -114,6 +114,7 @@ def build_model(settings: dict[str, Any], prior: None, class_priors: list[list[f
         class_priors=class_priors,
         unlabeled_term="sampled",
         weight_constant="z_c",
+        bounded_weight=False,
         seed=settings["seed"],
         class_names=[list(values) for values in CELEBA_ATTRIBUTES.values()],
     )

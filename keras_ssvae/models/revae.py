@@ -70,6 +70,11 @@ class REVAE(CharacteristicVAE):
     of Table 3 does not learn. With `weight_constant="numerator"` the whole numerator is a constant, and the classifier
     learns as the encoder does.
 
+    The released code estimates `q(y | x)` from samples other than the z_c of the numerator, so that w has no bound:
+    where this z_c alone is of the label, w is in the thousands. With thousands of labelled images such weights come in
+    each epoch, and the training can end in NaN. With `bounded_weight` the z_c of the numerator is one of the samples:
+    then w is at most `classifier_samples + 1`, and its expectation is 1 exactly.
+
     A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled` and `unlabeled` (see
     `data.semi_supervised`; augmented images are not looked at), `y` one-hot labels of the labelled part, those of
     several side by side. Either part may be missing. In the paper's rhythm they alternate:
@@ -97,6 +102,8 @@ class REVAE(CharacteristicVAE):
         classifier_samples: Samples of which `q(y | x)` is the mean.
         weight_constant: What of w has no gradient: its `"numerator"`, or the `"z_c"` in its numerator, as in the
             released code.
+        bounded_weight: Whether the z_c of the numerator of w is among the samples of `q(y | x)`. False: the released
+            code.
         mu: Weight of the term for a single labelled image of each class, of a model with one label. The model keeps
             the posterior of the last labelled images of each class; the term is the cross entropy between `q(y | z_c)`
             at a z_c of the prior and the class whose kept posterior is the densest there. The paper has 5.
@@ -136,6 +143,7 @@ class REVAE(CharacteristicVAE):
         kl: str = "closed_form",
         classifier_samples: int = 100,
         weight_constant: str = "numerator",
+        bounded_weight: bool = True,
         mu: float = 0.0,
         seed: int = 0,
         name: str = "revae",
@@ -150,7 +158,10 @@ class REVAE(CharacteristicVAE):
             raise ValueError(f'`kl` is {kl!r}; it must be "closed_form" or "sampled".')
         if weight_constant not in CONSTANT:
             raise ValueError(f"`weight_constant` is {weight_constant!r}; it must be one of {CONSTANT}.")
+        if not isinstance(bounded_weight, bool):
+            raise ValueError(f"`bounded_weight` is {bounded_weight!r}; it must be True or False.")
         self.unlabeled_term, self.kl, self.weight_constant = unlabeled_term, kl, weight_constant
+        self.bounded_weight = bounded_weight
         self._add_class_priors(class_priors)
         hidden = None if self.labels.several else 50
         pairs = zip(self.labels.sizes, self.c_dims, strict=True)
@@ -276,7 +287,9 @@ class REVAE(CharacteristicVAE):
         samples = sample_gaussian(mean[:rows, None, :c_dim], logvar[:rows, None, :c_dim], epsilon)
         of_samples = self.log_q_y(run(self.classifier, ops.reshape(samples, (-1, c_dim))))
         of_samples = ops.reshape(of_samples, (-1, self.classifier_samples, self.labels.width))
-        log_q_y = ops.logsumexp(ops.sum(y[:, None] * of_samples, axis=-1), axis=1) - math.log(self.classifier_samples)
+        if self.bounded_weight:
+            of_samples = ops.concatenate([log_q[:rows, None], of_samples], axis=1)
+        log_q_y = ops.logsumexp(ops.sum(y[:, None] * of_samples, axis=-1), axis=1) - math.log(of_samples.shape[1])
         return ops.exp(ops.sum(y * of_z, axis=-1) - log_q_y), log_q_y
 
     def _divergences(self, unlabeled_term, y, mean, logvar, z, log_q, uniform=None):
@@ -424,6 +437,7 @@ class REVAE(CharacteristicVAE):
             "unlabeled_term": self.unlabeled_term,
             "kl": self.kl,
             "weight_constant": self.weight_constant,
+            "bounded_weight": self.bounded_weight,
             "mu": self.mu,
         }
 

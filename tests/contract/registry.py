@@ -392,6 +392,7 @@ def revae(several=False, dropout=0.0, weights_seed=None, **arguments):
     if several:
         given = {"num_classes": (small.K, 2), "c_dims": (2, 1), "rest_dim": 1, "unlabeled_term": "sampled"}
     given |= {"classifier_samples": 5, "weight_constant": "z_c" if several else "numerator"}
+    given["bounded_weight"] = not several
     networks = {
         "encoder": lambda: small.gaussian_encoder(dropout, latent_dim=4),
         "decoder": lambda: small.decoder(latent_dim=4, activation=None),
@@ -431,6 +432,7 @@ def _revae(several):
             "kl": "sampled",
             "classifier_samples": 3,
             "weight_constant": "z_c",
+            "bounded_weight": False,
             "mu": 0.0 if several else 2.0,
             "class_names": SEVERAL_NAMES if several else SEVERAL_NAMES[0],
             "seed": 9,

@@ -113,7 +113,13 @@ def test_the_model_is_the_papers_and_its_priors_are_the_frequencies_of_the_label
     (run,) = call(*args, train=lambda run: None).calls
     model = run.model
     expected = {"num_classes": (2,) * 18, "c_dims": [1] * 18, "rest_dim": 27, "latent_dim": 45, "mu": 0.0}
-    expected |= {"unlabeled_term": "sampled", "weight_constant": "z_c", "image_shape": (64, 64, 3), "kl": "closed_form"}
+    expected |= {
+        "unlabeled_term": "sampled",
+        "weight_constant": "z_c",
+        "bounded_weight": False,
+        "image_shape": (64, 64, 3),
+        "kl": "closed_form",
+    }
     assert {name: getattr(model, name) for name in expected} == expected
     assert isinstance(model.likelihood, Laplace)
     np.testing.assert_allclose(model.optimizer.learning_rate, 2e-4)

@@ -28,6 +28,7 @@ def build(file):
         unlabeled_term="sampled",
         classifier_samples=int(file["classifier_samples"]),
         weight_constant="z_c",
+        bounded_weight=False,
     )
     model.compile(Adam(1e-4, epsilon=1e-8, corrected_epsilon=True))
     return model

@@ -31,6 +31,7 @@ def decoder(dims=1):
 
 def model_of(seed=3, dims=1, **arguments):
     given = {"num_classes": K, "c_dims": dims, "rest_dim": 0, "class_priors": [PRIOR], "classifier_samples": NODES}
+    given["bounded_weight"] = False  # the nodes stand for the expectation
     given |= {"encoder": encoder(dims), "decoder": decoder(dims)}
     given |= arguments
     if given["num_classes"] == K:
@@ -240,6 +241,24 @@ def test_the_probabilities_are_the_mean_of_the_classifiers_over_z(model):
     np.testing.assert_allclose(model.classify(x), expected, atol=0.03)  # other samples, of which there are 200
 
 
+@pytest.mark.parametrize("bounded", [True, False])
+def test_the_weight_of_two_samples_has_the_mean_1_where_it_is_bounded(bounded):
+    model, epsilon = model_of(classifier_samples=1, bounded_weight=bounded), np.float32([[-2.0], [0.5], [4.0]])
+    batch, weights = {"labeled": images()[:3], "labels": np.eye(K, dtype="float32")[[0, 1, 2]]}, []
+    mean, logvar = map(ops.convert_to_numpy, model.infer(batch["labeled"]))
+    for own, other in ((epsilon, -epsilon), (-epsilon, epsilon)):
+        noise = {"epsilon_labeled": own, "epsilon_classifier": other[:, None], "dropout": np.int32(0)}
+        weighted = ops.convert_to_numpy(model.step_losses(batch, noise, 0)["reconstruction"])
+        outputs = model.decoder(mean + np.exp(0.5 * logvar) * own)
+        weights.append(weighted / -ops.convert_to_numpy(model.likelihood.log_prob(batch["labeled"], outputs)))
+    if bounded:
+        np.testing.assert_allclose(np.mean(weights, axis=0), 1.0, rtol=1e-5)
+        assert np.max(weights) <= 2.0
+    else:
+        np.testing.assert_allclose(weights[0] * weights[1], 1.0, rtol=1e-5)
+        assert np.max(np.mean(weights, axis=0)) > 1.05
+
+
 @pytest.mark.parametrize("constant", ["numerator", "z_c"])
 def test_what_is_constant_in_the_weight_decides_how_the_classifier_learns(constant, differentiate):
     model, labels = model_of(weight_constant=constant), np.array([0, 2, 1, 2])
@@ -396,6 +415,7 @@ def test_a_verb_that_cannot_be_answered_is_a_sentence(call, sentence):
         ({"class_priors": [(0.5, 0.5)]}, r"`class_priors` is .* of \(3,\) values"),
         ({"c_dims": (1, 1)}, r"`c_dims` is \(1, 1\) and `num_classes` 3; each label must have"),
         ({"rest_dim": -1}, r"`rest_dim` is -1"),
+        ({"bounded_weight": 1}, r"`bounded_weight` is 1; it must be True or False"),
         ({"classifier_samples": 0}, r"`classifier_samples` is 0"),
         ({"likelihood": "bernoulli"}, r"`likelihood` is 'bernoulli'; it must be one of"),
         ({"mu": -1.0}, r"`mu` is -1\.0"),
