@@ -1,4 +1,4 @@
-"""What every experiment shares: from the flags of a script to a finished run, and to a table of runs.
+"""Code that all experiments share: command-line flags, training runs, and tables of several runs.
 
-`import keras_ssvae` does not import it: only who runs experiments needs command lines.
+`import keras_ssvae` does not import this package: only experiments need command lines.
 """

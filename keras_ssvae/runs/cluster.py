@@ -1,9 +1,9 @@
-"""Runs of a table on the machines of a Ray cluster.
+"""The runs of a table on the machines of a Ray cluster.
 
-Each run is a Ray task that starts the very process which makes it on one machine, in the directory of the command and
-with the same flags. So the nodes must see the scripts, the data and the runs' directory under the same paths, as on a
-file system that they share, and have the same packages: then nothing has to be brought back, and a run whose worker was
-lost goes on from its checkpoint on any other node.
+Each run is a Ray task. The task starts the same process that would make the run on one machine, in the directory of the
+command and with the same flags. So all nodes must have the same packages and must see the scripts, the data and the
+directory of the runs under the same paths, as on a shared file system. Then no files have to be copied back, and a run
+whose worker was lost continues from its checkpoint on any other node.
 """
 
 import importlib
@@ -16,28 +16,31 @@ import keras
 from keras_ssvae.runs.errors import UserError
 from keras_ssvae.runs.launch import Job, Lost
 
-# What the runs are told of this process' environment, where it is set.
+# Environment variables of this process that the runs inherit, where they are set.
 _CARRIED = ("PYTHONPATH", "TFDS_DATA_DIR", "KERAS_HOME", "OMP_NUM_THREADS", "XLA_FLAGS")
 
 
 class Cluster:
-    """A running Ray cluster.
+    """A running Ray cluster, as a place for `launch.work_off`.
 
     Args:
-        address: Of its head, `HOST:PORT`, or `"auto"` for the cluster that this machine belongs to.
-        jobs: Runs at a time on each GPU, or where the cluster has none on each machine.
+        address: Address of the cluster's head, `HOST:PORT`, or `"auto"` for the cluster that this machine belongs to.
+        jobs: Number of runs at a time on each GPU, or on each machine if the cluster has no GPU.
+
+    Raises:
+        UserError: When Ray is not installed, or no cluster answers at `address`.
     """
 
     retries = 3
-    free = True  # Ray has runs wait for a machine
+    free = True  # Ray itself lets runs wait for a machine
 
     def __init__(self, address: str, jobs: int):
         try:
             ray: Any = importlib.import_module("ray")
         except ImportError as error:
             raise UserError(
-                "--cluster needs Ray, which is not installed here: pip install ray (or in a clone the extra: pip "
-                'install -e ".[cluster]").'
+                "--cluster needs Ray, which is not installed here. Install it with `pip install ray`, or in a clone "
+                'with `pip install -e ".[cluster]"`.'
             ) from error
         self._ray = ray
         try:
@@ -61,7 +64,7 @@ class Cluster:
         self._ray.shutdown()
 
     def start(self, job: Job) -> str:
-        """Hands a run to the cluster; returns what is said of it."""
+        """Hands a run to the cluster; returns its state as text for the user."""
         environment = {name: os.environ[name] for name in _CARRIED if name in os.environ}
         environment["KERAS_BACKEND"] = keras.backend.backend()
         arguments = list(job.command[1:])  # without this machine's Python
@@ -70,7 +73,7 @@ class Cluster:
         return "waits for the cluster"
 
     def wait(self) -> tuple[Job, int | Lost]:
-        """Waits for the next run that ends; returns it and its exit status, or how it was lost."""
+        """Waits for the next run that ends; returns it with its exit status, or with a `Lost` that says why."""
         (reference,), _ = self._ray.wait(list(self._running), num_returns=1)
         job = self._running.pop(reference)
         try:
@@ -79,8 +82,8 @@ class Cluster:
             return job, Lost(type(error).__name__)
         if status is None:
             raise UserError(
-                f"The node {node} does not see {job.log}. With --cluster the nodes must share this directory, the "
-                "scripts, the data and --runs-dir, under the same paths."
+                f"The node {node} cannot find {job.log}. With --cluster all nodes must see this directory, the "
+                "scripts, the data and --runs-dir under the same paths."
             )
         if status < 0:
             return job, Lost(f"killed by signal {-status} on {node}")
@@ -88,18 +91,18 @@ class Cluster:
 
 
 def _resources(nodes: list[Mapping[str, Any]], jobs: int) -> dict[str, float]:
-    """What a run asks for: a share of a GPU or, where there is none, of the smallest machine's cores."""
+    """The resources that a run requests: a share of a GPU or, without GPUs, of the smallest machine's cores."""
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     if any(each.get("GPU") for each in alive):
         return {"num_cpus": 1, "num_gpus": 1 / jobs}
     cores = min(each["CPU"] for each in alive if each.get("CPU"))
-    # Ray counts in whole cores from one on.
+    # Ray accepts fractions below one core, and whole cores above.
     return {"num_cpus": cores // jobs or cores / jobs}
 
 
 def _make_task():
-    # Inside a function, so that Ray takes it along as it is: where it looked the module up, each of its workers would
-    # import Keras, only to start a process that does.
+    # Ray sends a nested function by value. It would import a function of the module, and with it Keras, in each worker,
+    # only to start a process that imports Keras again.
     def run(arguments, folder, environment, log):
         import os
         import platform
@@ -115,7 +118,7 @@ def _make_task():
                 [sys.executable, *arguments],
                 cwd=folder,
                 env={**inherited, **environment, "PYTHONUNBUFFERED": "1"},  # as in a `Pool`
-                stdin=subprocess.PIPE,  # which ends with this worker, and the child with it
+                stdin=subprocess.PIPE,  # closes when this worker ends, and the child then ends too
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )

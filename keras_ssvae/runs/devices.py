@@ -1,4 +1,4 @@
-"""The devices that train: which they are, and how several share a batch (`--data-parallel`)."""
+"""The devices that a run trains on, and how several devices share a batch (`--data-parallel`)."""
 
 import contextlib
 import dataclasses
@@ -16,28 +16,29 @@ EVALUATION_BATCH = 500
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Those that share a batch.
+    """The devices that share a batch.
 
     Attributes:
-        number: How many they are.
-        strategy: Of `tf.distribute`; None without the flag, and on JAX, which has it as a global setting.
+        number: Number of devices.
+        strategy: A strategy of `tf.distribute`. None without `--data-parallel`, and on JAX, where the distribution is a
+            global setting.
     """
 
     number: int = 1
     strategy: Any = None
 
     def scope(self) -> contextlib.AbstractContextManager:
-        """In which a model is made and compiled."""
+        """The context in which a model must be made and compiled."""
         return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
 
     def share(self, batches: Any) -> Any:
-        """The batches as `fit` takes them."""
+        """Returns the batches in the form that `fit` needs on these devices."""
         return batches if self.strategy is None else data.distribute(batches, self.strategy)
 
 
 @functools.cache  # the runs of a table share them
 def start(data_parallel: bool) -> Devices:
-    """Tells the backend to use all devices of this machine, where the flag is set."""
+    """Returns the devices of a run; with `data_parallel` the backend uses all devices of this machine."""
     if not data_parallel:
         return Devices()
     if keras.backend.backend() == "jax":
@@ -51,7 +52,7 @@ def start(data_parallel: bool) -> Devices:
 
 
 def device_name() -> str:
-    """The device that Keras computes on: `cpu`, or the name of the GPU."""
+    """The name of the device that Keras computes on: `cpu`, or the model of the GPU."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -63,16 +64,17 @@ def device_name() -> str:
 
 
 def check(settings: Mapping[str, Any], test_images: int) -> None:
-    """Finds before the training what the devices could not share equally.
+    """Checks before the training that the devices can share every batch equally.
 
-    JAX shares nothing else; on TensorFlow Keras takes the mean of the devices' means, whatever share they had.
+    JAX refuses unequal shares. On TensorFlow, Keras would average the means of the devices without regard to the sizes
+    of their shares, which is a wrong mean.
 
     Args:
-        settings: Those of the run.
-        test_images: As many are evaluated after each epoch.
+        settings: The settings of the run.
+        test_images: Number of test images that are evaluated after each epoch.
 
     Raises:
-        UserError: When the number of devices does not divide a batch, or a set that is evaluated.
+        UserError: When the size of a batch, or of a set that is evaluated, is not a multiple of the number of devices.
     """
     devices, batch = settings["replicas"], settings["batch_size"]
     sizes = {f"--validation is {settings['validation']}": settings["validation"]}
@@ -97,7 +99,7 @@ def check(settings: Mapping[str, Any], test_images: int) -> None:
 
 
 def evaluation_batch(settings: Mapping[str, Any], images: int) -> int:
-    """How many of so many images are evaluated at once: where devices share them, no batch may be short."""
+    """The batch size for an evaluation of `images` images; it divides their number if several devices share them."""
     devices = settings["replicas"]
     if devices == 1 or not images:
         return EVALUATION_BATCH

@@ -1,4 +1,4 @@
-"""The files of a run: a directory that is never lost or taken for another's, and files that are never half written."""
+"""The files of a run. No run overwrites another's directory, and no file is ever left half written."""
 
 import csv
 import io
@@ -11,23 +11,23 @@ from typing import Any
 from keras_ssvae.runs.errors import UserError
 
 CHECKPOINT = "checkpoint.npz"
-LOG = "output.log"  # what a run of a table prints, where several go on at a time
-# Epochs -> the settings that may depend on their number.
+LOG = "output.log"  # what a run of a table prints, when several run at a time
+# Number of epochs -> the settings that depend on it.
 Scheduled = Callable[[int], dict[str, Any]]
 
 
 def check_output_dir(output_dir: Path, settings: dict[str, Any], resume: bool, scheduled: Scheduled) -> None:
-    """Refuses a run directory that is not this run's own; writes nothing.
+    """Checks that a run may use a directory; writes nothing.
 
     Args:
         output_dir: The directory.
-        settings: Those of the run.
-        resume: Whether it may go on with what is there: an unfinished run, or a finished one of fewer epochs.
-        scheduled: What the settings of the schedules would be with another number of epochs.
+        settings: The settings of the run.
+        resume: Whether the run may continue what is there: an unfinished run, or a finished one of fewer epochs.
+        scheduled: Maps a number of epochs to the settings of the schedules.
 
     Raises:
-        UserError: When it holds a finished run of no fewer epochs, any run without `resume`, one with other settings,
-            or files that are no run at all, or cannot be written.
+        UserError: When the directory holds a finished run of as many epochs or more, any run while `resume` is False, a
+            run with other settings, or files that are not a run; or when it cannot be written.
     """
     done, started = _finished(output_dir), _started(output_dir)
     if done is not None:
@@ -35,12 +35,12 @@ def check_output_dir(output_dir: Path, settings: dict[str, Any], resume: bool, s
     elif started is not None:
         if not resume:
             raise UserError(
-                f"{output_dir} holds an unfinished run. Add --resume to go on with it, or choose another --output-dir."
+                f"{output_dir} holds an unfinished run. Add --resume to continue it, or choose another --output-dir."
             )
         _compare(output_dir, started, settings, scheduled)
     else:
         try:
-            # A kill can leave the first file half written, and a table's log is there before its run.
+            # A killed run can leave a half-written first file, and a table creates the log before its run starts.
             own = {"config.json.tmp", LOG}
             if output_dir.exists() and any(path.name not in own for path in output_dir.iterdir()):
                 raise UserError(f"{output_dir} is not empty and holds no run. Choose another --output-dir.")
@@ -50,12 +50,12 @@ def check_output_dir(output_dir: Path, settings: dict[str, Any], resume: bool, s
 
 
 def _check_longer(output_dir, done, settings, resume, scheduled):
-    """Refuses a finished run that cannot be extended."""
+    """Raises a `UserError` when a finished run cannot be extended to more epochs."""
     before, epochs = done["settings"]["epochs"], settings["epochs"]
     if not resume or epochs == before:
         raise UserError(
-            f"{output_dir} holds a finished run, see its metrics.json. Choose another --output-dir, or delete it; "
-            "--resume with more --epochs goes on with it."
+            f"{output_dir} holds a finished run; its metrics.json has the results. Choose another --output-dir, delete "
+            "this one, or train longer by --resume with more --epochs."
         )
     _compare(output_dir, done["settings"], settings, scheduled)
     check_epochs(output_dir, before, epochs)
@@ -67,25 +67,25 @@ def _check_longer(output_dir, done, settings, resume, scheduled):
         )
     if not (output_dir / CHECKPOINT).exists():
         raise UserError(
-            f"{output_dir} holds a finished run without {CHECKPOINT}, which it would go on from. Choose another "
+            f"{output_dir} holds a finished run without {CHECKPOINT}, from which it would continue. Choose another "
             "--output-dir."
         )
 
 
 def check_epochs(output_dir: Path, done: int, epochs: int) -> None:
-    """Raises a `UserError` when a run has already trained for more epochs than it is asked for."""
+    """Raises a `UserError` when a run has already trained for more than `epochs` epochs."""
     if epochs < done:
         raise UserError(
-            f"--epochs is {epochs}, but the run in {output_dir} has done {done}. Ask for at least as many, or choose "
-            "another --output-dir."
+            f"--epochs is {epochs}, but the run in {output_dir} has done {done} already. Give at least that number, or "
+            "choose another --output-dir."
         )
 
 
 def finished(output_dir: Path, settings: dict[str, Any], scheduled: Scheduled) -> dict[str, Any] | None:
-    """What the `metrics.json` of a finished run with these settings holds.
+    """Reads the `metrics.json` of a finished run with these settings.
 
     Returns:
-        None where there is no run, an unfinished one, or one of fewer epochs.
+        The metrics, or None if there is no run, an unfinished one, or one of fewer epochs.
 
     Raises:
         UserError: When the run there was made with other settings, or the file is damaged.
@@ -100,9 +100,9 @@ def finished(output_dir: Path, settings: dict[str, Any], scheduled: Scheduled) -
 
 
 def _finished(output_dir):
-    """The metrics; None too while a finished run is being extended, which `config.json` says."""
+    """The metrics; None also while a finished run is being extended: then `config.json` has more epochs."""
     file = output_dir / "metrics.json"
-    metrics = _read(file, f"{file} is damaged ({{}}). Delete that file, and the run is evaluated again.", "settings")
+    metrics = _read(file, f"{file} is damaged ({{}}). Delete that file, then the run is evaluated again.", "settings")
     started = _started(output_dir) if metrics is not None else None
     extended = started is not None and started.get("epochs", 0) > metrics["settings"].get("epochs", 0)
     return None if extended else metrics
@@ -115,7 +115,7 @@ def _started(output_dir):
 
 
 def _read(file, damaged, *needed):
-    """A JSON object, in which some entries are objects too; None where there is no file."""
+    """A JSON object whose entries `needed` are objects too; None if there is no file."""
     if not file.exists():
         return None
     try:
@@ -126,7 +126,7 @@ def _read(file, damaged, *needed):
 
 
 def _compare(output_dir, started, settings, scheduled):
-    # Whatever `steps_per_execution` is, the result is the same. More epochs go on where fewer ended.
+    # `steps_per_execution` does not change the result, and a run of more epochs continues one of fewer.
     compared = {*started, *settings} - {"steps_per_execution", "epochs"}
     differing = sorted(name for name in compared if started.get(name) != settings.get(name))
     if not differing:
@@ -138,15 +138,15 @@ def _compare(output_dir, started, settings, scheduled):
         if all(name in of_before and of_before[name] == started.get(name) for name in differing):
             raise UserError(
                 f"{output_dir} holds a run of {before} epochs, whose schedules depend on that number: with --epochs "
-                f"{epochs} it is another run ({changes}). Take --epochs {before}, or another directory."
+                f"{epochs} it would be another run ({changes}). Give --epochs {before}, or another directory."
             )
     raise UserError(
-        f"{output_dir} was started with other settings: {changes}. Take the same settings, or another directory."
+        f"{output_dir} was started with other settings: {changes}. Give the same settings, or another directory."
     )
 
 
 def claim_output_dir(output_dir: Path, settings: dict[str, Any]) -> None:
-    """Makes a run directory, after `check_output_dir`, and writes the settings where they are new."""
+    """Makes a run directory and writes the settings if they are new. Call `check_output_dir` first."""
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         started = _started(output_dir)
@@ -161,7 +161,7 @@ def _cannot_be_written(output_dir, error):
 
 
 def check_writable(directory: Path, flag: str) -> None:
-    """Fails before training, not after it, when the result could not be written."""
+    """Raises a `UserError` if a directory cannot be written, so that this is found before the training, not after."""
     existing = directory
     while not existing.exists():
         existing = existing.parent
@@ -170,7 +170,7 @@ def check_writable(directory: Path, flag: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file as a whole, so that a kill leaves the old one or the new one."""
+    """Replaces a file as a whole, so that a killed process leaves either the old file or the new one."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8", newline="")
     os.replace(temporary, path)

@@ -1,4 +1,4 @@
-"""What a user of the scripts can do wrong, and how it is said."""
+"""Errors that a user of the scripts can cause, and their messages."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ _FLAGS |= {name: f"--{name.replace('_', '-')}" for name in ("seed", "beta", "lab
 
 
 class UserError(Exception):
-    """A user's mistake: its message is all that is printed."""
+    """A mistake of the user. A script prints its message only, without a traceback."""
 
 
 @contextlib.contextmanager
 def flags_named(**flags: str) -> Iterator[None]:
-    """Turns a `ValueError` of what checks a user's input into a `UserError` that names the flags.
+    """Turns a `ValueError` about an argument into a `UserError` about the flag that sets this argument.
 
     Args:
-        **flags: Argument that the error may name -> its flag, beside those that all experiments have.
+        **flags: Name of an argument -> its flag. Those that all experiments have are known.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a script says about its experiment; `run.main` does the rest."""
+"""The description of an experiment, which its script gives to `run.main`."""
 
 import argparse
 import dataclasses
@@ -13,49 +13,51 @@ from keras_ssvae.runs.sets import InMemory, load_data
 
 
 def terms_line(model: keras.Model, metrics: dict[str, Any]) -> dict[str, str]:
-    """The line of a summary that has the model's own terms on the test images."""
+    """The line of the summary with the model's own loss terms on the test images."""
     terms = ", ".join(f"{name} {metrics[name]:.2f}" for name in model.test_terms if name in metrics)
     return {"test terms": terms}
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """An experiment.
+    """An experiment: a model, its data, its flags and its figures.
 
-    Settings are what the result depends on: a dictionary, kept in `config.json`, which must be the same when a run
-    goes on. The few flags besides, which say what else is done with the result, are options.
+    The settings of a run are a dictionary of everything that the result depends on. `config.json` keeps them, and a
+    resumed run must have the same ones. The other flags, which only say what else happens with the result, are options.
+
+    Below, `A -> B` is a function from A to B, or a dictionary with keys A and values B.
 
     Attributes:
-        name: Of the system, as in titles.
-        description: For the help.
-        settings: Data set -> the settings that depend on it, the default of their flags; the first data set is the
-            paper's. Where the digits are among them, `--dataset auto` takes them for a first one that cannot be had.
-        labels: Default number of labelled images; None for a model without labels, which then has no flags of them.
+        name: Name of the system, as in titles.
+        description: Text of `--help`.
+        settings: Data set -> its settings, which are the defaults of their flags. The first data set is the paper's. If
+            `digits` is among them, `--dataset auto` uses the digits when the first data set is not available.
+        labels: Default number of labelled images. None for a model without labels: then no flag is about labels.
         build_model: (settings, prior) -> the compiled model.
-        figures: (run, report of the test set) -> name -> figure, of the trained model.
-        own_settings: (flags, data set, epochs) -> the settings of the schedules, and of the flags of its own.
+        figures: (run, report of the test set) -> (name -> figure), of the trained model.
+        own_settings: (flags, data set, epochs) -> the settings of the schedules and of the experiment's own flags.
         epoch_figures: (run, where) -> callbacks that draw during the training; `where` are their keyword arguments.
-        beta: Default variance of the decoder, where it has one.
-        prior: (flags, class names) -> the prior, where it is chosen.
-        given: (flags, what `sets` gives) -> a third argument of `build_model`, as where to find the model of an earlier
-            run that it is made of; by default it has two.
+        beta: Default variance of the decoder. None if the decoder has no fixed variance.
+        prior: (flags, class names) -> the prior, or None if the model has no choice of priors.
+        given: (flags, images as `sets` makes them) -> a third argument of `build_model`, such as the path of a model
+            from an earlier run. By default `build_model` has two arguments.
         augment: The augmentation, one of `data.augment`.
         load: (name, directory) -> the data set.
-        sets: (data set, settings, indices of the labelled images or None, augmentation) -> how the data set makes
-            batches, validation and test sets, as `InMemory` and `OnDisk`.
-        needs_labels: Whether there must be labelled images.
+        sets: (data set, settings, indices of the labelled images or None, augmentation) -> an object such as `InMemory`
+            or `OnDisk`, which makes the batches, the validation set and the test set.
+        needs_labels: Whether labelled images are required.
         metrics: Run -> further entries of `metrics.json`.
-        summary: (model, entries of `metrics.json`) -> heading -> text, the summary's lines between the error and the
-            time.
-        units: Name of a term -> its unit in the figure of the curves, where it is not that of `plots.curves`.
-        early_stopping: Settings -> a `callbacks.EarlyStopping`, where the training may stop early.
-        step_gflop: (model, labelled, unlabelled images) -> multiplications and additions of a training step, in 1e9;
-            `work.forward_gflop` counts those of a network. None: nobody has counted them.
-        classes: The classes of the data set that it takes, in the order in which it counts them; by default all.
-        run_suffix: Flags -> what the names of the run's directories end in.
-        options: Names of the flags of its own that are no settings; `Run.options` has them.
-        add_flags: Adds to the parser the flags of its own.
-        check_flags: Flags -> the same, checked and completed.
+        summary: (model, entries of `metrics.json`) -> (heading -> text), the lines of the summary between the error and
+            the time.
+        units: Name of a term -> its unit in the figure of the curves, where it differs from that of `plots.curves`.
+        early_stopping: Settings -> a `callbacks.EarlyStopping`. None: the training never stops early.
+        step_gflop: (model, labelled images, unlabelled images) -> multiplications and additions of a training step, in
+            1e9; `work.forward_gflop` counts those of a network. None: they have not been counted.
+        classes: The classes of the data set that are used; the first one becomes class 0. By default all.
+        run_suffix: Flags -> the end of the names of the run's directories.
+        options: Names of the experiment's own flags that are not settings; `Run.options` has their values.
+        add_flags: Adds the experiment's own flags to a parser.
+        check_flags: Flags -> the flags, checked and completed.
     """
 
     name: str
@@ -85,5 +87,5 @@ class Experiment:
     check_flags: Callable[[argparse.Namespace], argparse.Namespace] = lambda args: args
 
     def run_name(self, dataset: str, labels: int | str | None) -> str:
-        """What the directories of a run are called."""
+        """The common part of the names of a run's directories."""
         return "_".join([self.name.lower(), dataset, *([] if self.labels is None else [str(labels)])])

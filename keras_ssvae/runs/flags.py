@@ -1,4 +1,4 @@
-"""The flags that all experiments share, and the settings of a run that they make."""
+"""The flags that all experiments share, and the settings of a run that follow from them."""
 
 import argparse
 import math
@@ -18,12 +18,12 @@ _STEPS_PER_EXECUTION = 8
 
 
 def arguments(experiment: Experiment, argv: list[str] | None = None) -> argparse.Namespace:
-    """Parses the flags of an experiment, those of the command line by default."""
+    """Parses the flags of an experiment, by default from the command line."""
     return experiment.check_flags(parser(experiment).parse_args(argv))
 
 
 def parser(experiment: Experiment) -> argparse.ArgumentParser:
-    """The flags that all experiments have, and those of this one; a flag that is added again replaces the first."""
+    """Returns a parser with the shared flags and the experiment's own, which replace shared ones of the same name."""
     result = argparse.ArgumentParser(
         description=experiment.description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -46,83 +46,88 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
             "--dataset",
             choices=["auto", *settings],
             default="auto",
-            help=f"auto: {first}, or the digits where it cannot be had (default %(default)s)",
+            help=f"auto: {first}, or the digits if it is not available (default %(default)s)",
         )
     else:
         add("--dataset", choices=list(settings), default=first, help="(default %(default)s)")
     if labels is not None:
-        add("--labels", type=int, help=f"labelled images, of each class about the same number (default {labels})")
+        add("--labels", type=int, help=f"labelled images, about equally many of each class (default {labels})")
         add(
             "--labeled-indices",
             type=Path,
             metavar="FILE",
-            help="their indices in the training set, one a line, counted from 0 (default: drawn by --seed, about the "
-            "same number from each class)",
+            help="file with the indices of the labelled images in the training set, one a line, counted from 0 "
+            "(default: drawn by --seed, about equally many of each class)",
         )
-    add("--validation", type=int, help=f"validation images, held out {default('validation')}")
+    add("--validation", type=int, help=f"images held out for validation {default('validation')}")
     if experiment.beta is not None:
         add(
             "--beta",
             type=float,
             default=experiment.beta,
-            help="variance of the decoder, for pixels in [-1, 1], and so the weight of the KL (default %(default)s)",
+            help="variance of the decoder, for pixels in [-1, 1]; the larger, the more the KL weighs against the "
+            "reconstruction (default %(default)s)",
         )
     add(
         "--epochs",
         type=int,
-        help="epochs to train; the schedules are those of the paper's epochs, of which a shorter run does the first "
-        f"ones {default('epochs')}",
+        help=f"epochs to train; a shorter run follows the first epochs of the paper's schedules {default('epochs')}",
     )
     add("--steps-per-epoch", type=int, help=f"training steps in an epoch {default('steps_per_epoch')}")
     add("--batch-size", type=int, help=f"images in a batch{counted} {default('batch_size')}")
     if labels is not None:
-        add("--labeled-batch-size", type=int, help=f"labelled images in it {default('labeled_batch_size')}")
-    add("--seed", type=int, default=1, help="of weights, split, order and noise (default %(default)s)")
+        add("--labeled-batch-size", type=int, help=f"labelled images in a batch {default('labeled_batch_size')}")
+    add("--seed", type=int, default=1, help="seed of weights, split, order and noise (default %(default)s)")
     add(
         "--data-dir",
-        help="where the data set's files are (default: $TFDS_DATA_DIR or ~/tensorflow_datasets, and ~/.keras/datasets)",
+        help="directory with the files of the data set (default: $TFDS_DATA_DIR or ~/tensorflow_datasets, and "
+        "~/.keras/datasets)",
     )
-    add("--output-dir", type=Path, help=f"where the run's files go (default runs/{run_name}{beta}_seed<seed>)")
+    add(
+        "--output-dir", type=Path, help=f"directory for the files of the run (default runs/{run_name}{beta}_seed<seed>)"
+    )
     add(
         "--export-dir",
         type=Path,
-        help="where the SavedModel goes, under the next free version number; on JAX there is none (default "
+        help="directory for the SavedModel, which gets the next free version number; JAX does not export one (default "
         f"saved_models/{run_name})",
     )
     add(
         "--resume",
         action="store_true",
-        help="go on with the run in --output-dir: an unfinished one, or a finished one with more --epochs where its "
-        "schedules do not depend on their number (default: off)",
+        help="continue the run in --output-dir: an unfinished run, or a finished one with more --epochs if its "
+        "schedules do not depend on the number of epochs (default: off)",
     )
     add(
         "--augment-on",
         choices=["host", "device"],
         default="host",
-        help="where images are augmented, on the CPU or the accelerator; the images are the same, and JAX always does "
-        "it on the accelerator (default %(default)s)",
+        help="where images are augmented: on the CPU (host) or the accelerator (device). Both give the same images; "
+        "JAX always uses the accelerator (default %(default)s)",
     )
     add(
         "--jit-compile",
         action="store_true",
-        help="compile the step with XLA: faster on a GPU, slower on a CPU; JAX always does (default: off)",
+        help="compile the training step with XLA: faster on a GPU, slower on a CPU; JAX always does (default: off)",
     )
     add(
         "--mixed-precision",
         choices=["bfloat16"],
-        help="compute in this precision, with float32 weights and losses: for a GPU (default: float32 everywhere)",
+        help="compute in this precision, with weights and losses in float32; meant for GPUs (default: float32 "
+        "everywhere)",
     )
     add(
         "--steps-per-execution",
         type=int,
-        help="training steps that are launched at once, which saves the host's work between them; the result is the "
-        "same. It must divide the steps per epoch (default: with JAX on an accelerator the largest divisor of the "
-        f"steps per epoch up to {_STEPS_PER_EXECUTION}, else 1)",
+        help="training steps that are launched at once, which saves time of the host and does not change the result. "
+        "It must divide --steps-per-epoch (default: with JAX on an accelerator the largest divisor of "
+        f"--steps-per-epoch up to {_STEPS_PER_EXECUTION}, else 1)",
     )
     add(
         "--data-parallel",
         action="store_true",
-        help="share each batch among all devices of this machine, whose number must divide it (default: off)",
+        help="share each batch among all devices of this machine; the size of the batch must be a multiple of their "
+        "number (default: off)",
     )
     experiment.add_flags(result)
     return result
@@ -138,7 +143,7 @@ def read_indices(file: Path | None) -> np.ndarray | None:
 
 
 def by_content(file: Path, content: bytes) -> str:
-    """A file as settings name it: by its content, not by its path, for a resumed run must have the same."""
+    """The name of a file in the settings. It has the content's CRC-32: a resumed run needs the same content."""
     return f"{file.name} (CRC-32 {zlib.crc32(content):08x})"
 
 
@@ -149,17 +154,17 @@ def settings_of(
     indices: np.ndarray | None = None,
     replicas: int = 1,
 ) -> dict[str, Any]:
-    """All that the result depends on, with the data set's defaults filled in.
+    """Returns the settings of a run: everything that the result depends on.
 
     Args:
         experiment: The experiment.
-        args: Its flags.
+        args: Its flags. Those that were not given get the defaults of the data set.
         dataset: The data set that is used.
-        indices: The labelled images, if they were given.
-        replicas: Devices that share a batch.
+        indices: Indices of the labelled images, if they were given.
+        replicas: Number of devices that share a batch.
 
     Raises:
-        UserError: When a number does not fit.
+        UserError: When a number is out of its range.
     """
     with_labels = experiment.labels is not None
     settings: dict[str, Any] = {"dataset": dataset}
@@ -183,10 +188,10 @@ def settings_of(
     if with_labels and settings["labeled_batch_size"] >= settings["batch_size"]:
         raise UserError(
             f"--labeled-batch-size is {settings['labeled_batch_size']}; it must be smaller than --batch-size, "
-            f"{settings['batch_size']}, which counts the unlabelled images too."
+            f"{settings['batch_size']}, which counts labelled and unlabelled images."
         )
     file = None if indices is None else by_content(args.labeled_indices, indices.tobytes())
-    # Compiled by XLA or on another backend, the same seed draws other numbers; another device rounds differently.
+    # With XLA or on another backend, the same seed draws other numbers; another device rounds differently.
     jax = keras.backend.backend() == "jax"
     how = {
         "backend": keras.backend.backend(),
@@ -211,7 +216,7 @@ def _number_of_labels(experiment, args, indices):
 
 
 def _steps_per_execution(given, steps_per_epoch):
-    """An execution never goes beyond the end of an epoch: else it would use up batches of the next."""
+    """The number of steps per execution. It divides an epoch: else an execution would use batches of the next epoch."""
     if given is None:
         accelerated = keras.backend.backend() == "jax" and devices.device_name() != "cpu"
         most = min(_STEPS_PER_EXECUTION, steps_per_epoch) if accelerated else 1
@@ -224,11 +229,11 @@ def _steps_per_execution(given, steps_per_epoch):
 
 
 def apply_precision(settings: dict[str, Any]) -> None:
-    """Sets the precision that networks built from now on compute in."""
+    """Sets the precision of the computations of all networks that are built from now on."""
     precision = settings["mixed_precision"]
     keras.config.set_dtype_policy("float32" if precision is None else f"mixed_{precision}")
 
 
 def compile_options(settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `model.compile` that are flags."""
+    """The arguments of `model.compile` that flags set."""
     return {name: settings[name] for name in ("jit_compile", "steps_per_execution")}

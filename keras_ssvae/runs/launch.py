@@ -1,4 +1,4 @@
-"""Where the runs of a table are made: one after the other, several at a time on this machine, or on a cluster."""
+"""Processes for the runs of a table: one after the other, several at a time on this machine, or on a cluster."""
 
 import contextlib
 import dataclasses
@@ -17,13 +17,13 @@ _SECONDS_TO_END = 20  # for a run to end after Ctrl-C, before it is killed
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A run to be made by a process of its own.
+    """A run that gets a process of its own.
 
     Attributes:
-        title: What it is called, `Run 3 of 8`.
-        varied: What tells it from the others.
-        command: Of the process.
-        log: The file in the run's directory that takes what the process prints, where several go on at a time.
+        title: Its title, such as `Run 3 of 8`.
+        varied: The values of the varied flags, which distinguish it from the other runs.
+        command: The command that starts the process.
+        log: File in the run's directory for the output of the process.
     """
 
     title: str
@@ -33,40 +33,40 @@ class Job:
 
 
 class Lost(Exception):
-    """A run that did not fail by itself: its process or its machine was lost."""
+    """The process or the machine of a run was lost; the run itself did not fail."""
 
 
 def launch(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Runs a process to its end; its messages and a Ctrl-C are the user's. Returns its exit status."""
+    """Runs a process to its end and returns its exit status. The user sees its output, and Ctrl-C reaches it."""
     process = subprocess.Popen(command, env=environment)
     try:
         return process.wait()
-    except KeyboardInterrupt:  # which the process had too
+    except KeyboardInterrupt:  # the terminal sent it to the process too
         process.wait()
         raise
 
 
 def end_with_parent() -> None:
-    """Ends this process as soon as its standard input does, as it does when the process that started it is killed.
+    """Ends this process as soon as its standard input closes, which happens when the parent process is killed.
 
-    Else a run would go on, unseen, beside the one that is started in its place.
+    Otherwise the run would continue unnoticed, beside the run that is started in its place.
     """
 
     def watch():
         while os.read(0, 1):
             pass
-        os._exit(1)  # nothing that is written can be left half written
+        os._exit(1)  # safe at any moment: all files are replaced as a whole
 
     threading.Thread(target=watch, daemon=True).start()
 
 
 class Pool:
-    """Processes on this machine, so many at a time."""
+    """A place for `work_off`: processes on this machine, at most `number` at a time."""
 
     retries = 0
 
     def __init__(self, number: int, environment: Mapping[str, str]):
-        # A log has the lines in the order in which they were printed: its last one says why a run failed.
+        # Unbuffered, a log has its lines in the order of printing, so the last line says why a run failed.
         self.number, self.environment = number, {**environment, "PYTHONUNBUFFERED": "1"}
         self._processes: dict[Job, subprocess.Popen] = {}
         self._ended: queue.SimpleQueue[Job] = queue.SimpleQueue()
@@ -77,7 +77,7 @@ class Pool:
     def __exit__(self, *error) -> None:
         for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
-                # Windows cannot interrupt a process that has a console of its own; a run goes on from its checkpoint.
+                # Windows cannot interrupt a process in a group of its own; terminating is safe, for a run can resume.
                 process.terminate() if os.name == "nt" else process.send_signal(signal.SIGINT)
         until = time.monotonic() + _SECONDS_TO_END
         for process in self._processes.values():
@@ -91,9 +91,9 @@ class Pool:
         return len(self._processes) < self.number
 
     def start(self, job: Job) -> str:
-        """Starts a run; returns what is said of it."""
+        """Starts a run; returns its state as text for the user."""
         with open(job.log, "ab") as log:
-            # In a group of its own, so that Ctrl-C reaches it by way of this process, once.
+            # In a process group of its own, so that Ctrl-C reaches it only once, through `__exit__`.
             process = subprocess.Popen(
                 job.command,
                 env=self.environment,
@@ -111,7 +111,7 @@ class Pool:
         self._ended.put(job)
 
     def wait(self) -> tuple[Job, int | Lost]:
-        """Waits for the next run that ends; returns it and its exit status."""
+        """Waits for the next run that ends; returns it with its exit status."""
         job = self._ended.get()
         process = self._processes.pop(job)
         process.communicate()  # closes its input
@@ -119,14 +119,14 @@ class Pool:
 
 
 def work_off(jobs: Sequence[Job], place) -> dict[Job, str]:
-    """Makes runs, as many at a time as the place takes, with a line for the start and the end of each.
+    """Makes all runs, as many at a time as the place allows, and prints a line at the start and the end of each.
 
     Args:
         jobs: The runs.
         place: A `Pool` or a `cluster.Cluster`.
 
     Returns:
-        The runs that failed, and why.
+        A dictionary: run that failed -> the reason.
     """
     waiting, tries, failed, going = deque(jobs), dict.fromkeys(jobs, 0), {}, 0
     with place:
@@ -141,7 +141,7 @@ def work_off(jobs: Sequence[Job], place) -> dict[Job, str]:
             going -= 1
             if isinstance(status, Lost) and tries[job] < place.retries:
                 tries[job] += 1
-                _say(job, f"was lost ({status}) and is tried again, from its last complete epoch.")
+                _say(job, f"was lost ({status}) and is tried again from its last complete epoch.")
                 waiting.appendleft(job)
             elif status == 0:
                 _say(job, "is finished.")

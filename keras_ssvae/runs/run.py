@@ -1,4 +1,4 @@
-"""A run: from the flags of a script to its plan, training that resumes, and what is left at the end."""
+"""A run of an experiment: its plan, made from the flags; its training, which can resume; and its results."""
 
 import argparse
 import dataclasses
@@ -33,20 +33,20 @@ from keras_ssvae.runs.script import script
 
 @dataclasses.dataclass(eq=False)
 class Plan:
-    """A run whose flags are checked, and of which nothing is written yet.
+    """A run whose flags are checked and that has not written anything yet.
 
     Attributes:
         experiment: The experiment.
-        settings: What the result depends on.
-        options: Flags of the experiment's own that are no settings.
-        resume: Whether it goes on with what is in its directory.
-        sets: Its images, as the experiment's `sets` makes them.
-        prior: The prior, where it is chosen.
-        given: What `build_model` takes besides, in a tuple.
-        devices: Those that share a batch.
-        scheduled: What the experiment's own settings are with another number of epochs.
-        output_dir: Where its files go.
-        export_dir: Where the SavedModel goes.
+        settings: Everything that the result depends on.
+        options: The values of the experiment's own flags that are not settings.
+        resume: Whether to continue the run in `output_dir`, if there is one.
+        sets: The images, as the experiment's `sets` makes them.
+        prior: The prior, or None.
+        given: Further arguments of `build_model`.
+        devices: The devices that share a batch.
+        scheduled: Maps a number of epochs to the experiment's own settings.
+        output_dir: Directory for the files of the run.
+        export_dir: Directory for the SavedModel.
     """
 
     experiment: Experiment
@@ -79,15 +79,15 @@ class Plan:
 
 @dataclasses.dataclass(eq=False)
 class Run:
-    """A plan, and the objects made from it that `train` needs.
+    """A plan, with the objects that `train` needs. The attributes of the plan are attributes of the run too.
 
     Attributes:
         plan: The plan.
-        model: The compiled model, as it was after the last epoch that is done.
-        batches: Of the training, from the first step that is left.
-        checkpoint: The callback that keeps it.
+        model: The compiled model, in its state after the last epoch done.
+        batches: The training batches, from the first step not yet done.
+        checkpoint: The callback that writes the checkpoint.
         early_stopping: The callback that may end the training early, or None.
-        done: Epochs.
+        done: Number of epochs done.
     """
 
     plan: Plan
@@ -98,27 +98,34 @@ class Run:
     done: int
 
     def __getattr__(self, name: str) -> Any:
-        """What its plan has, it has."""
-        if name == "plan":  # while it is copied there is none
+        """Finds the attributes of the plan."""
+        if name == "plan":  # `copy` asks before there is one
             raise AttributeError(name)
         return getattr(self.plan, name)
 
     @property
     def test_images(self) -> Any:
-        """The test images in memory, scaled."""
+        """The test images as an array in memory, with pixels in [-1, 1]."""
         return self.sets.test_images
 
 
 def main(experiment: Experiment) -> None:
-    """Runs an experiment, as its script is called."""
+    """Runs an experiment with the flags of the command line."""
     script(lambda: train(prepare(plan(experiment, flags.arguments(experiment)))), go_on="--resume")
 
 
 def plan(experiment: Experiment, args: argparse.Namespace) -> Plan:
-    """Checks the flags, also against the data; writes nothing."""
+    """Makes the plan of a run: checks the flags, also against the data; writes nothing.
+
+    Raises:
+        UserError: When a flag does not fit.
+    """
     given = getattr(args, "labeled_indices", None)
     if experiment.classes is not None and given is not None:
-        raise UserError("--labeled-indices count all images of the data set, of which this experiment takes a part.")
+        raise UserError(
+            "--labeled-indices cannot be used here: it counts all images of the data set, but this experiment uses "
+            "some of the classes only."
+        )
     indices = flags.read_indices(given)
     images = experiment.load(args.dataset, args.data_dir)
     if experiment.classes is not None:
@@ -148,7 +155,12 @@ def plan(experiment: Experiment, args: argparse.Namespace) -> Plan:
 
 
 def prepare(plan: Plan) -> Run:
-    """Makes what a run needs, restores one that goes on, and claims the run directory; till then nothing is written."""
+    """Makes the objects of a run, restores its checkpoint if it resumes, and then writes to its directory.
+
+    Raises:
+        UserError: When the directory belongs to another run or cannot be written, or a setting does not fit the model.
+            Then nothing is written.
+    """
     experiment, settings, output_dir = plan.experiment, plan.settings, plan.output_dir
     if keras.backend.backend() == "tensorflow":
         check_writable(plan.export_dir, "--export-dir")
@@ -173,14 +185,14 @@ def prepare(plan: Plan) -> Run:
 
 
 def _name_classes(model, plan):
-    """Tells a model the names of its classes, where it learns the labels of the data set."""
-    names = getattr(plan.images, "class_names", ())  # an experiment with several labels names them itself
+    """Tells a model the names of its classes, if it learns the labels of the data set."""
+    names = getattr(plan.images, "class_names", ())  # an experiment with several labels per image names them itself
     if isinstance(model, ClassifierMixin) and model.num_classes == len(names) and plan.settings.get("labels"):
         model.class_names = names
 
 
 class EpochLog(keras.callbacks.Callback):
-    """Adds to each epoch's logs its training time, without that of the validation, and the terms of the test set."""
+    """Adds the training time in seconds, without validation, and the terms of the test set to each epoch's logs."""
 
     async_safe = True  # the host may run ahead of the device
 
@@ -192,7 +204,7 @@ class EpochLog(keras.callbacks.Callback):
         self._began = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        # Keras has read the logs by now, so on an accelerator too the step is over.
+        # Keras has read the logs by now, so the step has ended on an accelerator too.
         self._ended = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -202,26 +214,26 @@ class EpochLog(keras.callbacks.Callback):
 
 
 def train(run: Run) -> dict[str, Any]:
-    """Trains (or goes on), evaluates, draws, saves and exports; returns what `metrics.json` holds."""
+    """Trains or resumes, saves, evaluates, draws and exports; returns the content of `metrics.json`."""
     fit(run)
     return finish(run, run.sets.report(run.model))
 
 
 def epoch_figures(run: Run) -> list[keras.callbacks.Callback]:
-    """TensorBoard is written by TensorFlow; on JAX the figures of the epochs are PNG files."""
+    """The callbacks that draw figures: for TensorBoard with TensorFlow, which writes its files; as PNG files on JAX."""
     in_logs = keras.backend.backend() == "tensorflow"
     where = {"log_dir": run.output_dir / "logs"} if in_logs else {"directory": run.output_dir / "figures/epochs"}
     return run.experiment.epoch_figures(run, {**where, "every": max(1, run.settings["epochs"] // 10)})
 
 
 def fit(run: Run) -> None:
-    """Trains (or goes on) with the callbacks of all runs, and saves the model."""
+    """Trains or resumes with the callbacks of all runs, and saves the model."""
     output, model, epochs = run.output_dir, run.model, run.settings["epochs"]
     stopping = [] if run.early_stopping is None else [run.early_stopping]
     if run.done:
         print(f"Going on after epoch {run.done}.", flush=True)
     began = time.monotonic()
-    # With early stopping, too, where all epochs are done: at the end of the training it puts the best weights back.
+    # Early stopping needs `fit` even when all epochs are done: it restores the best weights when the training ends.
     if run.done < epochs or stopping:
         in_logs = keras.backend.backend() == "tensorflow"
         watching = [
@@ -245,27 +257,27 @@ def fit(run: Run) -> None:
             callbacks=watching,
             **run.sets.validation(),
         )
-    # Again, since a kill may have come between a checkpoint and its table.
+    # Again, since an earlier run may have been killed between its checkpoint and this file.
     write_history(output / "history.csv", run.checkpoint.history)
     if run.done < len(run.checkpoint.history):
         print(f"Trained in {time.monotonic() - began:.0f} s; evaluating and drawing.", flush=True)
-    # At once, so that nothing that goes wrong later costs the training.
+    # Saved at once, so that no later error costs the training.
     model.save(output / "model.tmp.keras")
     os.replace(output / "model.tmp.keras", output / "model.keras")
 
 
 def finish(run: Run, report: dict[str, Any]) -> dict[str, Any]:
-    """Draws, exports and sums up a trained run; returns what `metrics.json` holds.
+    """Draws, exports and summarises a trained run; returns the content of `metrics.json`.
 
     Args:
         run: The run.
-        report: That of the test set. What it has as a table, a row for each class, becomes a file of its own.
+        report: The report of the test set. A table in it, with a row for each class, becomes a CSV file.
     """
     draw_figures(run, report)
     tables = {name: rows for name, rows in report.items() if _is_table(rows)}
     for name, rows in tables.items():
         columns = max(len(row or ()) for row in rows)
-        # A class of which the test set has no image has no row.
+        # The row of a class without test images is None.
         named = [[label, *(row or ())] for label, row in zip(run.images.class_names, rows, strict=True)]
         write_table(run.output_dir / f"{name}.csv", ["class", *range(columns)], named)
     exported = None
@@ -283,7 +295,7 @@ def _is_table(value):
 
 
 def draw_figures(run: Run, report: dict[str, Any]) -> None:
-    """The experiment's figures and the curves, as PNG files in `figures/`."""
+    """Writes the experiment's figures and the curves of the training as PNG files to `figures/`."""
     folder = run.output_dir / "figures"
     folder.mkdir(exist_ok=True)
     history = {name: [row[name] for row in run.checkpoint.history] for name in run.checkpoint.history[-1]}

@@ -1,4 +1,4 @@
-"""How a script ends: in success, or in a sentence."""
+"""The main function of a script: it turns errors of the user into one sentence."""
 
 import shlex
 import signal
@@ -14,18 +14,18 @@ from keras_ssvae.runs.errors import UserError
 
 
 def script(work: Callable[[], Any], go_on: str | None = None) -> None:
-    """Runs a script; a user's mistake, a full disk or Ctrl-C ends in one sentence, without a traceback.
+    """Runs a script. A mistake of the user, a full disk or Ctrl-C gives one sentence, without a traceback.
 
     Args:
-        work: What it does.
-        go_on: The flag that goes on with what was interrupted; "" where the same command does, None where nothing can.
+        work: The work of the script.
+        go_on: Flag that resumes an interrupted run. "" if the same command resumes it, None if it cannot be resumed.
     """
     try:
         work()
     except (UserError, data.DataUnavailableError, callbacks.CheckpointError, OSError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only add a traceback to what is over
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only print a traceback
         if go_on is None:
             sys.exit(130)
         resume = " ".join(["python", *map(shlex.quote, sys.argv)])

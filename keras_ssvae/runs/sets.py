@@ -1,4 +1,4 @@
-"""The images of a run: what it trains on, validates with and is tested on, in memory or on the disk."""
+"""The training, validation and test images of a run, in memory or on disk."""
 
 import functools
 import sys
@@ -17,7 +17,7 @@ _TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 
 @functools.cache  # several runs of one script share it
 def load_data(name: str, data_dir: str | None, first: str = "mnist") -> data.ImageData:
-    """Loads a data set; `auto` is the first one of an experiment or, with a warning, the embedded digits."""
+    """Loads a data set. `auto` loads `first` or, if it is not available, the embedded digits with a warning."""
     if name != "auto":
         return data.load(name, data_dir)
     try:
@@ -31,23 +31,23 @@ def load_data(name: str, data_dir: str | None, first: str = "mnist") -> data.Ima
 
 
 class InMemory:
-    """Images in memory, and which of them are labelled and held out.
+    """Images in memory, split into labelled, unlabelled, validation and test images.
 
     Args:
         images: The data set.
-        settings: Those of the run.
-        indices: The labelled images, if they were given.
+        settings: The settings of the run.
+        indices: Indices of the labelled images; by default they are drawn by the seed.
         augment: The augmentation, one of `data.augment`.
 
     Attributes:
-        unlabeled: Which images are trained on without their labels, as of `data.split`.
-        stratify: How the classes share what is labelled and held out, likewise.
-        num_images: Those.
-        num_test_images: Test images.
-        num_evaluated: Test images that are evaluated after each epoch.
+        unlabeled: Which images the model trains on without their labels; see `unlabeled` of `data.split`.
+        stratify: How many labelled and validation images each class gets; see `stratify` of `data.split`.
+        num_images: Number of images that the model trains on without their labels.
+        num_test_images: Number of test images.
+        num_evaluated: Number of test images that are evaluated after each epoch.
 
     Raises:
-        ValueError: When the images do not have what the settings ask for.
+        ValueError: When the data set has too few images for the settings.
     """
 
     unlabeled, stratify = "all", "equal"
@@ -75,11 +75,11 @@ class InMemory:
         return data.scale(self.images.train_images[self.split.validation])
 
     def batches(self, start_step: int) -> Any:
-        """The batches of the training from a step on, counted from 0 over all epochs."""
+        """The training batches from `start_step` on; steps count from 0 over all epochs."""
         images, labeled = self.images, self.split.labeled
         return data.semi_supervised(
             (images.train_images[labeled], images.train_labels[labeled]) if len(labeled) else None,
-            # An index would copy all of them.
+            # Indexing would copy all images.
             images.train_images if self.unlabeled == "all" else images.train_images[self.split.unlabeled],
             num_classes=images.num_classes,
             start_step=start_step,
@@ -89,7 +89,7 @@ class InMemory:
         )
 
     def validation(self) -> dict[str, Any]:
-        """Arguments of `keras.Model.fit`."""
+        """The arguments of `keras.Model.fit` for the validation."""
         held_out = self.split.validation
         if not len(held_out):
             return {}
@@ -99,26 +99,26 @@ class InMemory:
         }
 
     def evaluate(self, model: keras.Model) -> dict[str, float]:
-        """The model's own terms on the test images, as the logs of each epoch have them."""
+        """The model's own terms on the test images, for the logs of an epoch."""
         batch = devices.evaluation_batch(self.settings, self.num_test_images)
         labels = self.images.test_labels
         return model.evaluate(self.test_images, labels, batch_size=batch, verbose=0, return_dict=True)
 
     def report(self, model: keras.Model) -> dict[str, Any]:
-        """All numbers of the trained model on the test images."""
+        """All metrics of the trained model on the test images."""
         return evaluation.report(model, self.test_images, self.images.test_labels, ssim=True)
 
 
 class Rest(InMemory):
-    """Images in memory, of which the labelled and the validation ones are not among the unlabelled."""
+    """Images in memory. The unlabelled images are all except the labelled and the validation images."""
 
     unlabeled = "rest"
 
 
 class WithoutLabels(InMemory):
-    """Images in memory for a model without labels: those of validation are not trained on.
+    """Images in memory for a model without labels. It trains on all images except those of the validation.
 
-    The test images are evaluated after the training only. Arguments and attributes are those of `InMemory`.
+    The test images are evaluated only after the training. Arguments and attributes are those of `InMemory`.
     """
 
     unlabeled = "all_but_validation"
@@ -131,19 +131,19 @@ class WithoutLabels(InMemory):
         return {}
 
     def report(self, model: keras.Model) -> dict[str, Any]:
-        """As of `InMemory`; the loss of a test set is the negative bound, and called so."""
+        """As `InMemory.report`, but with the loss under the name `bound`: it is the negative ELBO, in nats."""
         return {"bound" if name == "loss" else name: value for name, value in super().report(model).items()}
 
 
 class Binary(WithoutLabels):
-    """`WithoutLabels`, images of which those of validation and test are made black and white once, as in VampPrior's.
+    """`WithoutLabels` with validation and test images that are made black and white once, as in VampPrior's code.
 
-    The model trains on all others, which stay grey: it draws them anew at each step.
+    The training images stay grey: the model draws binary images from them anew at each step.
     """
 
     @functools.cached_property
     def _binary(self):
-        """The validation and the test images, whose draws follow each other."""
+        """The validation and the test images, drawn in this order from one random generator."""
         random = np.random.RandomState(777)
         grey = self.images.train_images[self.split.validation], self.images.test_images
         return [data.scale(data.binarize(images, random)) for images in grey]
@@ -158,29 +158,29 @@ class Binary(WithoutLabels):
 
 
 class UnevenBinary(Binary):
-    """`Binary`, of classes of which some have many images and others few: each holds out its share."""
+    """`Binary` for classes of unequal sizes: each class holds out validation images in proportion to its size."""
 
     stratify = "proportional"
 
 
 class OnDisk:
-    """Images that are read from the disk while a run trains, such as `data.CelebA`; the labelled ones are in memory.
+    """Images that are read from disk during the training, such as `data.CelebA`; the labelled images are in memory.
+
+    The attributes are those of `InMemory`, but `split` holds the indices of the labelled images.
 
     Args:
-        images: The data set: `train`, `validation` and `test` are parts as `data.CelebAPart`.
-        settings: Those of the run.
+        images: The data set, whose `train`, `validation` and `test` are parts such as `data.CelebAPart`.
+        settings: The settings of the run.
         indices: Must be None: the labelled images are drawn by the seed.
         augment: Must be None.
-        label_names: One for each of an image's labels.
-        shuffle_buffer: The order of the files is shuffled in a window of so many images.
-
-    Attributes: as of `InMemory`; `split` is the indices of the labelled images.
+        label_names: Names of the labels of an image.
+        shuffle_buffer: Images in the buffer that shuffles the order of the files.
 
     Raises:
-        ValueError: When the images do not have what the settings ask for.
+        ValueError: When the data set has too few images for the settings, or `indices` or `augment` is given.
     """
 
-    num_evaluated = 0  # the test images after the training only
+    num_evaluated = 0  # the test images are evaluated only after the training
 
     def __init__(
         self,
@@ -193,7 +193,10 @@ class OnDisk:
         shuffle_buffer: int,
     ):
         if indices is not None or augment is not None:
-            raise ValueError("Images on the disk are drawn by the seed, and are not augmented.")
+            raise ValueError(
+                "`indices` and `augment` must be None for images on disk: the seed draws the labelled images, and "
+                "images on disk are not augmented."
+            )
         self.images, self.settings = images, settings
         self.label_names, self.shuffle_buffer = label_names, shuffle_buffer
         self.train, self.held_out = self._parts(settings["validation"])
@@ -202,10 +205,10 @@ class OnDisk:
         self.num_images, self.num_test_images = len(self.unlabeled.labels), len(images.test.complete)
 
     def _parts(self, validation):
-        """What the labelled images are drawn from, and what those of validation are taken from."""
+        """The part that the labelled images are drawn from, and the part of the validation images."""
         held_out = len(self.images.validation.complete)
         if validation > held_out:
-            raise UserError(f"--validation is {validation}; there are {held_out} labelled images of that part.")
+            raise UserError(f"--validation is {validation}; the validation part has {held_out} labelled images.")
         return self.images.train, self.images.validation
 
     def _unlabeled(self):
@@ -238,10 +241,10 @@ class OnDisk:
 
 
 class OnDiskRest(OnDisk):
-    """Images on the disk, of which the labelled and the validation ones are not among the unlabelled.
+    """Images on disk. The unlabelled images are all except the labelled and the validation images.
 
-    Those of validation are the last of the training part, in the order of the files. Arguments and attributes are those
-    of `OnDisk`.
+    The validation images are the last of the training part, in the order of the files. Arguments and attributes are
+    those of `OnDisk`.
     """
 
     def _parts(self, validation):
@@ -255,12 +258,15 @@ class OnDiskRest(OnDisk):
     def _unlabeled(self):
         rest = np.setdiff1d(np.arange(len(self.train.labels)), self.split)
         if not len(rest):
-            raise UserError("All training images are labelled or held out. Ask for fewer by --labels or --validation.")
+            raise UserError(
+                "No unlabelled images are left: all training images are labelled or held out. Give a smaller --labels "
+                "or --validation."
+            )
         return self.train.only(rest)
 
 
 def _sizes(settings):
-    """The arguments of `data.semi_supervised` that are settings."""
+    """The arguments of `data.semi_supervised` that the settings give."""
     labeled = settings.get("labeled_batch_size")
     return {
         **({} if labeled is None else {"labeled_batch_size": labeled}),

@@ -1,4 +1,4 @@
-"""What a finished run says: `metrics.json`, and a few lines for its user."""
+"""The results of a finished run: the content of `metrics.json`, and a printed summary."""
 
 import platform
 import statistics
@@ -15,21 +15,21 @@ from keras_ssvae.runs import devices
 if TYPE_CHECKING:
     from keras_ssvae.runs.run import Run
 
-_MOST_CLASSES = 10  # in a line
+_MOST_CLASSES = 10  # that a line of the summary lists
 
 
 def metrics(run: "Run", report: dict[str, Any], own: dict[str, Any], exported: str | None) -> dict[str, Any]:
-    """What `metrics.json` holds.
+    """Returns the content of `metrics.json`.
 
     Args:
-        run: The run, trained.
-        report: The entries that the test set's report gives.
-        own: Those that the experiment adds.
-        exported: The SavedModel's directory, where there is one.
+        run: The trained run.
+        report: The entries from the report of the test set.
+        own: The entries that the experiment adds.
+        exported: The directory of the SavedModel, or None.
     """
     settings, history = run.settings, run.checkpoint.history
     seconds = [row["train_seconds"] for row in history]
-    # The first epoch compiles, and a busy machine slows down some.
+    # The first epoch also compiles; the median ignores single epochs that a busy machine slowed down.
     usual = 1e3 * statistics.median(seconds[1:]) / settings["steps_per_epoch"] if len(seconds) > 1 else None
     errors = {}
     if "error_percent" in report:  # of a model that classifies
@@ -60,7 +60,7 @@ def metrics(run: "Run", report: dict[str, Any], own: dict[str, Any], exported: s
 
 
 def summarise(run: "Run", metrics: dict[str, Any]) -> None:
-    """Prints what came out and where it is."""
+    """Prints the results of a run and where its files are."""
     lines = {"settings": " ".join(f"{name}={value}" for name, value in run.settings.items())}
     if metrics["epochs_done"] < metrics["epochs"]:
         lines["stopped"] = f"early, after {metrics['epochs_done']} of {metrics['epochs']} epochs"
@@ -77,14 +77,14 @@ def summarise(run: "Run", metrics: dict[str, Any]) -> None:
         "figures": run.output_dir / "figures",
         "model": model,
         "SavedModel": metrics["saved_model"]
-        or "none, for it needs TensorFlow. Where that is installed: python "
+        or "none, since it needs TensorFlow. Where TensorFlow is installed: python "
         f"{Path(sys.argv[0]).with_name('export.py')} --model {model} --export-dir {run.export_dir}",
     }
     print(f"\n{run.title}\n" + "\n".join(f"  {name:12s} {value}" for name, value in lines.items()), flush=True)
 
 
 def _by_class(errors):
-    """The line about the classes; where they are many, of those with the most errors."""
+    """The line with the error of each class, or of the worst classes if there are many."""
     known = [(error, k) for k, error in enumerate(errors) if error is not None]
     if not known:
         return {}

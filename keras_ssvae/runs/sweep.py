@@ -1,4 +1,4 @@
-"""What the tables share: one run for each combination of some flags, and a table of them."""
+"""Tables of runs: one run for each combination of the values of some flags."""
 
 import argparse
 import copy
@@ -36,13 +36,13 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """A flag that a table varies: it takes a list instead of one value.
+    """A flag that a table varies: it takes a list of values instead of one.
 
     Attributes:
-        name: The flag, without its dashes in front, and with underscores for those in it.
-        type: Of its values.
-        default: The list by default.
-        help: What the flag means.
+        name: Name of the flag as an attribute of the parsed flags, `labeled_batch_size` for `--labeled-batch-size`.
+        type: Type of a value.
+        default: Default list.
+        help: Text of `--help`.
     """
 
     name: str
@@ -63,7 +63,7 @@ def train_run(plan: Plan) -> None:
 
 
 def metrics_of(plan: Plan) -> dict[str, Any] | None:
-    """What a finished run of this plan left in `metrics.json`; None where there is none."""
+    """The content of `metrics.json` if a finished run of this plan exists, else None."""
     return finished(plan.output_dir, plan.settings, plan.scheduled)
 
 
@@ -72,16 +72,16 @@ class Sweep:
     """A table of runs.
 
     Attributes:
-        experiment: The experiment, whose flags are the table's too.
-        description: For the help.
-        axes: The flags that are varied; each combination is a run.
+        experiment: The experiment; the table has its flags too.
+        description: Text of `--help`.
+        axes: The flags that are varied; each combination of their values is a run.
         columns: The entries of the metrics that the table needs.
-        finish: (results, output directory) -> the text of the table; it writes the files.
-        train: Makes a run, or goes on with it.
-        metrics: Plan -> what the finished run left, or None.
-        depends_on: The values of the axes by their names -> the same with None for each that makes no difference beside
-            the others, as the number of categories of a model that has none. Of combinations that then are the same
-            one is made.
+        finish: (results, output directory) -> the text of the table; it also writes the files.
+        train: Makes a run, or resumes it.
+        metrics: Plan -> the metrics of the finished run, or None.
+        depends_on: (name of an axis -> its value) -> the same, with None for each value that makes no difference in
+            this combination, such as the number of categories for a model without categories. Combinations that become
+            equal give one run.
     """
 
     experiment: Experiment
@@ -95,16 +95,16 @@ class Sweep:
 
 
 def main(sweep: Sweep) -> None:
-    """Makes a table, as its script is called.
+    """Makes a table with the flags of the command line.
 
-    Runs that are finished are kept, also those of the experiment's own script; one that was interrupted, or has fewer
-    epochs, goes on.
+    Finished runs are kept, also those that the experiment's own script made. Runs that were interrupted or have fewer
+    epochs are resumed.
     """
-    # Each run has a process of its own, and may need the memory of the whole accelerator, of which this one takes less.
+    # Each run has a process of its own and may need the whole memory of the accelerator, so this one must take little.
     environment = dict(os.environ)
     for name, value in (("XLA_PYTHON_CLIENT_PREALLOCATE", "false"), ("TF_FORCE_GPU_ALLOW_GROWTH", "true")):
         os.environ.setdefault(name, value)
-    # What goes on after Ctrl-C is the table.
+    # Only the process of the table says how to resume after Ctrl-C, not that of a run.
     script(lambda: _main(sweep, environment), go_on=None if "--only" in sys.argv else "")
 
 
@@ -123,7 +123,7 @@ def _make_table(sweep, args, environment):
         raise UserError(f"--jobs is {args.jobs}; it must be at least 1.")
     plans = _plans(sweep, args)
     output_dir = args.output_dir or args.runs_dir / f"{Path(sys.argv[0]).stem}_{plans[0].images.name}"
-    # What can be checked is checked before the first run.
+    # Check everything before the first run.
     check_writable(output_dir, "--output-dir")
     before = [_finished(sweep, each) for each in plans]
     for each, metrics in zip(plans, before, strict=True):
@@ -136,7 +136,7 @@ def _make_table(sweep, args, environment):
 
 
 def _make_runs(sweep, plans, done, args, environment):
-    """Makes those that are not done; when some fail, the others are made all the same."""
+    """Makes the runs that are not done. When a run fails, the others are still made."""
     at_a_time = args.jobs > 1 or args.cluster is not None
     failed, jobs = [], []
     for i, (each, values) in enumerate(zip(plans, _combinations(sweep, args), strict=True)):
@@ -159,8 +159,7 @@ def _make_runs(sweep, plans, done, args, environment):
         failed += [job.log.parent.name for job in work_off(jobs, _place(args))]
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(plans)} runs failed: {', '.join(failed)}. The same command goes on with what is "
-            "left."
+            f"{len(failed)} of {len(plans)} runs failed: {', '.join(failed)}. The same command resumes them."
         )
 
 
@@ -184,7 +183,8 @@ def _finished(sweep, plan):
     if lacking or not model_file(plan).exists():
         what = f"whose metrics.json lacks {', '.join(lacking)}" if lacking else "without model.keras"
         raise UserError(
-            f"{plan.output_dir} holds a run {what}. Delete its metrics.json, and it is evaluated and saved again."
+            f"{plan.output_dir} holds a run {what}. Delete its metrics.json, then the same command evaluates and saves "
+            "the run again."
         )
     return metrics
 
@@ -199,36 +199,37 @@ def _parser(sweep):
         "--runs-dir",
         type=Path,
         default=Path("runs"),
-        help="where the runs are; finished ones are kept, unfinished ones and those of fewer epochs go on (default "
-        "%(default)s)",
+        help="directory of the runs; finished runs in it are kept, runs that are unfinished or have fewer epochs are "
+        "resumed (default %(default)s)",
     )
     parser.add_argument(
         "--output-dir",
         type=Path,
-        help=f"where table and figure go (default {Path(sys.argv[0]).stem}_<dataset> in --runs-dir)",
+        help=f"directory for the table and the figure (default {Path(sys.argv[0]).stem}_<dataset> in --runs-dir)",
     )
     parser.add_argument(
         "--jobs",
         type=int,
         default=1,
         metavar="N",
-        help="runs at a time on this machine, which share its cores and GPUs; with --cluster on each GPU, or where "
-        f"there is none on each machine. From 2 on each run prints to {LOG} in its directory (default %(default)s)",
+        help="number of runs at a time on this machine, which share its cores and GPUs; with --cluster the number on "
+        "each GPU, or on each machine if the cluster has no GPU. If it is above 1, each run prints to "
+        f"{LOG} in its directory (default %(default)s)",
     )
     parser.add_argument(
         "--cluster",
         nargs="?",
         const="auto",
         metavar="ADDRESS",
-        help="make the runs on a Ray cluster (pip install ray): that of ADDRESS, host:port, or by itself the one that "
-        "this machine belongs to. Its machines must have this directory, the scripts, the data and --runs-dir under "
-        "the same paths, as on a shared file system. A run whose worker is lost is tried again up to three times, and "
-        "goes on from its checkpoint (default: on this machine)",
+        help="make the runs on the Ray cluster (pip install ray) at ADDRESS, host:port, or without ADDRESS on the "
+        "cluster that this machine belongs to. All its machines must see this directory, the scripts, the data and "
+        "--runs-dir under the same paths, as on a shared file system. A run whose worker is lost is tried again up to "
+        "three times, from its checkpoint (default: on this machine)",
     )
-    # What a run of its own has: in a table runs go on by themselves, and export to their own directories.
+    # Flags of the experiment's own script only: the runs of a table resume and export without them.
     for flag in ("--resume", "--export-dir"):
         parser.add_argument(flag, action=_NotHere, nargs="?", help=argparse.SUPPRESS)
-    # The run that this process is for, and whether its input ends with the process that started it.
+    # For the processes of the runs: the number of the run, and whether to end when the parent process ends.
     parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--started-by-table", action="store_true", help=argparse.SUPPRESS)
     return parser
@@ -236,7 +237,7 @@ def _parser(sweep):
 
 class _NotHere(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
-        parser.error(f"a table has no {option_string}: its runs go on by themselves, and export into --runs-dir")
+        parser.error(f"a table has no {option_string}: its runs resume without a flag, and export into --runs-dir")
 
 
 def _combinations(sweep, args):
@@ -245,7 +246,7 @@ def _combinations(sweep, args):
     combinations: list[tuple[Any, ...]] = []
     for given in itertools.product(*(getattr(args, name) for name in names)):
         values = tuple(sweep.depends_on(dict(zip(names, given, strict=True))).values())
-        # A combination that is given twice is a mistake, which is found later.
+        # A combination that the user gave twice is kept: `_plans` reports it as a mistake.
         if values == given or values not in combinations:
             combinations.append(values)
     return combinations
@@ -263,6 +264,6 @@ def _plans(sweep, args):
         of_run.export_dir = of_run.output_dir / "saved_model"
         if of_run.output_dir in plans:
             given = " ".join(f"{axis.flag} {' '.join(map(str, getattr(args, axis.name)))}" for axis in sweep.axes)
-            raise UserError(f"{given} names {of_run.output_dir} twice; each combination must be another run.")
+            raise UserError(f"{given} names {of_run.output_dir} twice; each combination must be a different run.")
         plans[of_run.output_dir] = of_run
     return list(plans.values())

@@ -1,4 +1,4 @@
-"""The table of a sweep: what its cells say, and its files."""
+"""The table of a sweep: its cells and its files."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Result:
 
 
 def by(results: Sequence[Result], name: str) -> dict[Any, list[Result]]:
-    """The results by a setting, in their order."""
+    """Groups the results by the value of a setting; the groups and the results keep their order."""
     groups: dict[Any, list[Result]] = {}
     for result in results:
         groups.setdefault(result.plan.settings[name], []).append(result)
@@ -38,7 +38,12 @@ def by(results: Sequence[Result], name: str) -> dict[Any, list[Result]]:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """Numbers of the runs of a row: their mean, and from two on their standard deviation."""
+    """One number from each run of a row. Shown as the mean and, of two or more, the standard deviation.
+
+    Attributes:
+        values: The numbers. If one of them is None, the cell is empty.
+        digits: Digits after the decimal point.
+    """
 
     values: Sequence[float | None]
     digits: int
@@ -63,7 +68,7 @@ class Cell:
 def write_tables(
     output_dir: Path, results: Sequence[Result], header: Sequence[str], rows: Sequence[Sequence[str | Cell]]
 ) -> str:
-    """Writes `table.csv`, with deviations in columns of their own, and `table.md`; returns the latter."""
+    """Writes `table.csv`, with standard deviations in columns of their own, and `table.md`; returns that text."""
     settings, title = results[0].plan.settings, results[0].plan.data_title
     names: list[str] = []
     for name, cell in zip(header, rows[0], strict=True):

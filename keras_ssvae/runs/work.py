@@ -1,4 +1,4 @@
-"""How much a network has to compute."""
+"""The number of operations of a network."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ from keras_ssvae.networks.layers import ConvBlock, Gated
 
 
 def forward_gflop(network: keras.Model) -> float:
-    """Multiplications and additions of one image's way through a network, in 1e9."""
+    """Multiplications and additions of the forward pass of one image, in 1e9."""
     macs = 0
     for layer in network.layers:
         if isinstance(layer, Gated):  # two kernels in one layer
@@ -19,7 +19,10 @@ def forward_gflop(network: keras.Model) -> float:
 
 
 def _positions(layer):
-    """How often a layer uses its kernel: a convolution at each pixel of the smaller side, a dense layer once."""
+    """How often a layer uses its kernel: a dense layer once, a convolution at each pixel of its smaller side.
+
+    The smaller side is the smaller one of input and output.
+    """
     size = layer.input.shape[1:-1]
     if isinstance(layer, ConvBlock):
         return size if layer.transpose else [-(-n // layer.strides) for n in size]

@@ -139,7 +139,7 @@ def test_the_seed_draws_the_labelled_images(call, args, small_networks):
         (["--labels", "24"], "--labels is 24, but only 23 images have a value of each label"),
         (["--labels", "0"], "--labels is 0; PartedVAE needs labelled images"),
         (["--labels", "2"], r"--labels is 2, and with --seed = 1 none of these images has the .* \""),
-        (["--validation", "6"], "--validation is 6; there are 5 labelled images of that part"),
+        (["--validation", "6"], "--validation is 6; the validation part has 5 labelled images"),
         (["--labeled-indices", "file"], "--labeled-indices is not for CelebA"),
         (["--labeled-batch-size", "5"], "--labeled-batch-size is 5; it must be smaller than --batch-size"),
     ],

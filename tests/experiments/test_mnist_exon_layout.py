@@ -47,7 +47,7 @@ def test_a_run_goes_on_with_the_same_layout_only(small, call, refused, layout):
     call(*args, *layout(), train=lambda run: None)
     assert call(*args, *layout(), "--resume", train=lambda run: None).code == 0
     other = layout({"3": [0, 50]})
-    refused(*args, *other, "--resume", match="layout was 'mine.json .* and is 'mine.json .*Take the same settings")
+    refused(*args, *other, "--resume", match="layout was 'mine.json .* and is 'mine.json .*Give the same settings")
     refused(*args, "--resume", match="layout was 'mine.json .* and is None")
 
 

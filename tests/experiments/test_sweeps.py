@@ -181,9 +181,7 @@ def test_a_failed_run_is_named_and_the_others_are_made(call, tmp_path, table_of)
     assert stopped.code == 1
     failed, rest = stopped.err.splitlines()
     assert failed == "mnist_beta.py: error: [Errno 28] No space left on device"
-    assert rest.endswith(
-        "error: 1 of 3 runs failed: exon_mnist_100_beta5_seed1. The same command goes on with what is left."
-    )
+    assert rest.endswith("error: 1 of 3 runs failed: exon_mnist_100_beta5_seed1. The same command resumes them.")
     assert len(stopped.trained) == 3
     assert not (tmp_path / "runs/mnist_beta_mnist").exists()
     call.fail_at = None
@@ -208,7 +206,7 @@ def test_a_table_of_more_epochs_goes_on_with_its_runs(call, tmp_path):
 def test_what_belongs_to_a_single_run_is_refused(call, flag):
     result = call("mnist_beta", *SMALL, flag)
     assert result.code == 2
-    assert f"a table has no {flag}: its runs go on by themselves" in result.err
+    assert f"a table has no {flag}: its runs resume without a flag" in result.err
 
 
 def test_runs_that_do_not_fit_are_refused_before_the_first_one(call, tmp_path):
@@ -220,7 +218,7 @@ def test_runs_that_do_not_fit_are_refused_before_the_first_one(call, tmp_path):
     metrics = json.loads((run / "metrics.json").read_text())
     (run / "model.keras").rename(run / "elsewhere")
     results.append(call(*args))
-    assert "holds a run without model.keras. Delete its metrics.json, and it is evaluated" in results[1].err
+    assert "holds a run without model.keras. Delete its metrics.json, then the same command evaluates" in results[1].err
     (run / "elsewhere").rename(run / "model.keras")
     del metrics["kl_z"]
     (run / "metrics.json").write_text(json.dumps(metrics))
@@ -261,7 +259,7 @@ def test_the_predesign_has_two_digits_at_the_asked_distances(call, tmp_path, tab
     ("args", "match"),
     [
         (["--distance", "8", "0"], r"--distance is 0\.0; it must be a finite number above 0"),
-        (["--labeled-indices", "x"], "--labeled-indices count all images of the data set"),
+        (["--labeled-indices", "x"], "--labeled-indices cannot be used here: it counts all images of the data set"),
     ],
 )
 def test_a_mistake_in_the_predesign_is_a_sentence(call, args, match):

@@ -21,7 +21,7 @@ SMALL = (*SMALL, "--labeled-batch-size", "8")
 
 def test_without_ray_a_cluster_is_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"^--cluster needs Ray, which is not installed here: pip install "):
+    with pytest.raises(UserError, match=r"^--cluster needs Ray, which is not installed here. Install it with `pip "):
         cluster.Cluster("auto", 1)
 
 

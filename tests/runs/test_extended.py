@@ -85,7 +85,7 @@ def test_what_a_finished_run_cannot_become_is_a_sentence(call, tmp_path):
 
     assert "holds a finished run" in refused()
     assert "holds a finished run" in refused("--resume")
-    assert "--resume with more --epochs goes on with it" in refused("--epochs", 4)
+    assert "train longer by --resume with more --epochs" in refused("--epochs", 4)
     assert "--epochs is 1, but the run in" in refused("--epochs", 1, "--resume")
     same = ("--epochs", 4, "--resume", "--output-dir", folder)
     assert "other settings: seed was 1 and is 2" in refused(*same, "--seed", 2)

@@ -85,7 +85,7 @@ def test_a_lost_run_is_tried_again_a_few_times(tmp_path, capsys):
     place = Losing(2)
     assert work_off(made, place) == {}
     assert len(place.started) == 3
-    assert "Run 1 of 1 was lost (its node died) and is tried again, from its last" in capsys.readouterr().out
+    assert "Run 1 of 1 was lost (its node died) and is tried again from its last" in capsys.readouterr().out
     assert work_off(made, Losing(9)) == {job: "its node died"}
 
 
