@@ -1,4 +1,4 @@
-"""Callbacks for `fit`, for the models of this library and any Keras model with the methods that a callback names."""
+"""Callbacks for `fit`. They work with this library's models, and any Keras model with the methods that they name."""
 
 from keras_ssvae.callbacks.checkpoint import Checkpoint, CheckpointError
 from keras_ssvae.callbacks.early_stopping import EarlyStopping

@@ -1,4 +1,4 @@
-"""A checkpoint that a killed run continues from, as if it had never stopped."""
+"""A checkpoint from which a killed run continues as if it had never stopped."""
 
 import json
 import os
@@ -11,40 +11,40 @@ import numpy as np
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read or belongs to another model; the message says what to do."""
+    """A checkpoint cannot be read, or belongs to another model. The message says what to do."""
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A callback whose state a `Checkpoint` keeps.
+    """The interface of a callback whose state a `Checkpoint` keeps.
 
     Attributes:
-        epoch: The last epoch that it saw begin, counted from 0.
+        epoch: The last epoch whose beginning the callback saw, counted from 0.
     """
 
     epoch: int | None
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """All that the next epochs depend on, as arrays by name."""
+        """Returns everything that the next epochs depend on, as a dictionary of arrays."""
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Takes back what `get_state` gave; the next `fit` goes on from it. ValueError where it does not fit."""
+        """Restores a state from `get_state`, from which the next `fit` continues. ValueError if it does not fit."""
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Writes, after each epoch, one file with everything that training goes on from.
+    """Writes one file after each epoch, with everything that is needed to continue the training.
 
-    That is the weights, the optimizer's state, the history of the logs and the state of `callbacks`. The file is
-    replaced as a whole, so a run that is killed at any moment leaves the last complete one. With noise that depends on
-    (seed, step) only, as in the models of this library, and batches that do (`data.semi_supervised(...,
-    start_step=...)`), the resumed run ends with the very weights of an uninterrupted one.
+    The file holds the weights, the state of the optimizer, the history of the logs and the state of `callbacks`. It is
+    replaced as a whole, so a run that is killed at any moment leaves the last complete file. A resumed run ends with
+    exactly the weights of an uninterrupted run if noise and batches depend on (seed, step) only. The models of this
+    library and `data.semi_supervised(..., start_step=...)` meet this condition.
 
     Args:
-        path: The file, `.npz`; its folder is made when training begins.
-        callbacks: Those that have a state, such as `EarlyStopping`. Give them to `fit` too, before this one.
+        path: The file, `.npz`. Its directory is made when the training begins.
+        callbacks: Callbacks with a state, such as `EarlyStopping`. Give them to `fit` too, before this one.
 
     Attributes:
-        history: The logs of the epochs so far: a list with a dictionary for each.
+        history: The logs of the epochs so far: a list with one dictionary for each epoch.
 
     Example:
         >>> checkpoint = Checkpoint("run/checkpoint.npz")
@@ -73,7 +73,7 @@ class Checkpoint(keras.callbacks.Callback):
                 name = type(callback).__name__
                 raise ValueError(
                     f"`Checkpoint` keeps the state of an `{name}` that comes after it in the `callbacks` of `fit`, or "
-                    f"is not there. Give both to `fit`, the `{name}` first."
+                    f"is missing there. Give both to `fit`, the `{name}` first."
                 )
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -89,10 +89,10 @@ class Checkpoint(keras.callbacks.Callback):
         os.replace(temporary, self.path)
 
     def restore(self) -> int:
-        """Loads the file into the model, and returns how many epochs are done.
+        """Loads the file into the model, and returns the number of epochs done.
 
-        The model must be compiled, and of the same architecture and optimizer as the one that wrote the file. Where
-        the file has no state of callbacks, which was so before there were any, they begin anew.
+        The model must be compiled and must have the same architecture and optimizer as the model that wrote the file.
+        If the file has no state of callbacks, as in older releases, the callbacks begin anew.
 
         Raises:
             CheckpointError: When the file is damaged, or was written by another model or with other callbacks.
@@ -101,7 +101,7 @@ class Checkpoint(keras.callbacks.Callback):
             with np.load(self.path) as file:
                 arrays = {name: file[name] for name in file.files}
             history = json.loads(str(arrays.pop("history")))
-        except Exception as error:  # whatever the reader stumbles over, the user's remedy is the same
+        except Exception as error:  # whatever the reader's error is, the remedy is the same
             raise CheckpointError(
                 f"The checkpoint {self.path} cannot be read ({error}): it is truncated or damaged. Put a copy in its "
                 "place, or delete it to start the run again."
@@ -147,7 +147,7 @@ class Checkpoint(keras.callbacks.Callback):
         # The metrics' own variables start every epoch at 0.
         metrics = {id(variable) for metric in self.model.metrics for variable in metric.variables}
         model = [variable for variable in self.model.variables if id(variable) not in metrics]
-        # Without the layers' names: Keras numbers some of them anew for each model that a process makes.
+        # Without the names of layers: Keras numbers some of them anew for each model that a process makes.
         return {
             **{f"model/{i}/{variable.name}": variable for i, variable in enumerate(model)},
             **{f"optimizer/{i}": variable for i, variable in enumerate(optimizer.variables)},

@@ -1,4 +1,4 @@
-"""Early stopping that a resumed run continues as if it had never been interrupted."""
+"""Early stopping whose state is kept when a run is resumed."""
 
 import json
 import math
@@ -12,33 +12,37 @@ from keras_ssvae.checks import check_whole_number
 
 
 class EarlyStopping(keras.callbacks.Callback):
-    """Stops training when a number of the logs has not become better for some epochs, and puts the best weights back.
+    """Stops the training when a value has not improved for some epochs, and restores the best weights.
 
-    The weights are those of the epoch with the best value, however training ends. It works with any Keras model.
-    Keras' own forgets everything when a run is resumed; the state of this one is part of the file of a `Checkpoint`
-    that is told of it, so that a run that was killed stops at the same epoch, with the same weights, as one that was
-    not. Where a restored run had already stopped, `fit` trains no step and puts the best weights back.
+    The weights of the epoch with the best value are restored however the training ends. The callback works with any
+    Keras model.
+
+    Keras' own `EarlyStopping` forgets everything when a run is resumed. Give this callback to a `Checkpoint` as well,
+    and its state becomes part of the checkpoint: a killed and resumed run then stops at the same epoch, with the same
+    weights, as an uninterrupted one. If the restored run had already stopped, `fit` trains no step and restores the
+    best weights.
 
     Args:
-        monitor: The name of the number in the logs of an epoch.
-        min_delta: A value is better if it is so by more than this.
-        patience: Stops when so many epochs in a row were not better; 0 as 1.
-        mode: `"min"`: smaller is better, as for every term of this library. `"max"`: larger is.
-        start_from_epoch: In so many epochs at the beginning the count of epochs without a better value stays at 0.
-            (Keras leaves them out altogether; here the best of them counts.)
+        monitor: Name of the value in the logs of an epoch.
+        min_delta: A value is an improvement if it is better than the best one by more than this.
+        patience: Epochs in a row without improvement after which the training stops. 0 has the effect of 1.
+        mode: `"min"` if smaller is better, as for every term of this library, or `"max"`.
+        start_from_epoch: Number of epochs at the beginning that do not count as epochs without improvement. Unlike in
+            Keras, their best value and weights are kept.
 
     Attributes:
-        best: The best value so far; infinite before the first.
-        best_epoch: Its epoch, counted from 1; None before the first.
-        best_weights: The weights at its end: a list of arrays, or None.
-        wait: How many epochs in a row were not better.
+        best: The best value so far; infinite before the first epoch ends.
+        best_epoch: The epoch of the best value, counted from 1, or None.
+        best_weights: The weights at the end of that epoch: a list of arrays, or None.
+        wait: Number of epochs in a row without improvement.
 
     Raises:
-        ValueError: If an argument does not fit; at the end of an epoch, if its logs have no number of that name.
+        ValueError: If an argument does not fit; at the end of an epoch, if its logs have no value `monitor`.
 
     Example:
 
-    VampPrior's rule: stop after more than 50 epochs in a row without a better validation loss, counted from the 100th.
+    VampPrior's rule: stop after more than 50 epochs in a row without a better validation loss, counted from the 100th
+    epoch.
 
     >>> early_stopping = EarlyStopping(patience=51, start_from_epoch=99)
     >>> checkpoint = Checkpoint("run/checkpoint.npz", callbacks=[early_stopping])
@@ -96,7 +100,8 @@ class EarlyStopping(keras.callbacks.Callback):
         if self.monitor not in logs:
             raise ValueError(
                 f"`monitor` is {self.monitor!r}, which is not in the logs of epoch {epoch + 1}. They have "
-                f"{', '.join(logs) or 'nothing'}. (The names with val_ need `validation_data`, at every epoch.)"
+                f"{', '.join(logs) or 'nothing'}. (Names with val_ need `validation_data`, and validation at every "
+                "epoch.)"
             )
         value = float(logs[self.monitor])
         if self._sign * value < self._sign * self.best - self.min_delta:
@@ -120,16 +125,16 @@ class EarlyStopping(keras.callbacks.Callback):
         return self.wait >= max(self.patience, 1)
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """What `Checkpoint` writes: all that the next epochs depend on."""
+        """Returns everything that the next epochs depend on; `Checkpoint` writes it."""
         record = {name: getattr(self, name) for name in ("monitor", "mode", "best", "best_epoch", "wait")}
         weights = {f"best_weights/{i}": weight for i, weight in enumerate(self.best_weights or [])}
         return {"record": np.array(json.dumps(record)), **weights}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Takes back what `get_state` gave; the next `fit` goes on from it.
+        """Restores a state from `get_state`; the next `fit` continues from it.
 
         Raises:
-            ValueError: If it is that of another model, or of another number.
+            ValueError: If the state belongs to another model, or to another `monitor` or `mode`.
         """
         record = json.loads(str(state["record"]))
         if (record["monitor"], record["mode"]) != (self.monitor, self.mode):

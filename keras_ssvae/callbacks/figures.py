@@ -1,6 +1,6 @@
-"""Figures of the latent space while a model trains.
+"""Callbacks that draw the latent space during the training.
 
-They work with any Keras model that has the methods that each callback names; those of `keras_ssvae.models` do.
+They work with the models of this library, and with any Keras model that has the method that a callback names.
 """
 
 import io
@@ -28,7 +28,7 @@ class _FigureCallback(keras.callbacks.Callback):
     """Draws a figure at the end of every `every`-th epoch, as a PNG file, in TensorBoard, or both."""
 
     name: str
-    needs: str  # the method
+    needs: str  # name of the method that the model must have
     capability: type  # the protocol of that method
 
     def __init__(self, directory: str | PathLike | None, log_dir: str | PathLike | None, every: int):
@@ -56,7 +56,7 @@ class _FigureCallback(keras.callbacks.Callback):
         raise NotImplementedError
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self.draw()  # what does not fit is an error now, not after an epoch
+        self.draw()  # so that a model that does not fit is an error now, not after an epoch
         if self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
         if self.log_dir is not None:
@@ -83,18 +83,18 @@ class _FigureCallback(keras.callbacks.Callback):
 
 
 class LatentScatter(_FigureCallback):
-    """Draws where images lie in the latent space, coloured by class, while the model trains.
+    """Draws the positions of images in the latent space, coloured by class, during the training.
 
-    The model needs `encode(x)`, which returns z of shape (B, d), d at least 2. If its prior has one component for each
-    class (`class_prior`, as of `EXoN`), the ellipses of the prior are drawn too.
+    The model needs `encode(x)`, which returns z of shape (B, d) with d at least 2. If the model has a prior with one
+    component for each class (`class_prior`, as `EXoN` has), the ellipses of the prior are drawn too.
 
     Args:
         images: Images, shape (N, H, W, C): uint8, or floats in [-1, 1]. A thousand or two give a clear figure.
         labels: Their classes, integers of shape (N,).
-        directory: Writes `epoch_0001_latent.png`, ..., here; epochs count from 1.
-        log_dir: Writes the image `latent` to TensorBoard here, at Keras' own steps, which count epochs from 0. On the
+        directory: Directory for PNG files `epoch_0001_latent.png`, ...; epochs count from 1.
+        log_dir: TensorBoard directory for the image `latent`, at Keras' own steps, which count epochs from 0. On the
             TensorFlow backend only.
-        every: Draws after every so many epochs.
+        every: Epochs between two figures; 1 draws after each epoch.
         class_names: One name for each class; the class's number by default.
 
     Raises:
@@ -140,19 +140,19 @@ class LatentScatter(_FigureCallback):
 
 
 class ImageGrid(_FigureCallback):
-    """Draws the decoded images of a square grid of the latent plane, while the model trains.
+    """Draws the decoded images of a square grid of the latent plane, during the training.
 
     The model needs `decode(z)`, which takes z of shape (n, 2) and returns images (n, H, W, 1 or 3). If it has
     `latent_dim`, that must be 2.
 
     Args:
         extent: The grid runs from -extent to extent on both axes.
-        n: Grid points on each axis.
-        directory: Writes `epoch_0001_grid.png`, ..., here; epochs count from 1.
-        log_dir: Writes the image `grid` to TensorBoard here, at Keras' own steps, which count epochs from 0. On the
+        n: Number of grid points on each axis.
+        directory: Directory for PNG files `epoch_0001_grid.png`, ...; epochs count from 1.
+        log_dir: TensorBoard directory for the image `grid`, at Keras' own steps, which count epochs from 0. On the
             TensorFlow backend only.
-        every: Draws after every so many epochs.
-        value_range: Pixel values shown as black and white.
+        every: Epochs between two figures; 1 draws after each epoch.
+        value_range: The pixel values that are shown as black and as white.
 
     Raises:
         ValueError: If neither `directory` nor `log_dir` is given, or, when `fit` starts, the model does not fit.
@@ -189,7 +189,7 @@ class ImageGrid(_FigureCallback):
 
 
 class Interpolation(_FigureCallback):
-    """Draws the decoded images of the straight path between two latent points, while the model trains.
+    """Draws the decoded images on the straight line between two latent points, during the training.
 
     The model needs `decode(z)`, which takes z of shape (n, d) and returns images (n, H, W, 1 or 3). If it has
     `latent_dim`, that must be d.
@@ -197,12 +197,12 @@ class Interpolation(_FigureCallback):
     Args:
         start: The latent point at the left end, shape (d,).
         end: The latent point at the right end, shape (d,).
-        n: Images, both ends included.
-        directory: Writes `epoch_0001_interpolation.png`, ..., here; epochs count from 1.
-        log_dir: Writes the image `interpolation` to TensorBoard here, at Keras' own steps, which count epochs from 0.
+        n: Number of images, both ends included.
+        directory: Directory for PNG files `epoch_0001_interpolation.png`, ...; epochs count from 1.
+        log_dir: TensorBoard directory for the image `interpolation`, at Keras' own steps, which count epochs from 0.
             On the TensorFlow backend only.
-        every: Draws after every so many epochs.
-        value_range: Pixel values shown as black and white.
+        every: Epochs between two figures; 1 draws after each epoch.
+        value_range: The pixel values that are shown as black and as white.
 
     Raises:
         ValueError: If neither `directory` nor `log_dir` is given, the points differ in shape, or, when `fit` starts,

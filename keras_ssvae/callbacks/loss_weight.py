@@ -12,16 +12,16 @@ class LossWeightSchedule(keras.callbacks.Callback):
     """Sets the weight of a loss term at the beginning of each epoch, and logs it.
 
     For a model of this library the weight is one of its `objective_weights`, such as `beta`. For another Keras model
-    it is an attribute that is a `keras.Variable`, by which the model's loss multiplies a term. The value depends on
-    the epoch alone, so a run that is resumed with `initial_epoch` continues the schedule.
+    it is an attribute that holds a `keras.Variable`, by which the model's loss multiplies a term. The value depends on
+    the epoch only, so a run that is resumed with `initial_epoch` continues the schedule.
 
     Args:
-        weight: The attribute's name, under which the logs and the history hold the value.
+        weight: Name of the attribute. The logs and the history hold the value under this name.
         schedule: Maps the epoch, counted from 0, to the weight.
 
     Raises:
-        ValueError: When `fit` starts, if the model has no such weight, or has a schedule there; during training, if
-            `schedule` does not return a finite number.
+        ValueError: When `fit` starts, if the model has no such weight, or if the weight is a schedule of the step;
+            during training, if `schedule` does not return a finite number.
 
     Example:
 

@@ -9,13 +9,14 @@ import keras
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """One live line while an epoch runs, and one line for each finished epoch, with every named term.
+    """Shows one live line while an epoch runs, and prints one line with every named term for each finished epoch.
 
-    The live line has the time left of the whole run, not of the epoch. It is there in a terminal and in a notebook, of
-    whatever width; elsewhere, as in a log file, each finished epoch is one line. Use it with `fit(verbose=0)`.
+    The live line shows the remaining time of the whole run, not of the epoch. It appears in terminals and notebooks of
+    any width. Elsewhere, as in a log file, only the lines of finished epochs are printed. Use it with
+    `fit(verbose=0)`.
 
     Args:
-        hidden: Logs that are not shown.
+        hidden: Names of logs that are not shown.
 
     Example:
         >>> model.fit(batches, epochs=20, steps_per_epoch=468, verbose=0, callbacks=[ProgressBar()])
@@ -44,9 +45,9 @@ class ProgressBar(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         now = time.monotonic()
         if self._began is None:
-            # The first step compiles: it says nothing about the rest.
+            # The first step includes the compilation, so its time says nothing about the other steps.
             self._began, self._first_batch = now, batch
-        # Keras' threads may bring an older step after a newer one.
+        # Keras' threads may report an older step after a newer one.
         if _is_interactive() and batch > self._latest and now - self._drawn >= self._REFRESH_SECONDS:
             self._drawn, self._latest = now, batch
             self._draw(self._line(batch, now, logs or {}))
@@ -72,7 +73,7 @@ class ProgressBar(keras.callbacks.Callback):
         title, terms = self._title(), self._terms(logs or {})
         line = " ".join([title, *terms])
         if _is_interactive():
-            # Between terms, not between a name and its number.
+            # Break the line between terms, not between a name and its number.
             glued = " ".join([title, *(term.replace(" ", "\0") for term in terms)])
             indent = " " * (len(title) + 1)
             wrapped = textwrap.wrap(glued, _columns(), subsequent_indent=indent, break_long_words=False)
@@ -90,24 +91,24 @@ class ProgressBar(keras.callbacks.Callback):
 
     def _draw(self, line):
         if line or self._shown:
-            # Spaces, since not every notebook and console knows the code that clears a line.
+            # Spaces overwrite the old line: not every notebook and console knows the code that clears a line.
             sys.stdout.write("\r" + line + " " * (self._shown - len(line)) + ("" if line else "\r"))
             sys.stdout.flush()
         self._shown = len(line)
 
 
 def _is_interactive():
-    """Whether the output is a terminal's or a notebook's, whose last line can be written anew."""
+    """Whether the output is a terminal or a notebook, where the last line can be overwritten."""
     return sys.stdout.isatty() or type(sys.stdout).__module__.partition(".")[0] == "ipykernel"
 
 
 def _columns():
-    # A full line would wrap, and each refresh begin a new one.
+    # One less than the width: a full line would wrap, and each refresh would begin a new line.
     return max(1, shutil.get_terminal_size().columns - 1)
 
 
 def _blocks():
-    """What the bar is made of, in characters that the output has: a Windows console may not have all."""
+    """The characters of the bar, filled and empty; ASCII if the output, such as a Windows console, lacks the blocks."""
     try:
         "█░".encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):

@@ -1,4 +1,4 @@
-"""All metrics of the evaluation, while a model trains."""
+"""A callback that computes all metrics of the evaluation during the training."""
 
 import json
 from os import PathLike
@@ -19,19 +19,18 @@ from keras_ssvae.pixels import as_array, check_form, check_values
 class Report(keras.callbacks.Callback):
     """Evaluates the model as `evaluation.report` does, at the end of every `every`-th epoch.
 
-    The metrics that are single numbers go into the epoch's logs, so that the history and the callbacks after this one
-    (TensorBoard, CSVLogger) have them. Where the report has None, and in the epochs without a report, the logs hold
-    NaN.
+    Metrics that are single numbers are added to the epoch's logs, so that the history and the callbacks after this one
+    (TensorBoard, CSVLogger) have them. The logs hold NaN where the report has None, and in epochs without a report.
 
     Args:
         images: Images, shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
         labels: True classes, integers of shape (N,), or (N, n) for a model with n labels for each image. A model
             without a classifier needs none.
-        every: Evaluates after every so many epochs.
-        prefix: Before the names in the logs.
-        directory: Writes each report as `epoch_0001_report.json`, ..., here; epochs count from 1.
-        batch_size: Images in a batch.
-        ssim: Whether to compute `negative_ssim`, which takes some ten seconds each time.
+        every: Epochs between two reports; 1 evaluates after each epoch.
+        prefix: Prefix of the names in the logs.
+        directory: Directory for JSON files `epoch_0001_report.json`, ...; epochs count from 1.
+        batch_size: Number of images in a batch.
+        ssim: Whether to compute `negative_ssim`, which takes about ten seconds each time.
 
     Attributes:
         reports: Epoch, counted from 1 -> what `evaluation.report` returned.
@@ -74,7 +73,7 @@ class Report(keras.callbacks.Callback):
         super().set_model(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        # Says now, not after an epoch, what does not fit.
+        # So that a model that does not fit is an error now, not after an epoch.
         images, _ = next(batches_for(self.model, self.images, self.labels, batch_size=1))
         self.model(images, training=False)
 

@@ -1,20 +1,21 @@
-"""What each input of a served model is held to, in the graph: a loader checks no shape, and a client may send anything.
+"""Checks of the inputs of a served model, inside its graph.
 
-A convolution that is given a wrong shape ends the whole process, so nothing else reads an input before it is checked.
+TensorFlow does not check the shapes of a loaded model's inputs, and a client may send anything. A convolution with an
+input of a wrong shape ends the whole server process, so every input is checked before anything else reads it.
 """
 
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-# Of one request, where an answer takes much more memory than the request itself.
+# Most images of one request whose answer takes much more memory than the request itself.
 MAX_IMAGES = 10_000
 SLICE = 1000  # rows that are computed at a time, so that memory does not grow with the request
-_TOLERANCE = 1e-3  # of pixels, for those that were rounded
+_TOLERANCE = 1e-3  # for pixels outside [-1, 1] by rounding
 
 
 def require(condition: tf.Tensor, message: Callable[[], tf.Tensor], value: tf.Tensor) -> tf.Tensor:
-    """`value`, where a condition holds; otherwise an error with the message, which is made then only."""
+    """Returns `value` if a condition holds; else fails with the message, which is only built in that case."""
 
     def fail():
         with tf.control_dependencies([tf.raw_ops.Assert(condition=False, data=[message()], summarize=1)]):
@@ -25,18 +26,19 @@ def require(condition: tf.Tensor, message: Callable[[], tf.Tensor], value: tf.Te
 
 
 def of_shape(name: str, value: tf.Tensor, shape: Sequence[int], what: str) -> tf.Tensor:
-    """An input whose shape is `(B, *shape)`, or an error.
+    """Returns an input if its shape is `(B, *shape)`; else fails.
 
     Args:
-        name: Of the input.
+        name: Name of the input.
         value: The input.
-        shape: Of a row.
-        what: What the input must be, for the message.
+        shape: Shape of a row.
+        what: Description of a valid input, for the message.
     """
-    # The signature promises a shape, of which TensorFlow would prove that nothing needs to be checked.
+    # The placeholder hides the shape that the signature declares: TensorFlow would conclude from it that the check
+    # always holds, and remove it.
     value = tf.raw_ops.PlaceholderWithDefault(input=value, shape=tf.TensorShape(None))
     given, rank = tf.shape(value), 1 + len(shape)
-    sizes = tf.concat([given, [-1] * rank], axis=0)[1:rank]  # as many as must be, however many there are
+    sizes = tf.concat([given, [-1] * rank], axis=0)[1:rank]  # of the right length, whatever the rank of the input is
     must = f"({', '.join(['B', *map(str, shape)])}{'' if shape else ','})"
     value = require(
         (tf.size(given) == rank) & tf.reduce_all(sizes == tf.constant(shape, tf.int32)),
@@ -49,17 +51,17 @@ def of_shape(name: str, value: tf.Tensor, shape: Sequence[int], what: str) -> tf
 
 
 def images(name: str, value: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
-    """An input of images `(B, *shape)` with pixels in [-1, 1], or an error."""
+    """Returns an input if it holds images `(B, *shape)` with pixels in [-1, 1]; else fails."""
     value = of_shape(name, value, shape, "float32 images")
-    inside = tf.abs(value) <= 1 + _TOLERANCE  # NaN is not
+    inside = tf.abs(value) <= 1 + _TOLERANCE  # False for NaN
 
     def message():
         bad = _first_row(~inside)
         return tf.cond(
             tf.reduce_all(tf.math.is_finite(value[bad])),
             lambda: tf.strings.format(
-                f"`{name}` has pixels from {{}} to {{}} in row {{}}; they must be in [-1, 1]. Of pixels from 0 to 255 "
-                "take `pixel / 127.5 - 1`.",
+                f"`{name}` has pixels from {{}} to {{}} in row {{}}; they must be in [-1, 1]. Scale pixels from 0 to "
+                "255 by `pixel / 127.5 - 1`.",
                 (tf.reduce_min(value[bad]), tf.reduce_max(value[bad]), bad),
             ),
             lambda: tf.strings.format(f"`{name}` holds NaN or infinity in row {{}}; pixels must be in [-1, 1].", bad),
@@ -69,7 +71,7 @@ def images(name: str, value: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
 
 
 def finite(name: str, value: tf.Tensor, what: str) -> tf.Tensor:
-    """`value`, without NaN and infinity, or an error that says what it must be."""
+    """Returns `value` if it holds neither NaN nor infinity; else fails with "`name` `what` in row ..."."""
     good = tf.math.is_finite(value)
     return require(
         tf.reduce_all(good),
@@ -81,7 +83,16 @@ def finite(name: str, value: tf.Tensor, what: str) -> tf.Tensor:
 def labels(
     name: str, value: tf.Tensor, sizes: Sequence[int], several: bool, lowest: int = 0, what: str = "label"
 ) -> tf.Tensor:
-    """An input of integers, of which each is below the number of its classes, or an error that says `what` it is."""
+    """Returns an input of integers if all of them are classes, from `lowest` to size - 1; else fails.
+
+    Args:
+        name: Name of the input.
+        value: The input, `(B,)`, or `(B, n)` for n labels of each image.
+        sizes: Number of classes of each label.
+        several: Whether an image has several labels.
+        lowest: The smallest allowed value.
+        what: What an integer is called in the message.
+    """
     shape = (len(sizes),) if several else ()
     value = of_shape(name, value, shape, f"{what}s")
     highest = [size - 1 for size in sizes] if several else sizes[0] - 1
@@ -97,19 +108,19 @@ def labels(
 
 
 def equally_many(**inputs: tf.Tensor) -> list[tf.Tensor]:
-    """Inputs with equally many rows, or an error."""
+    """Returns the inputs if they have the same number of rows; else fails."""
     counts = tf.stack([tf.shape(value)[0] for value in inputs.values()])
     names = " and ".join(f"`{name}`" for name in inputs)
     fits = tf.reduce_all(counts == counts[0])
 
     def message():
-        return tf.strings.format(f"{names} have {{}} rows; they must be equally many.", counts)
+        return tf.strings.format(f"{names} have {{}} rows; they must have the same number of rows.", counts)
 
     return [require(fits, message, value) for value in inputs.values()]
 
 
 def at_most(name: str, value: tf.Tensor) -> tf.Tensor:
-    """An input of at most `MAX_IMAGES` rows, or an error."""
+    """Returns an input if it has at most `MAX_IMAGES` rows; else fails."""
     rows = tf.shape(value)[0]
     return require(
         rows <= MAX_IMAGES,
@@ -121,7 +132,12 @@ def at_most(name: str, value: tf.Tensor) -> tf.Tensor:
 
 
 def points(name: str, value: tf.Tensor) -> tf.Tensor:
-    """The one number of points that an input `(B,)` gives for all rows, 2 of no rows; or an error."""
+    """Returns the number of points on each line of a request; fails if it is not valid.
+
+    Args:
+        name: Name of the input.
+        value: The input, `(B,)`, with the same number in each row. If it has no rows, the number is 2.
+    """
     of_any = tf.concat([value, [2]], axis=0)
     given, pairs = of_any[0], tf.size(value, tf.int64)
     good = require(
@@ -149,13 +165,14 @@ def points(name: str, value: tf.Tensor) -> tf.Tensor:
 def in_slices(
     function: Callable[..., dict], outputs: dict[str, tf.TensorSpec], *rows: tf.Tensor, most: int | tf.Tensor = SLICE
 ) -> dict[str, tf.Tensor]:
-    """`function(*rows)`, computed for at most so many rows at a time; of no rows, none.
+    """Returns `function(*rows)`, computed for a limited number of rows at a time.
 
     Args:
-        function: Of rows, `(B, ...)` each, to named outputs, `(B, ...)` each: each row by itself.
-        outputs: What it gives.
-        *rows: Its inputs; zeros must be good ones.
-        most: Rows at a time.
+        function: Maps inputs `(B, ...)` to a dictionary of outputs `(B, ...)`. Each row of the outputs must depend on
+            its own row of the inputs only.
+        outputs: The specifications of the outputs.
+        *rows: The inputs. The function must accept zeros too, which fill the last slice. B may be 0.
+        most: The largest number of rows at a time.
     """
     given = tf.shape(rows[0])[0]
     # Convolutions do not take an empty batch.

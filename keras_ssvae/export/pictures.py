@@ -1,4 +1,4 @@
-"""Pictures as a model's images, in the graph: PNG files, of any size and kind, as `data` makes images of arrays."""
+"""Decoding of PNG files of any size and kind into a model's images, inside the graph of a served model."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,19 @@ import tensorflow as tf
 from keras_ssvae.export import guards
 
 CHANNELS = (1, 3)  # of the images that a picture can become
-_MAX_PIXELS = 2**22  # 2048 x 2048: a small file may hold a huge picture
+_MAX_PIXELS = 2**22  # 2048 x 2048. There must be a limit, since a small file may hold a huge picture.
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_HEADER = 33  # bytes: the signature and the first chunk, whose numbers are width, height, bits and colour type
-_GREY = (0.299, 0.587, 0.114)  # of red, green and blue, as in Pillow
+_HEADER = 33  # bytes: the signature, and the first chunk with width, height, bits and colour type
+_GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue, as in Pillow
 
 
 def blank() -> bytes:
-    """A PNG file of one black pixel."""
+    """The bytes of a PNG file of one black pixel."""
     return tf.io.encode_png(tf.zeros((1, 1, 1), tf.uint8)).numpy()
 
 
 def decoded(name: str, files: tf.Tensor, image_shape: Sequence[int]) -> tf.Tensor:
-    """Images `(B, H, W, C)`, uint8, of PNG files `(B,)`, or an error that names the input and the row."""
+    """Decodes PNG files `(B,)` to uint8 images `(B, H, W, C)`; an error names the input and the row."""
 
     def decode(each):
         row, content = each
@@ -33,7 +33,7 @@ def decoded(name: str, files: tf.Tensor, image_shape: Sequence[int]) -> tf.Tenso
 def _decoded(name, row, content, image_shape):
     height, width, channels = image_shape
     content = _checked(name, row, content)
-    # Its name stands in the message of TensorFlow, when a file is damaged inside.
+    # The name of the operation appears in TensorFlow's message if the file is damaged.
     pixels = tf.io.decode_png(content, channels=4, dtype=tf.uint16, name=name)
     pixels = tf.cast(pixels, tf.float32) / 257.0
     colours, alpha = pixels[..., :3], pixels[..., 3:] / _opaque(content)
@@ -44,20 +44,20 @@ def _decoded(name, row, content, image_shape):
 
 
 def _opaque(content):
-    """The alpha, of 255, of what is not transparent: TensorFlow gives files of 1, 2 or 4 bits 1, 3 or 15."""
+    """The alpha value of an opaque pixel. It is 255, but TensorFlow gives 1, 3 or 15 for files of 1, 2 or 4 bits."""
     bits = tf.io.decode_raw(tf.strings.substr(content, 24, 1), tf.uint8, fixed_length=1)[0]
     has_alpha = tf.strings.regex_full_match(content, r"\C*tRNS\C*")
     return tf.where(has_alpha | (bits >= 8), 255.0, 2.0 ** tf.cast(bits, tf.float32) - 1.0)
 
 
 def _checked(name, row, content):
-    """The file, if it is a PNG with an end, of a size that can be decoded."""
+    """Returns the file if it is a complete PNG file of at most `_MAX_PIXELS` pixels; else fails."""
     starts = tf.strings.substr(content, 0, len(_SIGNATURE)) == _SIGNATURE
     content = guards.require(
         starts & (tf.strings.length(content) > _HEADER),
         lambda: tf.strings.format(
-            f"`{name}` is no PNG file in row {{}}, but {{}} bytes that begin with {{}}; it must be the bytes of one, "
-            "in JSON in base64 under the key b64.",
+            f"`{name}` is no PNG file in row {{}}, but {{}} bytes that begin with {{}}; it must hold the bytes of PNG "
+            "files (in JSON as base64 under the key b64).",
             (row, tf.strings.length(content), tf.io.decode_raw(tf.strings.substr(content, 0, 8), tf.uint8)),
             summarize=8,
         ),
@@ -75,6 +75,6 @@ def _checked(name, row, content):
     )
     return guards.require(
         tf.strings.regex_full_match(content, r"\C*IEND\C*"),
-        lambda: tf.strings.format(f"`{name}` is a PNG file without its end in row {{}}; send the whole of it.", row),
+        lambda: tf.strings.format(f"`{name}` is a PNG file without its end in row {{}}; send the whole file.", row),
         content,
     )

@@ -1,4 +1,4 @@
-"""Versions of a model that TensorFlow Serving loads: written whole, or not at all."""
+"""Export of models as numbered versions for TensorFlow Serving. A version is written as a whole, or not at all."""
 
 import json
 import os
@@ -23,10 +23,10 @@ NEEDS_TENSORFLOW = (
 
 
 def next_version(directory: str | os.PathLike) -> int:
-    """The next free version number of a served model: one more than the largest in use, 1 for a new directory.
+    """Returns the next free version number of a served model: the largest one in use plus 1, or 1 if there is none.
 
     Args:
-        directory: the model's directory, `<name>` in TF Serving's `<name>/<version>/`. It need not exist.
+        directory: The model's directory, `<name>` in TF Serving's `<name>/<version>/`. It need not exist.
     """
     directory = Path(directory)
     entries = os.listdir(directory) if directory.is_dir() else []
@@ -36,8 +36,8 @@ def next_version(directory: str | os.PathLike) -> int:
 def export_saved_model(model: BaseVAE, directory: str | os.PathLike) -> Path:
     """Write a model as a SavedModel under the next free version number of a directory.
 
-    The SavedModel answers with TensorFlow alone: neither Keras nor this package is needed to load it. Images are
-    float32 of shape (B, H, W, C) with pixels in [-1, 1]; the batch size B is free.
+    The SavedModel needs TensorFlow only: neither Keras nor this package is needed to load it. Images are float32 of
+    shape (B, H, W, C) with pixels in [-1, 1]. The batch size B is free.
 
     | signature                     | inputs                                | outputs                            |
     |-------------------------------|---------------------------------------|------------------------------------|
@@ -54,55 +54,55 @@ def export_saved_model(model: BaseVAE, directory: str | os.PathLike) -> Path:
     | `clusters`                    | `image`                               | `probs`, `cluster` int64 (B,)      |
     | `generate_cluster`            | `cluster` and `seed`, int64 (B,)      | `image`                            |
 
-    `intervene` and `swap` are of models that have these verbs, as `REVAE` and `M3`. `intervene` gives an image other
-    labels: -1 keeps the characteristics of a label that the image has, another value draws them by the seed, and the
-    seed -1 takes the mean of those of this value in place of a draw (of `M3`, which knows no mean, it is a seed as any
-    other).
-    Row i is `model.intervene(image[i:i + 1], 0, label[i], seed[i])`, of n labels `[0, ..., n - 1]` in place of 0.
+    **Models with labels.** If each image has n labels, `label` has shape (B, n), and `probs` holds the probabilities of
+    all labels side by side. If the model knows its `class_names`, `label_name` is a third output: strings in the shape
+    of `label`. A model without labels has no `classify`: its `serving_default` is `encode`, and its `generate` takes
+    `seed` only.
+
+    **PNG files.** A picture of `classify_png` may be grey, coloured or have a palette, with 8 or 16 bits, and up to
+    2^22 pixels. Transparent parts become black. The picture is made grey as by Pillow if the model's images are grey,
+    and resized as by `data.ImageData.resized`; the pixels agree within 1 of 255.
+
+    **`intervene` and `swap`** exist for models with these methods, such as `REVAE` and `M3`. `intervene` gives an image
+    other labels. The value -1 keeps the image's own characteristics of a label. For any other value the characteristics
+    are drawn by the seed, or, with the seed -1, their mean is taken (`M3` has no mean: there -1 is an ordinary seed).
+    Row i is `model.intervene(image[i:i + 1], 0, label[i], seed[i])`, with `[0, ..., n - 1]` in place of 0 for n labels.
     `swap` gives an image the characteristics of all labels of its donor.
 
-    The last two are of models that find categories by themselves, as `CPVAE`. There are `clusters_uint8` and
-    `clusters_png` too, as of `classify`. Where the model knows its `cluster_names`, `cluster_name`, strings (B,), is a
-    third output.
+    **`clusters` and `generate_cluster`** exist for models that find categories without labels, such as `CPVAE`. There
+    are `clusters_uint8` and `clusters_png` too, with the inputs of `classify_uint8` and `classify_png`. If the model
+    knows its `cluster_names`, `cluster_name` is a third output: strings (B,).
 
-    Of a model with several labels for each image `label` is (B, labels), and `probs` has theirs side by side. Where
-    the model knows its `class_names`, `label_name`, strings in the shape of `label`, is a third output. A model without
-    labels has no `classify`: its `serving_default` is `encode`, and its `generate` takes `seed` alone.
+    **Checks.** Each input is checked before anything is computed: its shape, that numbers are finite, that pixels are
+    in [-1, 1] (within 0.001), that labels are classes, and that all inputs of a request have the same number of rows.
+    The error names the input, says what it was and what it must be. Small requests with large answers are limited:
+    `decode`, `generate` and `classify_png` to 10,000 images, `interpolate` to 10,000 points on all lines together. An
+    empty batch has an empty answer. More than 1,000 images are computed 1,000 at a time. `assets.extra/about.json`
+    holds what a signature cannot: size and range of the images, names of the classes, parts of the latent variables.
 
-    A picture of `classify_png` may be grey, coloured, of a palette, transparent (on black, as images of training are)
-    and of 8 or 16 bits; it is made grey as Pillow does where the model's images are, and resized as
-    `data.ImageData.resized` does, within 1 of 255. It may have up to 2^22 pixels.
-
-    Each input is checked before anything is computed, and an error says in a sentence which input it was, what it was
-    and what it must be: its shape, that numbers are finite and pixels in [-1, 1] (within 0.001), that labels are
-    classes and that the inputs of a request are equally many. Where a small request has a large answer, it is bounded:
-    10,000 images of `decode`, `generate` and `classify_png`, and as many points of all lines of `interpolate`. An empty
-    batch has an empty answer. More than 1,000 images are computed 1,000 at a time. What has no place in a signature
-    is in `assets.extra/about.json`: size and range of the images, the classes' names, the latent variables' parts.
-
-    All are deterministic. **Every input has the batch dimension**, `seed` and `n` included: a request by row cannot
+    **Batches.** Every input has the batch dimension, also `seed` and `n`: a request in TF Serving's row format cannot
     hold a scalar, and a server that batches requests refuses one. So `generate` takes one seed per image, and an image
-    depends on nothing but its own label and seed: row i is `model.generate(label[i:i + 1], seed[i])`, or, without
-    labels, `model.generate(1, seed[i])`. `n`, the number of points, sets the shape of the answer and so must be the
-    same, and at least 2, for the whole batch. (The order of a sum, and so its rounding, may depend on the size of a
-    batch: answers are the same within 1e-5.)
+    depends only on its own label and seed: row i is `model.generate(label[i:i + 1], seed[i])`, or, without labels,
+    `model.generate(1, seed[i])`. `n`, the number of points, sets the shape of the answer; so it must be the same for
+    the whole batch, and at least 2. All signatures are deterministic. (The order of a sum, and so its rounding, may
+    depend on the size of the batch: answers agree within 1e-5.)
 
-    The version appears by one rename when it is complete, so a server that watches the directory never loads half of
-    one, and an existing version is never touched. Where `tensorflow-serving-api` is installed (extra `serving`), the
-    version also holds warm-up requests (see `write_warmup_requests`).
+    **Files.** The new version is renamed into place when it is complete, so a server that watches the directory never
+    loads an incomplete one. Existing versions are never changed. If `tensorflow-serving-api` is installed (extra
+    `serving`), the version also holds warm-up requests (see `write_warmup_requests`).
 
     Args:
-        model: a model of this library.
-        directory: where the versions lie, for example `saved_models/exon_mnist_100`; made if it does not exist. Its
+        model: A model of this library.
+        directory: Directory of the versions, for example `saved_models/exon_mnist_100`; made if it does not exist. Its
             name is the model's name in the warm-up requests.
 
     Returns:
         The path of the new version, `<directory>/<version>`.
 
     Raises:
-        RuntimeError: Keras does not run on TensorFlow, which a SavedModel is a program of.
-        ValueError: it is another Keras model, as one that holds a model of this library as a layer.
-        OSError: the directory cannot be written to.
+        RuntimeError: If Keras does not run on TensorFlow, which writes SavedModels.
+        ValueError: If `model` is another Keras model, for example one that holds a model of this library as a layer.
+        OSError: If the directory cannot be written.
 
     Example:
 
@@ -116,8 +116,8 @@ def export_saved_model(model: BaseVAE, directory: str | os.PathLike) -> Path:
         raise RuntimeError(NEEDS_TENSORFLOW)
     if not isinstance(model, BaseVAE):
         raise ValueError(
-            f"`model` is a {type(model).__name__}; it must be a model of `keras_ssvae.models`. Other Keras models are "
-            "exported by their own `model.export(...)`; of one that holds such a model as a layer, give that layer."
+            f"`model` is a {type(model).__name__}; it must be a model of `keras_ssvae.models`. Export other Keras "
+            "models by their own `model.export(...)`. If a model of this library is a layer of yours, give that layer."
         )
     import tensorflow as tf
 
@@ -130,7 +130,7 @@ def export_saved_model(model: BaseVAE, directory: str | os.PathLike) -> Path:
     requests["serving_default"] = next(iter(requests.values()))
 
     directory = Path(directory)
-    # Not a number, so TF Serving passes over it even if a kill leaves it behind.
+    # The name is not a number, so TF Serving ignores it, even if a killed process leaves it behind.
     temporary = directory / f".incomplete-{uuid.uuid4().hex}"
     try:
         temporary.mkdir(parents=True)
@@ -152,16 +152,16 @@ def export_saved_model(model: BaseVAE, directory: str | os.PathLike) -> Path:
 def write_warmup_requests(
     version_directory: str | os.PathLike, model_name: str, inputs: dict[str, dict[str, np.ndarray]]
 ) -> Path | None:
-    """Write the requests that TF Serving replays when it loads a version, so that the first user does not wait.
+    """Write requests that TF Serving replays when it loads a version, so that the first user does not wait.
 
     Args:
-        version_directory: a SavedModel, `<name>/<version>`.
-        model_name: the name the model is served under.
-        inputs: the inputs of one request for each signature: `{signature: {input: array}}`.
+        version_directory: A SavedModel, `<name>/<version>`.
+        model_name: The name under which the model is served.
+        inputs: The inputs of one request for each signature: `{signature: {input: array}}`.
 
     Returns:
-        The file, `assets.extra/tf_serving_warmup_requests`; or None, with nothing written, where
-        `tensorflow-serving-api` is not installed (extra `serving`). A server works without the file.
+        The path of the file, `assets.extra/tf_serving_warmup_requests`. None, and no file, if `tensorflow-serving-api`
+        is not installed (extra `serving`). A server works without the file.
     """
     try:
         from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
@@ -184,7 +184,7 @@ def write_warmup_requests(
 
 
 def _write_about(version_directory: Path, model: BaseVAE) -> None:
-    """Writes `assets.extra/about.json`, what a person who has nothing but the SavedModel must know."""
+    """Writes `assets.extra/about.json`, which explains the model to a person who has only the SavedModel."""
     kinds = {HasLabels: ("num_classes", "class_names"), HasClusters: ("num_categories", "cluster_names")}
     classes = {name: getattr(model, name) for kind, names in kinds.items() if isinstance(model, kind) for name in names}
     about = {
@@ -200,7 +200,7 @@ def _write_about(version_directory: Path, model: BaseVAE) -> None:
 
 
 def _publish(temporary: Path, directory: Path) -> Path:
-    """Rename a complete version to the next free number, counting on if another process takes it meanwhile."""
+    """Rename a complete version to the next free number; if another process takes it meanwhile, to the one after."""
     while True:
         path = directory / str(next_version(directory))
         try:

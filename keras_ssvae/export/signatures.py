@@ -18,9 +18,9 @@ class Signature:
     """A function of a served model.
 
     Args:
-        function: Of the inputs, by their names, to named outputs.
-        inputs: The `TensorSpec`s of the inputs, in the function's order.
-        warm_up: One row of each input.
+        function: Maps the inputs to a dictionary of outputs.
+        inputs: The `TensorSpec`s of the inputs, in the order of the function's arguments.
+        warm_up: One example row of each input.
     """
 
     function: Callable[..., dict[str, tf.Tensor]]
@@ -29,7 +29,7 @@ class Signature:
 
     @property
     def request(self) -> dict[str, np.ndarray]:
-        """One row of each input, by name."""
+        """A request with one row: name of each input -> array `(1, ...)`."""
         return {
             spec.name: np.array([value], object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype)
             for spec, value in zip(self.inputs, self.warm_up, strict=True)
@@ -37,7 +37,7 @@ class Signature:
 
 
 def signatures(model: BaseVAE) -> dict[str, Signature]:
-    """Those of a model by name; Keras makes the first one `serving_default` too."""
+    """Returns the signatures of a model by name. Keras also makes the first one `serving_default`."""
     given = _of_every_model(model)
     given |= _of_characteristics(model) if isinstance(model, Intervenes) else {}
     given |= _of_clusters(model) if isinstance(model, HasClusters) else {}
@@ -57,7 +57,7 @@ def _of_every_model(model):
     def decode(z):
         z = guards.of_shape("z", z, (latent_dim,), "float32 latent variables")
         z = guards.finite("z", guards.at_most("z", z), "holds NaN or infinity, and must be finite,")
-        too_far = "decodes to NaN, so far is it from the latent variables of images,"
+        too_far = "is too far from the latent variables of images: it decodes to NaN or infinity"
         decoded = guards.in_slices(lambda z: {"image": model.decode(z)}, outputs, z)
         return {"image": guards.finite("z", decoded["image"], too_far)}
 
@@ -77,7 +77,7 @@ def _of_every_model(model):
     def seeds(seed):
         return guards.at_most("seed", guards.of_shape("seed", seed, (), "integers"))
 
-    # Of labels a draw may take much memory too: M3 chooses among hundreds.
+    # In slices too, since a draw may take much memory: M3 chooses each image among hundreds of candidates.
     def drawn(labels_or_number, seed):
         return {"image": model.decode(model.sample_latent(labels_or_number, seed))}
 
@@ -158,7 +158,7 @@ def _of_clusters(model):
 
 
 def _of_images_in_every_form(name, shape, answer, outputs):
-    """The signatures that answer for images as floats, as bytes and, where PNG has the colours, as files."""
+    """The signatures for images as floats, as uint8 and, if a PNG file can hold their channels, as PNG files."""
 
     def of_floats(image):
         return guards.in_slices(answer, outputs, guards.images("image", image, shape))
@@ -195,7 +195,7 @@ def _of_characteristics(model):
 
     def intervene(image, label, seed):
         image = guards.images("image", image, shape)
-        label = guards.labels("label", label, labels.sizes, labels.several, lowest=-1)  # what is kept
+        label = guards.labels("label", label, labels.sizes, labels.several, lowest=-1)  # -1 keeps
         seed = guards.of_shape("seed", seed, (), "integers")
         return guards.in_slices(intervened, outputs, *guards.equally_many(image=image, label=label, seed=seed))
 

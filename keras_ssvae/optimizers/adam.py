@@ -1,4 +1,4 @@
-"""Adam to the last digit."""
+"""Adam with the exact arithmetic of the papers' original code."""
 
 import math
 from typing import Any
@@ -11,22 +11,22 @@ from keras_ssvae.backend import apply_adam, private
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class Adam(keras.optimizers.Adam):
-    """Adam by the backend's fused kernel, with decoupled weight decay where `weight_decay` is given.
+    """Adam with the arithmetic of TensorFlow's fused kernel, and decoupled weight decay if `weight_decay` is given.
 
-    Keras computes `1 - beta_2^t` by subtraction and `1 - beta_2` exactly, so its first steps are 6e-6 too short:
-    enough to leave the original codes' numbers behind. `amsgrad` is not supported.
+    The first steps of Keras' own Adam are 6e-6 too short (relative), since it rounds `1 - beta_2^t` and `1 - beta_2`
+    differently. That is enough to lose the numbers of the papers' original code. `amsgrad` is not supported.
 
     Args:
-        *args: As those of `keras.optimizers.Adam`.
-        corrected_epsilon: Adds epsilon to the root of the corrected second moment, as the paper and PyTorch do, and not
-            to that of the moment itself, as TensorFlow and Keras do.
+        *args: The arguments of `keras.optimizers.Adam`.
+        corrected_epsilon: True adds epsilon to the root of the bias-corrected second moment, as the paper and PyTorch
+            do. False adds it to the root of the moment without correction, as TensorFlow and Keras do.
         bias_correction: False leaves out the factor `sqrt(1 - beta_2^t) / (1 - beta_1^t)`, as the released code of
-            M1+M2 does, so that with the default betas the first steps are up to 6.6 times as long: 3.16 times at t = 1,
-            6.57 at 12, 3.24 at 100, 1.26 at 1000.
-        **kwargs: As those of `keras.optimizers.Adam`.
+            M1+M2 does. With the default betas the first steps are then longer: 3.16 times as long at step t = 1, 6.57
+            at 12 (the most), 3.24 at 100, 1.26 at 1000.
+        **kwargs: The arguments of `keras.optimizers.Adam`.
 
     Raises:
-        ValueError: For `amsgrad=True`, and for a corrected epsilon without a correction.
+        ValueError: For `amsgrad=True`, and for `corrected_epsilon=True` with `bias_correction=False`.
 
     Example:
         >>> optimizer = Adam(3e-3, weight_decay=5e-4)
@@ -42,8 +42,8 @@ class Adam(keras.optimizers.Adam):
             raise ValueError("`amsgrad` is True; this Adam has no such variant. Use `keras.optimizers.Adam`.")
         if corrected_epsilon and not bias_correction:
             raise ValueError(
-                "`corrected_epsilon` is True and `bias_correction` False, so that no moment is corrected that epsilon "
-                "could be added to. Leave one of them out."
+                "`corrected_epsilon` is True and `bias_correction` is False, but without bias correction there is no "
+                "corrected moment. Leave one of the two arguments out."
             )
 
     def update_step(self, gradient, variable, learning_rate) -> None:
@@ -53,7 +53,7 @@ class Adam(keras.optimizers.Adam):
             power = ops.power(ops.cast(self.beta_2, "float32"), ops.cast(step, "float32"))
             epsilon = epsilon * ops.sqrt(1.0 - power)
         if not self.bias_correction:
-            step = math.inf  # by which both moments have lost their bias
+            step = math.inf  # beta^inf = 0, so the correction is 1
         apply_adam(
             variable,
             momentum,

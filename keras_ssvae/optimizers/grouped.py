@@ -1,4 +1,4 @@
-"""Several optimizers over groups of variables behind one Keras optimizer."""
+"""One Keras optimizer that holds several, each for a group of variables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -13,21 +13,21 @@ from keras_ssvae.distributions import Tensor
 class GroupedOptimizer(keras.optimizers.Optimizer):
     """Gives each named group of variables an optimizer of its own.
 
-    It is one optimizer to `compile`, `save`, `load_model` and every callback, so nothing of its state is lost on the
-    way. What a member does, it does to the variables of its own group only: weight decay, clipping, accumulation of
-    gradients, a moving average of the weights. Groups may share variables where a training step calls the `members` one
-    after the other, as that of `PartedVAE`; `apply` is for groups that do not.
+    `compile`, `save`, `load_model` and all callbacks see one optimizer, so saving and restoring keep its whole state.
+    Each member acts on the variables of its own group only, also by weight decay, clipping, accumulation of gradients
+    and moving averages of the weights. Groups may share variables if the training step calls the `members` one after
+    the other, as `PartedVAE` does. `apply` needs groups that share none.
 
-    A callback that sets `learning_rate` sets that of the first group, and moves those of the others in proportion. To
-    set one alone, set `members[name].learning_rate`.
+    Setting `learning_rate`, as some callbacks do, sets the rate of the first group and changes the others in
+    proportion. To change one rate only, set `members[name].learning_rate`.
 
     Args:
-        optimizers: Group name -> Keras optimizer. A `loss_scale_factor` is that of the one loss: all have the same.
-        name: Name of the whole.
+        optimizers: Group name -> Keras optimizer. All must have the same `loss_scale_factor`, since there is one loss.
+        name: Name of this optimizer.
 
     Raises:
-        ValueError: When `bind` was not called, a variable is in no group, two moving averages share one, or the
-            optimizers scale the loss by different factors; when `learning_rate` is set where a group has a schedule.
+        ValueError: If `bind` was not called, a variable is in no group, a variable is in two groups with moving
+            averages, or the `loss_scale_factor`s differ; if `learning_rate` is set while a group has a schedule.
 
     Example:
         >>> optimizer = GroupedOptimizer(
@@ -42,45 +42,50 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         for group, member in self.members.items():
             if isinstance(member, keras.optimizers.LossScaleOptimizer):
                 raise ValueError(
-                    f"The optimizer of the group {group!r} is a `LossScaleOptimizer`, which cannot be in a group. Give "
-                    "each group's optimizer a `loss_scale_factor`."
+                    f"The optimizer of the group {group!r} is a `LossScaleOptimizer`, which a group cannot have. Give "
+                    "each group's optimizer a `loss_scale_factor` instead."
                 )
         factors = {group: member.loss_scale_factor for group, member in self.members.items()}
         if len(set(factors.values())) > 1:
-            raise ValueError(f"`loss_scale_factor` is {factors}; the groups have one loss, so it must be the same.")
+            raise ValueError(
+                f"`loss_scale_factor` is {factors}; all groups share one loss, so it must be the same for all."
+            )
         self.loss_scale_factor = next(iter(factors.values()), None)
         self._groups: dict[str, frozenset[int]] | None = None
         self._proportions: dict[str, float] = {}
         self._note_proportions()
 
     def bind(self, groups: Mapping[str, Sequence[keras.Variable]]) -> None:
-        """Says which variables belong to which optimizer.
+        """Assigns variables to the optimizers. `compile` of this library's models calls it.
 
         Args:
-            groups: Group name -> trainable variables; the names are those of `optimizers`.
+            groups: Group name -> trainable variables. The names must be those of `optimizers`.
+
+        Raises:
+            ValueError: If the names differ, or a variable is in two groups with `use_ema`.
         """
         if set(groups) != set(self.members):
             raise ValueError(
-                f"`optimizers` has the groups {sorted(self.members)}, but the model's variables come in the groups "
-                f"{sorted(groups)}. Give each of these an optimizer."
+                f"`optimizers` has the groups {sorted(self.members)}, but the model's variables have the groups "
+                f"{sorted(groups)}. Give an optimizer for each of these."
             )
         averaged = [name for name, optimizer in self.members.items() if optimizer.use_ema]
         ids = [id(variable) for name in averaged for variable in groups[name]]
         if len(set(ids)) < len(ids):
             raise ValueError(
-                f"`use_ema` is True in the groups {averaged}, which share variables; a variable has one average. Set "
-                "it in one of them only."
+                f"`use_ema` is True in the groups {averaged}, which share variables, but a variable can have one "
+                "average only. Set it in one of these groups."
             )
-        # Numbers only: a list of variables in an attribute would be tracked, and saved, as the optimizer's own.
+        # Ids, not variables: Keras would track and save variables in an attribute as the optimizer's own.
         self._groups = {name: frozenset(map(id, variables)) for name, variables in groups.items()}
 
     def build(self, variables) -> None:
         bound = frozenset.union(*self._bound().values())
         if set(map(id, variables)) != bound:
             raise ValueError(
-                f"The optimizer was bound to {len(bound)} variables and is built on {len(variables)} others. "
-                "Each trainable variable of the model must be in a group; call `compile` again where `trainable` has "
-                "changed."
+                f"The groups of the optimizer hold {len(bound)} variables, but it is built for {len(variables)} other "
+                "ones. Each trainable variable of the model must be in a group; call `compile` again if `trainable` "
+                "was changed."
             )
         if not self.built:
             super().build(variables)
@@ -89,7 +94,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
     def _bound(self):
         if self._groups is None:
-            raise ValueError("The groups of variables are not known: call `bind` before `build`.")
+            raise ValueError("The optimizer does not know the groups of variables: call `bind` before `build`.")
         return self._groups
 
     def _of_group(self, name, variables, values):
@@ -102,8 +107,8 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         self.build(trainable_variables)
         if sum(len(group) for group in self._bound().values()) > len(trainable_variables):
             raise ValueError(
-                "A variable is in several groups, so `apply` does not know which optimizer its gradient is for; each "
-                "must be in exactly one group, or the training step must call the `members` themselves."
+                "A variable is in several groups, so `apply` cannot choose the optimizer for its gradient. Put each "
+                "variable in exactly one group, or call the optimizers in `members` from the training step."
             )
         for name, optimizer in self.members.items():
             optimizer.apply(
@@ -113,7 +118,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         self.iterations.assign_add(1)
 
     def observe(self, loss: Tensor) -> None:
-        """Tells the loss to those members that want it, as `PlateauAdam`."""
+        """Tells the loss to the members that need it, such as `PlateauAdam`."""
         for optimizer in self.members.values():
             if hasattr(optimizer, "observe"):
                 optimizer.observe(loss)
@@ -123,7 +128,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         return super().variables + [v for optimizer in self.members.values() for v in optimizer.variables]
 
     def save_own_variables(self, store) -> None:
-        # Keras saves the optimizers in `members` by itself.
+        # Keras itself saves the optimizers in `members`.
         store["iterations"] = self.iterations.numpy()
 
     def load_own_variables(self, store) -> None:
@@ -131,7 +136,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
     @property
     def _model_variables_moving_average(self) -> list[keras.Variable]:
-        """What Keras' `SwapEMAWeights` exchanges the variables with: a variable without an average, with a copy."""
+        """The values that Keras' `SwapEMAWeights` swaps in: the averages, and copies of variables without one."""
         members = [optimizer for optimizer in self.members.values() if optimizer.use_ema]
         if not members:
             raise AttributeError("No group has `use_ema`.")
@@ -142,7 +147,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         ]
 
     def finalize_variable_values(self, var_list) -> None:
-        """Gives variables the values of their moving averages, where their group has `use_ema`; `fit` ends with it."""
+        """Sets variables to their moving averages, if their group has `use_ema`. `fit` calls it at its end."""
         ids = set(map(id, var_list))
         for optimizer in self.members.values():
             if optimizer.use_ema:
@@ -152,7 +157,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
     @property
     def learning_rate(self) -> Any:
-        """The rate of the first group, which is what loggers show; set, it moves all rates in proportion."""
+        """The learning rate of the first group, which loggers show. Setting it changes all rates in proportion."""
         return next(iter(self.members.values())).learning_rate
 
     @learning_rate.setter
@@ -161,20 +166,20 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         if scheduled or callable(value):
             what = f"the groups {scheduled} have schedules" if scheduled else f"it is set to {value!r}"
             raise ValueError(
-                f"`learning_rate` of a `GroupedOptimizer` moves the rates of all groups in proportion, but {what}. Set "
-                "`members[name].learning_rate`, or give every group a number where a callback shall move them."
+                "Setting `learning_rate` of a `GroupedOptimizer` changes the rates of all groups in proportion, but "
+                f"{what}. Set `members[name].learning_rate` instead, or give every group a number as its rate."
             )
         self._note_proportions()
         if not self._proportions:
             raise ValueError(
-                "The rate of the first group is 0, so nobody knows in which proportion the others move. Set "
-                "`members[name].learning_rate`."
+                "The learning rate of the first group is 0, so the proportion of the other rates to it is unknown. Set "
+                "`members[name].learning_rate` instead."
             )
         for name, optimizer in self.members.items():
             optimizer.learning_rate = value * self._proportions[name]
 
     def _note_proportions(self):
-        """Keeps the rates' proportion to the first, also through a rate of 0, as a warm-up begins with."""
+        """Stores the proportions of the rates to the first one, unless that is 0, as at the start of a warm-up."""
         rates = {name: _rate(optimizer) for name, optimizer in self.members.items()}
         first = next(iter(rates.values()), None)
         if first and None not in rates.values():
@@ -194,6 +199,6 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
 
 def _rate(optimizer):
-    """The rate as a number, or None of a schedule."""
+    """The learning rate as a number, or None if it is a schedule."""
     rate = private.learning_rate(optimizer)
     return float(keras.ops.convert_to_numpy(rate)) if isinstance(rate, keras.Variable) else None

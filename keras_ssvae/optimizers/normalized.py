@@ -1,4 +1,4 @@
-"""Adam on gradients of one length."""
+"""Adam on normalised gradients."""
 
 import keras
 from keras import ops
@@ -10,9 +10,9 @@ _TINY = 1e-7
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class NormalizedAdam(Adam):
-    """Adam on gradients that are divided, each variable's by itself, by their Euclidean norm plus 1e-7.
+    """Adam on normalised gradients: the gradient of each variable is divided by its Euclidean norm plus 1e-7.
 
-    Arguments are those of `Adam`.
+    The arguments are those of `Adam`.
 
     Example:
         >>> optimizer = NormalizedAdam(5e-4, epsilon=1e-8)

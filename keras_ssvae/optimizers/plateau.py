@@ -1,4 +1,4 @@
-"""Adam whose learning rate falls when the loss does not."""
+"""Adam whose learning rate falls when the loss stops falling."""
 
 import math
 from typing import Any
@@ -13,32 +13,33 @@ from keras_ssvae.optimizers.adam import Adam
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class PlateauAdam(Adam):
-    """Adam whose rate falls when the mean loss of an epoch does not, as by PyTorch's `ReduceLROnPlateau`.
+    """Adam whose learning rate falls when the mean loss of an epoch stops improving, as by PyTorch's scheduler.
 
-    After more than `patience` epochs in a row whose mean loss is not below `1 - threshold` times the best so far, the
-    rate is multiplied by `factor`; the `cooldown` epochs after that do not count. Unlike a callback it is a part of the
-    optimizer: what it remembers is saved and restored with it.
+    The rule is that of `ReduceLROnPlateau`: an epoch improves if its mean loss is below `1 - threshold` times the best
+    so far. After more than `patience` epochs in a row without improvement the rate is multiplied by `factor`. The next
+    `cooldown` epochs do not count. The rule is part of the optimizer, not a callback, so its state is saved and
+    restored with the optimizer.
 
-    The training step calls `observe(loss)` after `apply`; those of this library do.
+    The training step must call `observe(loss)` after `apply`. The models of this library do.
 
     Args:
-        learning_rate: The rate at the beginning, a number.
-        steps_per_epoch: Steps in an epoch.
-        factor: Between 0 and 1.
+        learning_rate: The initial learning rate, a number.
+        steps_per_epoch: Training steps in an epoch.
+        factor: Factor of the rate at a fall, between 0 and 1.
         patience: Epochs without improvement before the rate falls.
-        threshold: By which share of the best mean loss so far a mean loss must be smaller to count as an improvement.
+        threshold: The relative decrease of the mean loss that counts as an improvement.
         cooldown: Epochs after a fall of the rate that do not count.
-        **kwargs: As those of `Adam`.
+        **kwargs: The other arguments of `Adam`.
 
     Raises:
-        ValueError: If the rate is a schedule, or `steps_per_epoch` is below 1.
+        ValueError: If `learning_rate` is a schedule, or `steps_per_epoch` is below 1.
 
     Example:
         >>> optimizer = PlateauAdam(1.5e-3, steps_per_epoch=938, patience=2, threshold=0.01, cooldown=4)
     """
 
-    # What it remembers, made by `build`: the best mean loss, the mean of this epoch so far, and the epochs without
-    # improvement and of cooling down.
+    # The state, made by `build`: the best mean loss, the mean loss of this epoch so far, the number of epochs without
+    # improvement, and the remaining epochs of the cooldown.
     _best: keras.Variable
     _mean: keras.Variable
     _stalled: keras.Variable
@@ -57,7 +58,7 @@ class PlateauAdam(Adam):
     ):
         super().__init__(learning_rate, **kwargs)
         if isinstance(private.learning_rate(self), keras.optimizers.schedules.LearningRateSchedule):
-            raise ValueError("`learning_rate` is a schedule; it must be a number, which falls on a plateau.")
+            raise ValueError("`learning_rate` is a schedule; it must be a number, which this optimizer decreases.")
         if steps_per_epoch < 1:
             raise ValueError(f"`steps_per_epoch` is {steps_per_epoch}; it must be at least 1.")
         self.steps_per_epoch, self.factor = steps_per_epoch, factor
@@ -74,7 +75,7 @@ class PlateauAdam(Adam):
             setattr(self, f"_{name}", variable)
 
     def observe(self, loss: Tensor) -> None:
-        """Takes note of the loss of the step that was just applied; at the end of an epoch the rate may fall."""
+        """Records the loss of the step just applied. At the end of an epoch the learning rate may fall."""
         mean = self._mean + ops.cast(loss, "float32") / self.steps_per_epoch
         ended = ops.equal(private.steps_taken(self) % self.steps_per_epoch, 0)
         better = mean < self._best * (1.0 - self.threshold)

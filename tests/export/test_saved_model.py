@@ -272,7 +272,7 @@ def test_many_images_are_generated_as_each_of_them_alone(signatures):
     [
         ([1, 4], [0, 0], "`label` is 4 in row 1; a label must be from 0 to 3"),
         ([-1], [0], "`label` is -1 in row 0; a label must be from 0 to 3"),
-        ([1, 2], [0], r"`label` and `seed` have \[2 1\] rows; they must be equally many"),
+        ([1, 2], [0], r"`label` and `seed` have \[2 1\] rows; they must have the same number of rows"),
         ([0] * 10_001, [0] * 10_001, "`label` has 10001 rows; it must have at most 10000. Send several requests"),
     ],
 )
