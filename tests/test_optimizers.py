@@ -70,7 +70,7 @@ def test_without_bias_correction_the_first_steps_are_longer():
 
 
 def test_a_corrected_epsilon_needs_a_correction():
-    with pytest.raises(ValueError, match="`corrected_epsilon` is True and `bias_correction` False"):
+    with pytest.raises(ValueError, match="`corrected_epsilon` is True and `bias_correction` is False"):
         Adam(1e-3, corrected_epsilon=True, bias_correction=False)
 
 
@@ -201,7 +201,7 @@ def test_a_learning_rate_that_cannot_be_set_is_a_sentence():
     with pytest.raises(ValueError, match="it is set to <"):
         optimizer.learning_rate = schedule
     assert rates(optimizer) == pytest.approx([1e-2, 1e-3])
-    with pytest.raises(ValueError, match="The rate of the first group is 0"):
+    with pytest.raises(ValueError, match="The learning rate of the first group is 0"):
         GroupedOptimizer({"first": Adam(0.0), "second": Adam(1e-3)}).learning_rate = 0.1
 
 
@@ -241,7 +241,7 @@ def test_two_moving_averages_of_a_variable_are_refused():
 def test_the_groups_scale_one_loss():
     optimizer = GroupedOptimizer({name: Adam(1e-3, loss_scale_factor=8.0) for name in ("first", "second")})
     assert float(optimizer.scale_loss(ops.convert_to_tensor(2.0))) == 16.0
-    with pytest.raises(ValueError, match=r"`loss_scale_factor` is .*; the groups have one loss"):
+    with pytest.raises(ValueError, match=r"`loss_scale_factor` is .*; all groups share one loss"):
         GroupedOptimizer({"first": Adam(1e-3, loss_scale_factor=8.0), "second": Adam(1e-3)})
     with pytest.raises(ValueError, match="the group 'first' is a `LossScaleOptimizer`"):
         GroupedOptimizer({"first": keras.optimizers.LossScaleOptimizer(Adam(1e-3))})
@@ -273,7 +273,7 @@ def test_an_unbound_optimizer_says_what_to_call():
 @pytest.mark.parametrize("names", [["first"], ["first", "third"], ["first", "second", "third"]])
 def test_groups_without_an_optimizer_of_that_name_are_refused_by_name(names):
     optimizer, *_ = two_groups()
-    with pytest.raises(ValueError, match=r"the groups \['first', 'second'\].*come in the groups") as error:
+    with pytest.raises(ValueError, match=r"the groups \['first', 'second'\].*variables have the groups") as error:
         optimizer.bind({name: [] for name in names})
     assert str(sorted(names)) in str(error.value)
 

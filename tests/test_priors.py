@@ -215,9 +215,9 @@ def test_a_layout_has_as_many_classes_and_dimensions_as_it_says(num_classes, lat
         ({"a": [1, np.nan]}, "the position of 'a' is [1, nan]"),
         ({"a": [1e39]}, "the position of 'a' is [1e+39]"),  # infinite as float32
         ({"a": [1, 2], "b": [1]}, "gives 'a' 2 coordinates and 'b' 1; all positions must have the same number"),
-        ({"a": {}}, "gives 'a' the entries none; 'mean' it must have"),
-        ({"a": {"variance": 1}}, "gives 'a' the entries 'variance'; 'mean' it must have"),
-        ({"a": {"mean": [1], "varience": 1}}, "'mean' and 'varience'; 'mean' it must have, 'variance' it may have"),
+        ({"a": {}}, "gives 'a' the entries none; it must have 'mean'"),
+        ({"a": {"variance": 1}}, "gives 'a' the entries 'variance'; it must have 'mean'"),
+        ({"a": {"mean": [1], "varience": 1}}, "'mean' and 'varience'; it must have 'mean', may have 'variance'"),
         (
             {"a": {"mean": [1, 2], "variance": 0}},
             "variance of 'a' is 0; it must be a positive number, or a list of 2,",
@@ -226,7 +226,7 @@ def test_a_layout_has_as_many_classes_and_dimensions_as_it_says(num_classes, lat
         ({"a": {"mean": [1, 2], "variance": [1]}}, "the variance of 'a' is [1]"),
         ({"a": {"mean": [1], "variance": 1e-50}}, "the variance of 'a' is 1e-50"),  # 0 as float32
         ({"a": {"mean": [1], "variance": None}}, "the variance of 'a' is None"),
-        ({0: [1], "0": [2]}, "two labels that read alike, as 0 and '0' do"),
+        ({0: [1], "0": [2]}, "two labels with the same text, such as 0 and '0'"),
     ],
 )
 def test_a_mistake_in_a_layout_is_a_sentence(layout, message):
@@ -266,14 +266,14 @@ def test_a_layout_file_that_cannot_be_read_is_named(tmp_path):
 def test_labels_that_do_not_fit_the_classes_are_named_with_the_nearest_class():
     layout = {"Cats": [1], "dog": [2], "zebu": [3]}
     expected = (
-        "`layout` lacks 'cat' and 'frog' and names the unknown 'Cats' (for 'cat'?) and 'zebu'; it must place each of "
-        "the 3 classes, by its name."
+        "`layout` lacks 'cat' and 'frog' and names the unknown 'Cats' (for 'cat'?) and 'zebu'; it must have one entry "
+        "for each of the 3 classes, by its name."
     )
     with pytest.raises(ValueError, match=re.escape(expected)):
         from_layout(layout, class_names=["cat", "dog", "frog"])
     with pytest.raises(ValueError, match=re.escape("lacks '1', '2', '3', '4', '5' and 4 more; it must")):
         from_layout({0: [0]}, class_names=range(10))
-    with pytest.raises(ValueError, match="no name may come twice"):
+    with pytest.raises(ValueError, match="no name may appear twice"):
         from_layout({"cat": [0]}, class_names=["cat", "cat"])
 
 

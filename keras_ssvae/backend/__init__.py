@@ -1,4 +1,4 @@
-"""The code that knows a backend: a gradient step, and kernels that `keras.ops` does not have."""
+"""The only code that depends on the backend: the gradient step, and kernels that `keras.ops` does not have."""
 
 import importlib
 import os
@@ -23,7 +23,7 @@ if _name not in ("tensorflow", "jax"):
     )
 _backend = importlib.import_module(f"keras_ssvae.backend.{_name}")
 
-# Key in the images of a batch that `data.distribute` made: every replica holds the whole of it.
+# Key in the images of a batch from `data.distribute`. It says that every replica holds the whole batch.
 WHOLE_BATCH = "whole_batch"
 
 SEED_DTYPE = _backend.SEED_DTYPE

@@ -1,4 +1,4 @@
-"""One gradient step, several in one program, and the kernels, on JAX."""
+"""The gradient step, several steps in one program, and the kernels, on JAX."""
 
 import contextlib
 import functools
@@ -14,16 +14,16 @@ import numpy as np
 from keras_ssvae.backend import private
 from keras_ssvae.backend.parts import due_parts
 
-SEED_DTYPE = "uint32"  # of the seeds that `keras.random` takes
+SEED_DTYPE = "uint32"  # dtype of the seeds of `keras.random`
 
 
 def run_step(model: keras.Model, step: Callable, state: tuple, data) -> tuple:
-    """Runs `step(data)`, which reads and assigns variables, as the pure function of `state` that JAX compiles.
+    """Runs `step(data)`, which reads and assigns variables, as a pure function of `state`, which JAX can compile.
 
     Args:
         model: The model.
-        step: Gives the logs.
-        state: Values of the trainable, the non-trainable, in training the optimizer's, and the metrics' variables.
+        step: Maps a batch to the logs.
+        state: Values of the model's variables: trainable, non-trainable, the optimizer's (in training only), metrics'.
         data: A batch.
 
     Returns:
@@ -88,13 +88,13 @@ def is_symbolic(x: Any) -> bool:
 
 
 def sync_state(model: keras.Model) -> None:
-    """Gives the variables the values that a running `fit` holds, and has it read them again before its next step."""
+    """Sets the variables to the values that a running `fit` holds; `fit` reads them again before its next step."""
     model.jax_state_sync()
 
 
 @contextlib.contextmanager
 def keeps_values(model: keras.Model) -> Iterator[None]:
-    """However what is done in it ends, the variables have values after it; Keras' loops lose them by an error."""
+    """A context after which the variables have values, even after an error, by which Keras' loops lose them."""
     variables = [*model.variables, *(model.optimizer.variables if model.compiled else ())]
     before = [(variable, variable.value) for variable in variables]
     try:
@@ -108,11 +108,11 @@ def keeps_values(model: keras.Model) -> Iterator[None]:
 
 
 def several_steps(model: keras.Model, train_function: Callable) -> Callable:
-    """Makes one program of `model.steps_per_execution` training steps, where Keras would launch one after the other.
+    """Makes one program of `model.steps_per_execution` training steps; Keras would launch them one by one.
 
-    Batches of different shapes cannot go through one loop: each run of equal ones has its own, and each order of runs
-    is compiled. Under a `keras.distribution.Distribution` Keras' way stays, which knows how the state lies on the
-    devices.
+    One loop needs batches of one shape. So each run of batches of the same shape gets a loop of its own, and each new
+    sequence of shapes is compiled. Under a `keras.distribution.Distribution` Keras' own function is kept, which knows
+    how the state is spread over the devices.
     """
     steps = model.steps_per_execution
     if steps == 1 or not model.jit_compile or model.run_eagerly or keras.distribution.distribution() is not None:
@@ -137,7 +137,7 @@ def several_steps(model: keras.Model, train_function: Callable) -> Callable:
     return launch
 
 
-# One program sees the whole batch, on however many devices its rows lie.
+# On JAX one program sees the whole batch, even if its rows lie on several devices. So there is one replica.
 
 
 def replicas() -> int:
@@ -166,9 +166,9 @@ def batch_mean(x: jax.Array) -> jax.Array:
 
 
 def apply_adam(variable, momentum, velocity, gradient, learning_rate, step, beta_1, beta_2, epsilon) -> None:
-    """One step of Adam on one variable, rounded as TensorFlow's kernel, which the original codes called.
+    """One step of Adam on one variable, with the rounding of TensorFlow's kernel, which the papers' code calls.
 
-    Its `1 - beta` and `1 - beta^t` are rounded alike, so that the first step has its full length.
+    `1 - beta` and `1 - beta^t` are rounded in the same way, so that the first step has its full length.
     """
     dtype = variable.dtype
     beta_1, beta_2, step = (jnp.asarray(value, dtype) for value in (beta_1, beta_2, step))
@@ -199,11 +199,11 @@ def normalize_pool_activate(
 
 
 def _statistics(x):
-    """Mean, variance and unbiased variance over all images and pixels."""
+    """Mean, variance and unbiased variance of each channel, over all images and pixels."""
     x = x.astype("float32")
     count = x.size // x.shape[-1]
     mean = _sum(x) / count
-    # The variance has no slope at the mean: without the gradient's way through it, its rounding is left out too.
+    # The derivative of the variance by the mean is 0. Without that path the gradient does not get its rounding errors.
     variance = _sum(jnp.square(x - jax.lax.stop_gradient(mean))) / count
     return mean, variance, variance * (count / max(count - 1, 1))
 
@@ -218,7 +218,7 @@ def _max_pool(x):
 
 
 def _windows(x):
-    """The four pixels of each 2x2 window, an odd last row or column left out."""
+    """The four pixels of each 2x2 window, without an odd last row or column."""
     height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
     return [x[:, i:height:2, j:width:2] for i in range(2) for j in range(2)]
 
@@ -229,7 +229,7 @@ def _max_pool_forward(x):
 
 
 def _max_pool_backward(residuals, gradient):
-    """To the first pixel of each window that is largest, as cuDNN and TensorFlow have it; in one pass."""
+    """Passes the gradient to the first largest pixel of each window, as cuDNN and TensorFlow do; in one pass."""
     x, pooled = residuals
     free, parts = True, []
     for pixel in _windows(x):
@@ -246,17 +246,17 @@ _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def normal_rows(seeds: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Standard normal numbers `(B, *shape)`: row i is what `keras.random.normal` gives for `seeds[:, i]` alone."""
+    """Standard normal numbers `(B, *shape)`; row i is that of `keras.random.normal` for the one seed `seeds[:, i]`."""
     return jax.vmap(lambda seed: jax.random.normal(seed, shape), in_axes=1)(seeds)
 
 
 def categorical_rows(log_weights: jax.Array, seeds: jax.Array) -> jax.Array:
-    """Categories `(B,)`: entry i is what `keras.random.categorical` gives for `seeds[:, i]` and one draw alone."""
+    """Categories `(B,)`; entry i is one draw of `keras.random.categorical` for the one seed `seeds[:, i]`."""
     return jax.vmap(lambda seed: jax.random.categorical(seed, log_weights[None, :, None], 1, (1, 1))[0, 0], in_axes=1)(
         seeds
     )
 
 
 def argmax(values: jax.Array) -> jax.Array:
-    """The place of the largest value along the last axis, int32."""
+    """The index of the largest value along the last axis, int32."""
     return jnp.argmax(values, axis=-1).astype("int32")

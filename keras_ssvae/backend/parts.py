@@ -7,11 +7,11 @@ _PARTS = ("labeled", "unlabeled")
 
 
 def due_parts(batch: Any, rows: Callable[[Any], int | None] = lambda images: images.shape[0]) -> Any:
-    """The batch without the part, and its labels, whose turn it is not: the one that has no rows.
+    """Returns a batch without its empty part (labelled or unlabelled), which is not due at this step.
 
     Args:
-        batch: `(x, y)`, or anything else, which is left as it is.
-        rows: The number of rows of a part's images, or None where it is not known.
+        batch: `(x, y)`. Anything else is returned unchanged.
+        rows: Maps a part's images to their number of rows, or to None if it is not known.
     """
     if not (isinstance(batch, tuple | list) and batch and isinstance(batch[0], dict)):
         return batch
@@ -24,7 +24,7 @@ def due_parts(batch: Any, rows: Callable[[Any], int | None] = lambda images: ima
 
 
 def may_alternate(spec: Any, rows: Callable[[Any], int | None]) -> bool:
-    """Whether the batches of a specification may lack either part, for nobody knows how many rows they have."""
+    """Whether each part may be empty in the batches of a specification: it does not fix the numbers of rows."""
     return (
         isinstance(spec, tuple)
         and isinstance(spec[0], dict)

@@ -1,8 +1,8 @@
-"""Random numbers of many seeds at once, on TensorFlow: those that `keras.random` gives for each seed alone.
+"""Random numbers for many seeds at once, on TensorFlow: the numbers that `keras.random` draws for each single seed.
 
-TensorFlow's operations take one seed each, and a loop over a thousand takes several times as long as a decoder. So this
-is its generator, Philox 4x32 with ten rounds (Salmon et al., 2011), on whole vectors of seeds. Where Keras or
-TensorFlow come to draw other numbers, `tests/test_noise.py` fails.
+TensorFlow's operations take one seed each, and a loop over a thousand seeds takes several times as long as a decoder.
+So this module implements TensorFlow's generator, Philox 4x32 with ten rounds (Salmon et al., 2011), for whole vectors
+of seeds. `tests/test_noise.py` fails if a release of Keras or TensorFlow draws other numbers.
 """
 
 import math
@@ -15,7 +15,7 @@ _MULTIPLIERS = np.array([[0xD2511F53], [0xCD9E8D57]], "uint64")
 _KEY_STEPS = np.array([[0x9E3779B9], [0xBB67AE85]], "uint64")
 _ROUNDS = 10
 _SEEDS = 2**31 - 2  # Keras takes seeds modulo this number
-# Of TensorFlow, which scrambles a seed before it takes it as a key.
+# TensorFlow scrambles a seed with this key, and takes the result as the key of the generator.
 _SCRAMBLING_KEY = np.array([[0x3EC8F720], [0x02461E29]], "uint64")
 _LOW = np.uint64(2**32 - 1)
 _SMALLEST_UNIFORM = 1e-7  # so that its logarithm is finite
@@ -26,7 +26,7 @@ def normal_rows(seeds: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
 
     Args:
         seeds: Integers `(2, B)`.
-        shape: Of a row.
+        shape: Shape of a row.
 
     Returns:
         `(B, *shape)`, float32.
@@ -35,7 +35,7 @@ def normal_rows(seeds: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     size = math.prod(shape) if known else tf.reduce_prod(tf.stack(shape))
     groups = -(-size // 4)
     pairs = tf.reshape(_words(seeds, groups), (-1, groups * 2, 2))
-    # Rounded from double precision, functions are the same to the last digit almost always.
+    # Computed in double precision and then rounded, the functions agree to the last digit almost always.
     uniform = tf.cast(_uniform(pairs), tf.float64)
     logarithm = tf.math.log(tf.maximum(uniform[..., 0], np.float32(_SMALLEST_UNIFORM)))
     radius = tf.sqrt(-2.0 * tf.cast(logarithm, tf.float32))
@@ -65,7 +65,7 @@ def categorical_rows(log_weights: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
 
 
 def _words(seeds, groups):
-    """The first `4 groups` numbers of 32 bits that each seed gives, `(B, groups, 4)`, in uint64."""
+    """The first `4 * groups` 32-bit numbers of each seed, as uint64 `(B, groups, 4)`."""
     seeds = tf.cast(seeds % _SEEDS, tf.uint64)
     even, odd = _philox(tf.bitwise.bitwise_and(seeds, _LOW), _high(seeds), tf.constant(_SCRAMBLING_KEY))
     key, even, odd = (tf.repeat(words, groups, axis=-1) for words in (tf.stack([even[0], odd[0]]), even[1], odd[1]))
@@ -76,7 +76,13 @@ def _words(seeds, groups):
 
 
 def _philox(even, odd, key):
-    """Ten rounds: the words 0 and 2 of counters, their words 1 and 3, and the two of the keys, each `(2, n)`."""
+    """Ten rounds of Philox.
+
+    Args:
+        even: The words 0 and 2 of n counters, `(2, n)`.
+        odd: The words 1 and 3, `(2, n)`.
+        key: The two words of the keys, `(2, n)`.
+    """
     steps = np.arange(_ROUNDS, dtype="uint64")[:, None, None] * _KEY_STEPS
     for round_key in tf.unstack(tf.bitwise.bitwise_and(key + steps, _LOW)):
         products = tf.reverse(even * _MULTIPLIERS, [0])
@@ -90,6 +96,6 @@ def _high(words):
 
 
 def _uniform(words):
-    """Floats in [0, 1) of the lowest 23 bits."""
+    """Floats in [0, 1) from the lowest 23 bits."""
     mantissa = tf.bitwise.bitwise_and(tf.cast(words, tf.int32), 0x7FFFFF)
     return tf.bitcast(tf.bitwise.bitwise_or(mantissa, 127 << 23), tf.float32) - 1.0

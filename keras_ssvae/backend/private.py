@@ -1,7 +1,7 @@
-"""Every private name of Keras and TensorFlow that this package uses, each behind a function.
+"""All private names of Keras and TensorFlow that this package uses, each behind a function.
 
-A release of either may remove or change a private name. `tests/backend/test_private.py` checks that each still exists
-and still means the same, so that an upgrade fails there and not in a training.
+A new release may remove or change a private name. `tests/backend/test_private.py` checks that each one still exists
+and still means the same, so that an upgrade fails in this test and not in a training.
 """
 
 import contextlib
@@ -10,11 +10,11 @@ from typing import Any
 
 import keras
 
-# The releases in which all the names below were last seen.
+# The releases in which all names below were last seen.
 LAST_SEEN = {"keras": "3.15.1", "tensorflow": "2.21.0"}
 
-# Methods of `keras.Model` that the base of the models overrides (the first is there on TensorFlow only), and an
-# attribute that it replaces. Those without an underscore are not documented either.
+# Methods of `keras.Model` that the base class of the models overrides (the first exists on TensorFlow only), and an
+# attribute that it replaces. Keras does not document those without an underscore either.
 OVERRIDDEN = ("_maybe_symbolic_build", "_get_metrics_result_or_logs", "make_train_function", "train_function")
 
 _SEED_STATE = "seed_generator_state"
@@ -26,18 +26,18 @@ def flatten_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
 
 
 def seed_states(layer: keras.layers.Layer) -> list[keras.Variable]:
-    """The states of the random number generators in a layer or model, which Keras tells by their name only."""
+    """The states of the random number generators in a layer or model, which only their names identify."""
     return [variable for variable in layer.variables if variable.path.endswith(_SEED_STATE)]
 
 
 def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
-    """The variables of a layer or model that are not those of layers in it."""
+    """The variables of a layer or model itself, without those of the layers in it."""
     return [*_read(layer, "_trainable_variables"), *_read(layer, "_non_trainable_variables")]
 
 
 @contextlib.contextmanager
 def unlocked(layer: keras.layers.Layer) -> Iterator[None]:
-    """While it is open, a built layer or model takes new variables."""
+    """A context in which a built layer or model accepts new variables."""
     tracker = _read(layer, "_tracker")
     was_locked = tracker.locked
     if was_locked:
@@ -50,22 +50,22 @@ def unlocked(layer: keras.layers.Layer) -> Iterator[None]:
 
 
 def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:
-    """Makes `fit` begin at an epoch: set by a callback in `on_train_begin`, as Keras' `BackupAndRestore` does.
+    """Makes `fit` begin at an epoch. A callback sets it in `on_train_begin`, as Keras' `BackupAndRestore` does.
 
-    None takes it back.
+    None resets it.
     """
-    _read(model, "_initial_epoch")  # that it exists
+    _read(model, "_initial_epoch")  # checks that it exists
     model._initial_epoch = epoch
 
 
 def adam_moments(optimizer: keras.optimizers.Adam, variable: keras.Variable) -> tuple[keras.Variable, keras.Variable]:
-    """The first and the second moment that a built Adam keeps for a variable."""
+    """The first and the second moment of a variable in a built Adam."""
     index = _read(optimizer, "_get_variable_index")(variable)
     return _read(optimizer, "_momentums")[index], _read(optimizer, "_velocities")[index]
 
 
 def learning_rate(optimizer: keras.optimizers.Optimizer) -> Any:
-    """What the optimizer was given as learning rate: a schedule as such, and a number as its variable."""
+    """The learning rate that the optimizer was given: a schedule itself, or the variable that holds a number."""
     return _read(optimizer, "_learning_rate")
 
 
@@ -81,18 +81,18 @@ def moving_averages(optimizer: keras.optimizers.Optimizer) -> list[tuple[keras.V
 
 
 def steps_taken(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
-    """How often the optimizer was applied; its `iterations` are fewer where it accumulates gradients."""
+    """The number of times that the optimizer was applied. With accumulated gradients `iterations` is smaller."""
     return _read(optimizer, "_iterations")
 
 
-# Layers that hand on what they are given, in another shape or for another time.
+# Layers that change the shape only, or do nothing in inference.
 _PASSING = ("Reshape", "Flatten", "Permute", "Dropout", "Identity", "Cropping2D", "ActivityRegularization")
 
 
 def last_activation(network: keras.Model, output: int = 0) -> str | None:
-    """The name of the activation that an output has been through last, as "softmax"; None where there is none.
+    """The name of the last activation before an output, such as "softmax"; None if there is none.
 
-    Layers that only change the shape are passed over, and nested models are looked into.
+    Layers that only change the shape are skipped, and nested models are searched.
     """
     tensor = network.outputs[output]
     while True:
@@ -107,13 +107,13 @@ def last_activation(network: keras.Model, output: int = 0) -> str | None:
         if isinstance(operation, keras.Model) and getattr(operation, "outputs", None):
             return last_activation(operation, history.tensor_index)
         if name not in (*_PASSING, "Activation"):
-            # A layer such as `Softmax`, an operation such as `keras.ops.sigmoid`; any other name is no activation's.
+            # A layer such as `Softmax` or an operation such as `keras.ops.sigmoid`. Other names match no activation.
             return name.lower()
         tensor = _read(operation, "_inbound_nodes")[history.node_index].input_tensors[0]
 
 
 def is_purged(variable: keras.Variable) -> bool:
-    """Whether Keras has taken a variable's value, which on JAX its loops hand on from step to step."""
+    """Whether Keras has removed a variable's value: on JAX its loops pass the values from step to step."""
     return _read(variable, "_value") is None
 
 

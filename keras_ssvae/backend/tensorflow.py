@@ -1,4 +1,4 @@
-"""One gradient step, and the fused kernels, on TensorFlow."""
+"""The gradient step and the fused kernels, on TensorFlow."""
 
 import contextlib
 import functools
@@ -14,39 +14,40 @@ from keras_ssvae.backend.parts import due_parts, may_alternate
 from keras_ssvae.backend.philox import categorical_rows, normal_rows  # noqa: F401 (part of this backend)
 from keras_ssvae.backend.private import in_multi_worker_mode
 
-SEED_DTYPE = "int64"  # of the seeds that `keras.random` takes
+SEED_DTYPE = "int64"  # dtype of the seeds of `keras.random`
 
 
 def run_step(model: keras.Model, step: Callable, data) -> dict[str, tf.Tensor]:
-    """Runs `step(data)`, which gives the logs; on this backend variables are assigned in place."""
+    """Runs `step(data)` and returns its logs. On this backend variables are assigned in place."""
     logs = step(data)
     strategy = tf.distribute.get_strategy()
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and in_multi_worker_mode(strategy):
-        # Keras averages them over the workers along an axis that its own scalars do not have either.
+        # Keras averages the logs of the workers along a first axis, which scalars do not have.
         return {name: value[None] for name, value in logs.items()}
     return logs
 
 
 def is_symbolic(x: Any) -> bool:
-    """Whether a tensor has no numbers yet, since a program is being made of what is done with it."""
+    """Whether a tensor has no values yet, because a function is being traced."""
     return isinstance(x, keras.KerasTensor) or (tf.is_tensor(x) and tf.is_symbolic_tensor(x))
 
 
 def sync_state(model: keras.Model) -> None:
-    """Variables hold their values at any time on this backend."""
+    """Does nothing: on this backend variables always hold their values."""
 
 
 def keeps_values(model: keras.Model) -> contextlib.AbstractContextManager[None]:
-    """Nothing takes the variables' values on this backend."""
+    """An empty context: on this backend variables always keep their values."""
     return contextlib.nullcontext()
 
 
 def several_steps(model: keras.Model, train_function: Callable) -> Callable:
-    """Keras makes one program of `steps_per_execution` steps on this backend.
+    """Returns a training function for batches whose parts may alternate.
 
-    But where the parts of the batches alternate each kind of step has a program of its own, which is launched for each
-    step, and the model is not shown the part whose turn it is not. In one program for all it would have no rows, and
-    on a CPU convolutions do not take that: their gradient is an error, and pooling ends the process.
+    On this backend Keras itself makes one program of `steps_per_execution` steps. But if labelled and unlabelled parts
+    alternate, each kind of step gets its own program, launched step by step, and the model does not see the part that
+    is not due. In one common program that part would have no rows, which convolutions on a CPU do not accept: their
+    gradient fails, and pooling ends the process.
     """
 
     def rows(images):
@@ -58,7 +59,7 @@ def several_steps(model: keras.Model, train_function: Callable) -> Callable:
     def launch(iterator):
         spec = getattr(iterator, "element_spec", None)  # `train_on_batch` has none
         if spec is None or may_alternate(spec, rows_of_spec):
-            # Keras launches the batches of an iterator of Python's one by one.
+            # For a Python iterator, Keras launches the batches one by one.
             iterator = (due_parts(batch, rows) for batch in iterator)
         return train_function(iterator)
 
@@ -66,9 +67,9 @@ def several_steps(model: keras.Model, train_function: Callable) -> Callable:
 
 
 def argmax(values: tf.Tensor) -> tf.Tensor:
-    """The place of the largest value along the last axis, int32, without Keras' distinction of 0.0 and -0.0.
+    """The index of the largest value along the last axis, int32.
 
-    That looks at bits, which neither ONNX nor LiteRT can.
+    `keras.ops.argmax` distinguishes 0.0 from -0.0 by their bits, which neither ONNX nor LiteRT can.
     """
     return tf.argmax(values, axis=-1, output_type=tf.int32)
 
@@ -77,13 +78,13 @@ _inference: weakref.WeakKeyDictionary[Any, tuple[list[int], Callable]] = weakref
 
 
 def inference(model: keras.Model) -> Callable[[np.ndarray | tf.Tensor], Any]:
-    """`x -> model(x, training=False)`, compiled once for a model, and again when its variables are others.
+    """Returns `x -> model(x, training=False)`, compiled once for a model, and again if its variables are replaced.
 
-    Under a strategy every replica would answer for all rows of `model.predict_on_batch`.
+    `model.predict_on_batch` is no substitute: under a strategy every replica would compute all rows.
     """
     variables = [id(variable) for variable in model.variables]  # quantisation replaces them
     if model not in _inference or _inference[model][0] != variables:
-        # The function must not keep the model, whose entry goes when nobody else has it.
+        # A weak reference: the function must not keep the model alive, or its entry would never be removed.
         reference = weakref.ref(model)
         call = tf.function(lambda x: cast(Any, reference())(x, training=False), autograph=False)
         _inference[model] = variables, call
@@ -91,18 +92,20 @@ def inference(model: keras.Model) -> Callable[[np.ndarray | tf.Tensor], Any]:
 
 
 def compiled(model: keras.Model, function: Callable) -> Callable:
-    """A function of tensors as one program, which at each call reads the model's variables as they then are."""
+    """Compiles a function of tensors. Each call reads the current values of the model's variables."""
     return tf.function(function, autograph=False)
 
 
 def gradient_step(
     model: keras.Model, losses: Callable[[], dict[str, tf.Tensor]], group: str | None = None
 ) -> dict[str, tf.Tensor]:
-    """Applies one step of the optimizer to `losses()["total"]`; returns all the named terms of `losses()`.
+    """Applies one step of the optimizer to `losses()["total"]`; returns all named terms of `losses()`.
 
-    An optimizer with a method `observe`, such as `PlateauAdam`, is told the total.
-
-    With a group it is one of that member of `model.optimizer`, a `GroupedOptimizer`, on that group of variables.
+    Args:
+        model: The model, with its optimizer. If that has a method `observe`, as `PlateauAdam` has, it gets the total.
+        losses: Computes the terms.
+        group: Name of a member of `model.optimizer`, a `GroupedOptimizer`. Then this member changes the variables of
+            its group. None: the whole optimizer changes all trainable variables.
     """
     optimizer = model.optimizer if group is None else model.optimizer.members[group]
     variables = model.trainable_variables if group is None else model.variable_groups()[group]
@@ -110,11 +113,11 @@ def gradient_step(
         terms = losses()
         scaled = optimizer.scale_loss(terms["total"])
     gradients = tape.gradient(scaled, variables)
-    # Of a variable that this batch has nothing for, as a classifier's where no image has a label: 0, as on JAX.
+    # Variables that the batch does not use, such as a classifier's if no image has a label, have gradient 0, as on JAX.
     pairs = zip(gradients, variables, strict=True)
     gradients = [keras.ops.zeros_like(variable) if gradient is None else gradient for gradient, variable in pairs]
-    # TensorFlow's optimizer of graphs forgets that a variable is read before it is updated, where the gradient does not
-    # need what was read: as for a term behind a `stop_gradient`.
+    # All terms must be computed before the update. TensorFlow's graph optimizer does not keep that order if the
+    # gradient does not need a value that a term read, as behind a `stop_gradient`.
     with tf.control_dependencies([*terms.values()]):
         optimizer.apply(gradients, variables)
     if hasattr(optimizer, "observe"):
@@ -122,43 +125,43 @@ def gradient_step(
     return terms
 
 
-# Under a `tf.distribute.Strategy` each replica is given the whole batch, and computes its own rows of it.
+# Under a `tf.distribute.Strategy` each replica gets the whole batch, and computes its own rows of it.
 
 
 def replicas() -> int:
-    """How many replicas compute a step together, on all workers."""
+    """The number of replicas that compute a step together, on all workers."""
     context = tf.distribute.get_replica_context()
     return 1 if context is None else context.num_replicas_in_sync
 
 
 def replica() -> tf.Tensor | int:
-    """The number of the replica that computes this, counted from 0 over all workers."""
+    """The index of this replica, counted from 0 over all workers."""
     if replicas() == 1:
         return 0
     return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, SEED_DTYPE)
 
 
 def own_rows(x: tf.Tensor) -> tf.Tensor:
-    """Of what all replicas hold, `(B, ...)`, the rows that this one computes: one run of about B / replicas rows."""
+    """This replica's contiguous slice, of about B / replicas rows, of a batch `(B, ...)` that every replica holds."""
     if replicas() == 1:
         return x
     count, index = tf.shape(x)[0], tf.cast(replica(), "int32")
-    few = f"A part of a batch has fewer images than there are replicas ({replicas()}). Choose other batch sizes."
-    # A part that is not due at this step has no rows (see `data.semi_supervised`).
+    few = f"A part of a batch has fewer images than there are replicas ({replicas()}). Choose larger batch sizes."
+    # A part that is not due at this step has no rows, which is allowed (see `data.semi_supervised`).
     with tf.control_dependencies([tf.debugging.assert_equal((count == 0) | (count >= replicas()), True, message=few)]):
         begin, end = (count * i // replicas() for i in (index, index + 1))
     return x[begin:end]
 
 
 def all_rows(x: tf.Tensor) -> tf.Tensor:
-    """The rows of all replicas, of which each holds its own; without a gradient."""
+    """Gathers the rows of all replicas, each of which holds its own. No gradient passes."""
     return x if replicas() == 1 else tf.distribute.get_replica_context().all_gather(x, axis=0)
 
 
 def batch_mean(x: tf.Tensor) -> tf.Tensor:
-    """The mean over the rows `(B, ...)` of all replicas, of which each holds its own.
+    """The mean over the rows `(B, ...)` of all replicas, each of which holds its own.
 
-    The gradient is that of the own rows' share, so that those of the replicas add up to the whole.
+    The gradient is that of this replica's share, so that the gradients of all replicas add up to that of the mean.
     """
     if replicas() == 1:
         return tf.reduce_mean(x, axis=0)
@@ -170,9 +173,9 @@ def batch_mean(x: tf.Tensor) -> tf.Tensor:
 
 
 def apply_adam(variable, momentum, velocity, gradient, learning_rate, step, beta_1, beta_2, epsilon) -> None:
-    """One step of Adam on one variable, by the kernel that the original codes' optimizers called.
+    """One step of Adam on one variable, by the kernel that the optimizers in the papers' code call.
 
-    Its `1 - beta` and `1 - beta^t` are rounded alike, so that the first step has its full length.
+    It rounds `1 - beta` and `1 - beta^t` in the same way, so that the first step has its full length.
     """
     step = tf.cast(step, variable.dtype)
     tf.raw_ops.ResourceApplyAdam(
@@ -196,7 +199,7 @@ def _handle(variable):
 def batch_normalize(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Batch normalisation of images by the batch's statistics, which are float32 whatever the images are.
+    """Batch normalisation of images by the statistics of the batch, which are float32 for every dtype of the images.
 
     Args:
         x: Images `(B, H, W, C)`.
@@ -205,7 +208,7 @@ def batch_normalize(
         epsilon: Added to the variance.
 
     Returns:
-        The images in their dtype, and of the batch the mean `(C,)` and the *unbiased* variance `(C,)`.
+        The normalised images in their dtype, the mean `(C,)` and the *unbiased* variance `(C,)` of the batch.
     """
     return tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
 
@@ -213,31 +216,31 @@ def batch_normalize(
 def normalize_pool_activate(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, keep: tf.Tensor, epsilon: float, negative_slope: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Batch normalisation by the batch's statistics, LeakyReLU, 2x2 max pooling and dropout, in one.
+    """Batch normalisation by the statistics of the batch, LeakyReLU, 2x2 max pooling and dropout in one operation.
 
-    Normalisation increases with x where gamma > 0 and decreases where gamma < 0: so pooling comes first (of -x where
-    gamma < 0), and only a quarter of the pixels is normalised. The pixels that were not selected enter only through
-    the statistics, so the gradient needs one pass over the full image instead of five.
+    Normalisation is increasing in x where gamma > 0 and decreasing where gamma < 0. So pooling can come first (of -x
+    where gamma < 0), and only a quarter of the pixels is normalised. The pixels that were not selected matter only
+    for the statistics, so the gradient needs one pass over the full image instead of five.
 
     Args:
         x: Images `(B, H, W, C)`.
         gamma: Scale, float32 `(C,)`.
         beta: Offset, float32 `(C,)`.
-        keep: What dropout multiplies with, `(B, 1, 1, C)`.
+        keep: Factors of the dropout, `(B, 1, 1, C)`.
         epsilon: Added to the variance.
-        negative_slope: Of the LeakyReLU.
+        negative_slope: Slope of the LeakyReLU below 0.
 
     Returns:
-        The images `(B, H // 2, W // 2, C)` in their dtype, and of the batch the mean `(C,)` and the *unbiased*
-        variance `(C,)`.
+        The images `(B, H // 2, W // 2, C)` in their dtype, the mean `(C,)` and the *unbiased* variance `(C,)` of the
+        batch.
     """
 
     @tf.custom_gradient
     def kernel(x, gamma, beta, keep):
         count = tf.cast(tf.size(x) / tf.shape(x)[-1], x.dtype)
-        # One sum over all axes is slower than one after the other, and less exact, but its rounding is that of the
-        # original's kernel, and decides on which side of 0 thousands of background pixels lie: another one shows in
-        # the losses of the second step (1e-4).
+        # One sum over all axes is slower and less exact than one sum per axis. But it has the rounding of the kernel in
+        # EXoN's code, which decides on which side of 0 thousands of background pixels lie: another rounding changes the
+        # losses of the second step by 1e-4.
         mean = tf.reduce_sum(x, axis=(0, 1, 2)) / count  # reduce_mean gives the same bits in twice the time
         sign = tf.where(gamma < 0.0, -1.0, 1.0)
         pooled, squares = _pool_and_square(x, sign, mean)
@@ -259,11 +262,11 @@ def normalize_pool_activate(
     return tf.cast(y, x.dtype), mean, variance
 
 
-# XLA makes one loop of each of these; the operations around them are faster as they are.
+# XLA fuses each of these functions into one loop. The operations around them are faster without XLA.
 
 
 def _windows(x):
-    """The four pixels of each 2x2 window, an odd last row or column left out."""
+    """The four pixels of each 2x2 window, without an odd last row or column."""
     height, width, channels = x.shape[1] // 2, x.shape[2] // 2, x.shape[3]
     windows = tf.reshape(x[:, : 2 * height, : 2 * width], (-1, height, 2, width, 2, channels))
     return [windows[:, :, i, :, j] for i in range(2) for j in range(2)]
@@ -271,7 +274,7 @@ def _windows(x):
 
 @tf.function(jit_compile=True, autograph=False)
 def _pool_and_square(x, sign, mean):
-    """Of each 2x2 window the pixel that is largest after multiplication by `sign`; and all squared deviations."""
+    """The pixel of each 2x2 window that is largest after multiplication by `sign`; and all squared deviations."""
     largest = functools.reduce(tf.maximum, [sign * pixel for pixel in _windows(x)])
     return sign * largest, tf.square(x - mean)
 
@@ -283,7 +286,7 @@ def _normalize_activate(pooled, mean, scale, beta, keep, negative_slope):
 
 @tf.function(jit_compile=True, autograph=False)
 def _normalize_activate_gradient(pooled, mean, scale, beta, keep, negative_slope, dy):
-    """The gradient for the normalised pixels; of this and of its product with the centred pixels the sums of rows."""
+    """The gradient of the normalised pixels; its sums over columns; those of its product with the centred pixels."""
     centred = pooled - mean
     dy *= keep
     dy = tf.where(centred * scale + beta > 0.0, dy, negative_slope * dy)
@@ -293,7 +296,10 @@ def _normalize_activate_gradient(pooled, mean, scale, beta, keep, negative_slope
 
 @tf.function(jit_compile=True, autograph=False)
 def _unpool(x, pooled, dy, mean, scale, by_x, constant):
-    """`scale * dy` for the first pixel of each window that is `pooled`; less what the statistics take off from all."""
+    """The gradient of the image: `scale * dy` at the first pixel of each window that equals `pooled`, else 0.
+
+    The part that comes from the statistics is subtracted from all pixels.
+    """
     height, width, channels = x.shape[1] // 2, x.shape[2] // 2, x.shape[3]
     first, second, third, _ = (pixel == pooled for pixel in _windows(x))
     selected = tf.where(first, 0, tf.where(second, 1, tf.where(third, 2, 3)))[:, :, None, :, None]

@@ -1,4 +1,4 @@
-"""Priors of the latent space: mixtures of Gaussians, placed by hand, learned or encoded, and the standard normal."""
+"""Priors of the latent space: the standard normal, and Gaussian mixtures that are designed, learned or encoded."""
 
 from keras_ssvae.priors.base import Prior
 from keras_ssvae.priors.conditional import ConditionalMixture

@@ -1,4 +1,4 @@
-"""What every prior that is a mixture of Gaussians gives: densities, divergences and samples."""
+"""The base class of the priors: densities, divergences and samples of a Gaussian mixture."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 
 class Prior(layers.Layer):
-    """A prior `p(z) = sum_k w_k N(z; m_k, diag s_k^2)` of K components in d dimensions.
+    """Base class of the priors `p(z) = sum_k w_k N(z; m_k, diag s_k^2)`, with K components in d dimensions.
 
-    A subclass gives `means` and, of `variances` and `logvars`, the one that it has, or both; `log_weights` are those
-    of a uniform mixture unless it gives its own. All else is derived from these:
+    A subclass defines `means`, and `variances` or `logvars` or both. The weights are equal unless it also defines
+    `log_weights`. This class derives everything else:
 
     | closed form, and differentiable                                                 | sampled            |
     |---------------------------------------------------------------------------------|--------------------|
     | `log_prob`, `component_log_probs`, `log_prob_given`: densities, all constants    | `draw`, `random`   |
     | `kl_per_component`, `kl`: divergence of a Gaussian posterior from each component | `sample`           |
 
-    The divergence of a posterior from the *mixture* has no closed form: `log_prob` at samples of the posterior gives an
-    estimate, and `kl`, with weights of the components that the posterior has, a bound. All sums are float32, under any
-    dtype policy.
+    The divergence of a posterior from the *mixture* has no closed form. `log_prob` at samples of the posterior gives an
+    estimate. If the posterior also has weights of the components, `kl` gives an upper bound. All sums are float32
+    under every dtype policy.
 
     Args:
-        num_components: K.
-        latent_dim: d.
-        **kwargs: Those of `keras.layers.Layer`.
+        num_components: Number of components K.
+        latent_dim: Number of dimensions d.
+        **kwargs: The arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If a number is not an integer of at least 1.
+        ValueError: If `num_components` or `latent_dim` is not an integer of at least 1.
 
     Example:
 
@@ -71,39 +71,39 @@ class Prior(layers.Layer):
         return f"<{kind}: {self.num_components} {components} in {self.latent_dim} {dimensions}>"
 
     def bind(self, encoder: keras.Model) -> None:
-        """A model hands over its encoder here, for priors whose components the encoder makes."""
+        """Receives the encoder of the model, for priors whose components the encoder computes. Others ignore it."""
 
     @property
     def means(self) -> Tensor:
-        """`(K, d)`."""
+        """The means m_k, `(K, d)`."""
         raise NotImplementedError
 
     @property
     def variances(self) -> Tensor:
-        """`(K, d)`."""
+        """The variances s_k^2, `(K, d)`."""
         return ops.exp(self.logvars)
 
     @property
     def logvars(self) -> Tensor:
-        """`(K, d)`."""
+        """The logarithms of the variances, `(K, d)`."""
         return ops.log(self.variances)
 
     def components(self) -> tuple[Tensor, Tensor, Tensor]:
-        """`means`, `variances` and `logvars`."""
+        """Returns `means`, `variances` and `logvars`."""
         return self.means, self.variances, self.logvars
 
     @property
     def log_weights(self) -> Tensor:
-        """`(K,)`; their exponentials add up to 1."""
+        """The logarithms of the weights w_k, `(K,)`. The weights add up to 1."""
         return ops.full((self.num_components,), -math.log(self.num_components), dtype=config.floatx())
 
     @property
     def uniform(self) -> bool:
-        """Whether all components have the same weight, whatever a model learns."""
+        """Whether all components always have the same weight."""
         return type(self).log_weights is Prior.log_weights
 
     def categorical_kl(self, probs: Tensor) -> Tensor:
-        """`KL(probs || p(k))`, of a posterior's weights of the components from the prior's: `(..., K)` -> `(...)`."""
+        """`KL(probs || w)` from a posterior's weights of the components to the prior's: `(..., K)` -> `(...)`, nats."""
         if self.uniform:
             return categorical_kl_from_uniform(probs)
         return ops.sum(probs * (log_probs(probs) - self.log_weights), axis=-1)
@@ -121,8 +121,8 @@ class Prior(layers.Layer):
         """`KL(N(mean, exp(logvar)) || N(m_k, s_k^2))` for each k, in closed form.
 
         Args:
-            mean: Means of the posterior, `(B, d)`, compared with every component, or `(B, K, d)`, the k-th compared
-                with the k-th component.
+            mean: Means of the posterior: `(B, d)` to compare one Gaussian with every component, or `(B, K, d)` to
+                compare the k-th Gaussian with the k-th component.
             logvar: Its log-variances, of the same shape.
 
         Returns:
@@ -136,11 +136,11 @@ class Prior(layers.Layer):
     def kl(self, probs: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
         """`sum_k probs_k KL(N(mean, exp(logvar)) || N(m_k, s_k^2))`, in closed form.
 
-        It is the second part of (12) of EXoN, `kl_u` of PartedVAE, and B1 of CP-VAE.
+        It is the second part of equation (12) of EXoN, `kl_u` of PartedVAE, and B1 of CP-VAE.
 
         Args:
             probs: The posterior's weights of the components, `(B, K)`.
-            mean: Its means, `(B, d)` or, one for each component, `(B, K, d)`.
+            mean: Means of the posterior: `(B, d)`, or `(B, K, d)` with one for each component.
             logvar: Its log-variances, of the same shape.
 
         Returns:
@@ -149,10 +149,10 @@ class Prior(layers.Layer):
         return ops.sum(probs * self.kl_per_component(mean, logvar), axis=-1)
 
     def draw(self, components: Tensor, epsilon: Tensor) -> Tensor:
-        """Points of the given components, `m_k + s_k epsilon`.
+        """Draws points of given components, `m_k + s_k epsilon`.
 
         Args:
-            components: k of each point, integers `(...)`.
+            components: The component k of each point, integers `(...)`.
             epsilon: Standard normal noise, `(..., d)`.
 
         Returns:
@@ -162,24 +162,32 @@ class Prior(layers.Layer):
         return sample_gaussian(mean, logvar, epsilon)
 
     def log_prob_given(self, z: Tensor, components: Tensor) -> Tensor:
-        """`log N(z; m_k, s_k^2)` of the given component k of each point, integers `(...)`: `(..., d)` -> `(...)`."""
+        """The log density of each point under a given component, `log N(z; m_k, s_k^2)`.
+
+        Args:
+            z: Points, `(..., d)`.
+            components: The component k of each point, integers `(...)`.
+
+        Returns:
+            `(...)`, in nats.
+        """
         return gaussian_log_prob(z, *self._of(components))
 
     def _of(self, components):
-        """Means and log-variances of given components."""
+        """The means and log-variances of given components."""
         means, _, logvars = self.components()
         return (ops.take(values, components, axis=0) for values in (means, logvars))
 
     def random(self, n: int, seed: keras.random.SeedGenerator) -> Tensor:
-        """Draws from p(z) in the backend, `(n, d)`; `sample` draws in NumPy and tells the components."""
+        """Draws points from p(z) as a backend tensor, `(n, d)`. `sample` draws in NumPy and returns components too."""
         components = categorical(self.log_weights, n, seed)
         return self.draw(components, normal((n, self.latent_dim), seed))
 
     def sample(self, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draws from p(z), in NumPy; of each point also its component.
+        """Draws points from p(z) in NumPy, with the component of each.
 
         Args:
-            n: How many.
+            n: Number of points.
             seed: The same seed gives the same draws.
 
         Returns:
@@ -192,14 +200,14 @@ class Prior(layers.Layer):
         return means[labels] + np.sqrt(variances[labels]) * noise, labels
 
     def now(self) -> "GaussianMixture":
-        """The mixture as it is at the moment, in NumPy arrays, for `plots` and `bhattacharyya_coefficients`."""
+        """Returns a copy of the current mixture in NumPy arrays, for `plots` and `bhattacharyya_coefficients`."""
         from keras_ssvae.priors.mixture import GaussianMixture  # which is a Prior itself
 
         means, variances = map(ops.convert_to_numpy, self.components()[:2])
         return GaussianMixture(means, variances, self._unequal_weights())
 
     def _unequal_weights(self):
-        """The weights in NumPy; None where they are equal, of which NumPy draws other numbers."""
+        """The weights in NumPy. None if they are equal: then NumPy draws other numbers than from equal weights."""
         log_weights = ops.convert_to_numpy(self.log_weights).astype("float64")
         if np.ptp(log_weights) == 0:
             return None
@@ -211,10 +219,10 @@ class Prior(layers.Layer):
 
 
 class ComputedPrior(Prior):
-    """A prior of which one computation, `means_and_logvars`, gives all components."""
+    """Base class of priors that compute all components at once, by `means_and_logvars`."""
 
     def means_and_logvars(self) -> tuple[Tensor, Tensor]:
-        """Means and log-variances, `(K, d)` each."""
+        """Returns means and log-variances, `(K, d)` each."""
         raise NotImplementedError
 
     def components(self) -> tuple[Tensor, Tensor, Tensor]:

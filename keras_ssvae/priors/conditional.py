@@ -1,4 +1,4 @@
-"""A prior with one component for each value of a label, whose parameters a network gives: `p(z_c | y)` of REVAE."""
+"""A prior with one component for each value of a label, computed by a network: `p(z_c | y)` of REVAE."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ from keras_ssvae.priors.base import ComputedPrior
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class ConditionalMixture(ComputedPrior):
-    """K Gaussians in d dimensions, one for each value of a label, whose means and deviations are learned.
+    """K Gaussians in d dimensions, one for each value of a label, with learned means and standard deviations.
 
-    A network with one hidden layer gives them, of the one-hot label (REVAE's Table 3), or they are free (Table 4). The
-    standard deviations are `max(softplus(raw), 1e-3)`.
+    They are the outputs of a network with one hidden layer for the one-hot label (REVAE's Table 3), or free parameters
+    (Table 4). The standard deviations are `max(softplus(raw), 1e-3)`.
 
     Args:
         num_components: K, the number of values of the label.
-        latent_dim: d.
-        hidden: Units of the network's hidden layer. None: means, which start at 0, and raw deviations, which start at
-            1, are free.
+        latent_dim: Number of dimensions d.
+        hidden: Units of the network's hidden layer. With None there is no network: means, which start at 0, and `raw`,
+            which starts at 1, are free parameters.
 
     Example:
         >>> prior = ConditionalMixture(10, 4)
@@ -40,7 +40,7 @@ class ConditionalMixture(ComputedPrior):
             self.free_means = self.add_weight(name="free_means", shape=shape, initializer="zeros")
             self.free_deviations = self.add_weight(name="free_deviations", shape=shape, initializer="ones")
         else:
-            # Of one-hot labels a dense layer is a table.
+            # For one-hot labels a dense layer is a lookup table.
             start = torch_start(num_components)
             self.hidden_layer = layers.Dense(hidden, activation="relu", dtype="float32", **start, name="hidden")
             self.heads = layers.Dense(2 * latent_dim, dtype="float32", **torch_start(hidden), name="heads")

@@ -1,4 +1,4 @@
-"""A layout of your own, from a dictionary or a JSON file."""
+"""A prior with your own positions of the classes, from a dictionary or a JSON file."""
 
 import difflib
 import json
@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from keras_ssvae.priors.mixture import GaussianMixture, bhattacharyya_coefficients
 from keras_ssvae.priors.paper import PAPER_VARIANCE
 
-MAX_OVERLAP = 0.14  # neighbours on the paper's circle have a Bhattacharyya coefficient of exp(-2) = 0.135
-_NAMED = 5  # labels or pairs in a message
+MAX_OVERLAP = 0.14  # neighbours on EXoN's circle have a Bhattacharyya coefficient of exp(-2) = 0.135
+_NAMED = 5  # labels or pairs that a message names
 
 
 def from_layout(
@@ -26,18 +26,18 @@ def from_layout(
     class_names: Sequence[str] | None = None,
     max_overlap: float = MAX_OVERLAP,
 ) -> GaussianMixture:
-    """Places the classes where a dictionary, or a JSON file, says: a latent space of your own.
+    """Places the classes at positions of your own, given by a dictionary or a JSON file.
 
-    `plots.prior` draws it, from two dimensions on.
+    `plots.prior` draws the result, if it has at least two dimensions.
 
     Args:
-        layout: Label -> position, a list of d numbers, or label -> `{"mean": position, "variance": number or list of
-            d}`, for any number of labels and any d; or a JSON file that holds such an object, its
-            path or open.
-        variance: The variance of the labels that have none of their own: a scalar or (d,).
-        class_names: The K labels in the order of their classes, as `data.load(...).class_names`. By default labels
-            that are the numbers 0 to K - 1 are the classes, and others are counted in the layout's order.
-        max_overlap: The largest Bhattacharyya coefficient of two classes that goes without a warning, from 0 to 1.
+        layout: A dictionary with an entry for each of K labels. An entry is a position, which is a list of d numbers,
+            or `{"mean": position, "variance": number or list of d numbers}`. Or a JSON file that holds such an object:
+            its path, or the open file.
+        variance: The variance of labels without a variance of their own: a scalar or (d,).
+        class_names: The K labels in the order of their classes, such as `data.load(...).class_names`. By default,
+            labels 0 to K - 1 are the numbers of the classes, and other labels are numbered in the order of the layout.
+        max_overlap: The largest Bhattacharyya coefficient of two classes that gives no warning, from 0 to 1.
 
     Returns:
         A `GaussianMixture` with K components in d dimensions.
@@ -77,7 +77,7 @@ def from_layout(
 
 
 def _read_layout(layout):
-    """What a message calls the layout, and label -> entry; JSON has texts as labels, so all are."""
+    """The name of the layout for messages, and a dictionary label -> entry. All labels become texts, as in JSON."""
     source = "`layout`"
     is_path = isinstance(layout, str | PathLike)
     if is_path or hasattr(layout, "read"):
@@ -96,7 +96,7 @@ def _read_layout(layout):
         raise ValueError(f"{source} is empty; it must give at least one label a position.")
     entries = {str(label): entry for label, entry in layout.items()}
     if len(entries) < len(layout):
-        raise ValueError(f"{source} has two labels that read alike, as 0 and '0' do; each must be another text.")
+        raise ValueError(f"{source} has two labels with the same text, such as 0 and '0'; all texts must differ.")
     return source, entries
 
 
@@ -114,14 +114,14 @@ def _in_order(source, labels, class_names):
         return numbers if set(labels) == set(numbers) else labels
     names = [str(name) for name in class_names]
     if len(set(names)) < len(names):
-        raise ValueError(f"`class_names` is {reprlib.repr(names)}; no name may come twice.")
+        raise ValueError(f"`class_names` is {reprlib.repr(names)}; no name may appear twice.")
     missing = [name for name in names if name not in labels]
     unknown = [repr(label) + _nearest(label, missing) for label in labels if label not in names]
     wrong = [f"lacks {_some([repr(name) for name in missing])}"] if missing else []
     wrong += [f"names the unknown {_some(unknown)}"] if unknown else []
     if wrong:
         raise ValueError(
-            f"{source} {' and '.join(wrong)}; it must place each of the {len(names)} classes, by its name."
+            f"{source} {' and '.join(wrong)}; it must have one entry for each of the {len(names)} classes, by its name."
         )
     return names
 
@@ -139,13 +139,13 @@ def _some(texts):
 
 
 def _parse_entry(source, label, entry, variance):
-    """Position (d,) and variance, () or (d,), of a label."""
+    """The position (d,) and the variance, () or (d,), of a label."""
     of_variance = "`variance`"
     if isinstance(entry, Mapping):
         if "mean" not in entry or set(entry) - {"mean", "variance"}:
             raise ValueError(
                 f"{source} gives {label!r} the entries {_some([repr(name) for name in entry]) if entry else 'none'}; "
-                "'mean' it must have, 'variance' it may have, and nothing else."
+                "it must have 'mean', may have 'variance', and must have nothing else."
             )
         if "variance" in entry:
             of_variance, variance = f"{source}: the variance of {label!r}", entry["variance"]
@@ -165,7 +165,7 @@ def _parse_entry(source, label, entry, variance):
 
 
 def _finite(value):
-    """The value as finite float32 numbers; None where it is anything else, also a text of digits."""
+    """The value as an array of finite float32 numbers. None if it is anything else, also a text of digits."""
     try:
         array = np.asarray(value)
     except ValueError:  # a list of lists of different lengths

@@ -1,4 +1,4 @@
-"""A prior whose components are learned with the model."""
+"""A Gaussian mixture whose means and variances are learned with the model."""
 
 from typing import Any, Self
 
@@ -16,17 +16,17 @@ class LearnedMixture(Prior):
     """K Gaussians with diagonal covariance in d dimensions, whose means and variances are learned.
 
     Args:
-        num_components: K.
-        latent_dim: d.
-        bounded: With True a log-variance is `2 tanh(free) - 1`, so that a standard deviation lies between 0.22 and
-            1.65, and means and `free` start at `N(0, 1)`: `p(u | c)` of PartedVAE, a component for each value of a
-            label. With False log-variances are free, and they and the means start at `U(0, 1)`: the mixture prior that
-            CP-VAE is compared with, and its `p(z | c)`.
-        above_one: Of free log-variances: whether they are `2 log(1 + exp(free / 2))`, by which standard deviations are
-            above 1, as the released code of CP-VAE has its `p(z | c)`.
-        mean_of_logs: Whether `log_prob` is the mean of the logarithms of the K densities, as the released code of
-            CP-VAE has the mixture prior. It is no density, and a lower bound of the logarithm of the mixture's.
-        **kwargs: Those of `keras.layers.Layer`; `trainable=False` keeps the components as they are.
+        num_components: Number of components K.
+        latent_dim: Number of dimensions d.
+        bounded: True, for `p(u | c)` of PartedVAE, which has one component for each value of a label: a log-variance is
+            `2 tanh(free) - 1`, so that a standard deviation lies between 0.22 and 1.65; means and `free` start at
+            `N(0, 1)`. False, for `p(z | c)` of CP-VAE and the mixture prior in CP-VAE's comparison: log-variances are
+            free; they and the means start at `U(0, 1)`.
+        above_one: True makes the log-variances `2 log(1 + exp(free / 2))`, so that standard deviations are above 1, as
+            in `p(z | c)` of CP-VAE's released code. It needs `bounded=False`.
+        mean_of_logs: True makes `log_prob` the mean of the K log densities, as for the mixture prior of CP-VAE's
+            released code. This is no log density, but a lower bound of that of the mixture.
+        **kwargs: The arguments of `keras.layers.Layer`. `trainable=False` fixes the components.
 
     Raises:
         ValueError: If `bounded` and `above_one` are both True.
@@ -56,7 +56,7 @@ class LearnedMixture(Prior):
         shape = (num_components, latent_dim)
         self.free_means = self.add_weight(name="free_means", shape=shape, initializer=start)
         self.free_logvars = self.add_weight(name="free_logvars", shape=shape, initializer=start.clone())
-        self.trainable = kwargs.get("trainable", True)  # also of the weights, which are trainable when they are made
+        self.trainable = kwargs.get("trainable", True)  # again, since new weights are always trainable
 
     @property
     def means(self) -> Tensor:
@@ -73,13 +73,13 @@ class LearnedMixture(Prior):
         return ops.mean(self.component_log_probs(z), axis=-1) if self.mean_of_logs else super().log_prob(z)
 
     def overlap(self, tolerance: float) -> Tensor:
-        """`max(BC - tolerance, 0)` of the Bhattacharyya coefficients BC, summed over the pairs of components."""
+        """`max(BC - tolerance, 0)`, summed over the pairs of components, with their Bhattacharyya coefficient BC."""
         excess = ops.maximum(bhattacharyya_coefficients(self.means, self.variances) - tolerance, 0.0)
         return ops.sum(ops.tril(excess, -1))
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Builds the prior that `get_config` described, also under the names that its arguments had at first."""
+        """Builds the prior that `get_config` described, also with the names that arguments had in older releases."""
         return cls(**{_NAMES_BEFORE.get(name, name): value for name, value in config.items()})
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A prior of one Gaussian for each class."""
+"""A fixed prior with one Gaussian for each class."""
 
 from typing import Any, Self
 
@@ -13,23 +13,23 @@ from keras_ssvae.priors.base import Prior
 
 @keras.saving.register_keras_serializable(package="keras_ssvae")
 class GaussianMixture(Prior):
-    """A mixture of K Gaussians with diagonal covariance in d dimensions, that are not trained.
+    """A mixture of K Gaussians with diagonal covariance in d dimensions, which are not trained.
 
-    It is the customised prior p(z) of Section 3.1 of EXoN: class k lives around `means[k]`. `circle`, `line`
-    and `one_hot` build the paper's; `from_layout` or the class itself makes one of your own.
+    It is the customised prior p(z) of Section 3.1 of EXoN: the latent variables of class k lie around `means[k]`.
+    `circle`, `line` and `one_hot` build the priors of EXoN's experiments; `from_layout` or this class build your own.
 
     Args:
         means: The classes' centres m_k, shape (K, d).
         variances: The variances s_k^2, all positive: a scalar, one for each dimension (d,), or (K, d).
-        weights: The probabilities p(y) of the classes, (K,), all positive with the sum 1, as `data.class_frequencies`
-            gives them. Default: 1/K, as in the paper.
+        weights: The probabilities p(y) of the classes, (K,), all positive with the sum 1, such as
+            `data.class_frequencies` gives. Default: 1/K, as in EXoN.
 
     Attributes:
         means: float32 array of shape (K, d), read-only.
         variances: float32 array of shape (K, d), read-only.
 
     Raises:
-        ValueError: If a shape does not fit, or a number is not finite or a variance not positive.
+        ValueError: If a shape does not fit, a number is not finite, or a variance or a weight is not positive.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The prior of the plain VAE."""
+"""The standard normal prior of the plain VAE."""
 
 from typing import Any
 
@@ -10,10 +10,11 @@ from keras_ssvae.priors.base import Prior
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class StandardNormal(Prior):
-    """`N(0, I)` in d dimensions, as a mixture of one component.
+    """The standard normal distribution `N(0, I)` in d dimensions, as a mixture of one component.
 
     Args:
-        latent_dim: d.
+        latent_dim: Number of dimensions d.
+        **kwargs: The arguments of `keras.layers.Layer`.
 
     Example:
         >>> kl = StandardNormal(2).kl_per_component(mean, logvar)[:, 0]

@@ -1,4 +1,4 @@
-"""The paper's layouts."""
+"""The priors of EXoN's experiments."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +11,7 @@ PAPER_DISTANCE = 8.0  # four standard deviations of PAPER_VARIANCE between the c
 
 
 def circle(num_classes: int = 10, variance: ArrayLike = PAPER_VARIANCE, radius: float | None = None) -> GaussianMixture:
-    """Places the classes counterclockwise on a circle in the plane: the paper's prior for MNIST.
+    """Places the classes counterclockwise on a circle in the plane: EXoN's prior for MNIST.
 
     Class k = 0, ..., K-1 has its centre at the angle (2k + 1) pi / K, so class 0 is just above 3 o'clock. Without
     `radius`, neighbouring centres are 8 apart, four standard deviations of the default variance: r = 4 / sin(pi / K).
@@ -30,10 +30,10 @@ def circle(num_classes: int = 10, variance: ArrayLike = PAPER_VARIANCE, radius: 
     Example:
 
     ```python
-    prior = circle(10)  # Figure 1 of the paper
+    prior = circle(10)  # Figure 1 of EXoN
     ```
 
-    Reference: the paper's Appendix A.4.
+    Reference: EXoN, Appendix A.4.
     """
     num_classes = check_whole_number("num_classes", num_classes, 2)
     if radius is None:
@@ -49,8 +49,8 @@ def line(
 ) -> GaussianMixture:
     """Places the classes on the first axis, from left to right, centred on the origin.
 
-    With two classes the centres are (-r, 0) and (r, 0), r = distance / 2: the paper's study of the proximity of two
-    digits, where r is 4, 8, 12 or 16.
+    With two classes the centres are (-r, 0) and (r, 0) with r = distance / 2. EXoN studies the proximity of two digits
+    with r = 4, 8, 12 and 16.
 
     Args:
         num_classes: K, at least 1.
@@ -70,7 +70,7 @@ def line(
     prior = line(2, distance=16.0)  # centres (-8, 0) and (8, 0)
     ```
 
-    Reference: the paper's Appendix A.2, Figure 6.
+    Reference: EXoN, Appendix A.2, Figure 6.
     """
     num_classes = check_whole_number("num_classes", num_classes, 1)
     latent_dim = check_whole_number("latent_dim", latent_dim, 1)
@@ -84,10 +84,10 @@ def line(
 def one_hot(
     num_classes: int = 10, latent_dim: int = 256, label_variance: float = 0.1, rest_variance: float = 1.0
 ) -> GaussianMixture:
-    """Gives each class its own coordinate: the paper's prior for CIFAR-10.
+    """Gives each class its own coordinate: EXoN's prior for CIFAR-10.
 
-    The centre of class k is the k-th unit vector. The first K coordinates have `label_variance`, all others, which
-    the classes share, `rest_variance`.
+    The centre of class k is the k-th unit vector. The variance of the first K coordinates is `label_variance`. That of
+    all other coordinates, which the classes share, is `rest_variance`.
 
     Args:
         num_classes: K, at least 1.
@@ -107,7 +107,7 @@ def one_hot(
     prior = one_hot(10, latent_dim=256)
     ```
 
-    Reference: the paper's Appendix A.4.
+    Reference: EXoN, Appendix A.4.
     """
     num_classes = check_whole_number("num_classes", num_classes, 1)
     latent_dim = check_whole_number("latent_dim", latent_dim, 1)

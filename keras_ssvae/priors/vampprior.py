@@ -14,25 +14,28 @@ from keras_ssvae.priors.base import ComputedPrior
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class VampPrior(ComputedPrior):
-    """The mean of the posteriors of K learned images: `p(z) = 1/K sum_k q(z | u_k)`.
+    """The mixture of the posteriors of K learned images, with equal weights: `p(z) = 1/K sum_k q(z | u_k)`.
 
-    The pseudo-inputs `u_k` have pixels in [0, 1], to which they are clipped before the encoder, and are learned with
-    the model. The gradient of the prior reaches them and the encoder. The encoder belongs to the model, which hands it
-    over by `bind`; it is no part of the prior's weights or configuration. In the prior it runs in inference mode,
-    without dropout.
+    The images `u_k`, called pseudo-inputs, are learned with the model. Their pixels are clipped to [0, 1] before they
+    enter the encoder. The gradient of the prior reaches both the pseudo-inputs and the encoder.
+
+    The encoder belongs to the model, which passes it to `bind`. It is no part of the prior's weights or configuration.
+    In the prior it runs in inference mode, without dropout.
 
     Args:
-        num_components: K.
-        latent_dim: d.
+        num_components: Number of components K.
+        latent_dim: Number of dimensions d.
         image_shape: `(H, W, C)`.
-        initial_mean: Pseudo-inputs start at `N(initial_mean, initial_stddev^2)`.
-        initial_stddev: See there.
+        initial_mean: Mean of the normal distribution from which the pixels of the pseudo-inputs start.
+        initial_stddev: Standard deviation of this distribution.
+        **kwargs: The arguments of `keras.layers.Layer`.
 
     Attributes:
-        pseudo_inputs: `(K, H, W, C)`, before they are clipped.
+        pseudo_inputs: The pseudo-inputs before clipping, `(K, H, W, C)`.
 
     Raises:
-        ValueError: For an encoder that does not fit, or a second one; where components are asked for before `bind`.
+        ValueError: If the encoder does not fit, if a second encoder is bound, or if components are needed before
+            `bind`.
 
     Example:
         >>> model = VAE(prior=VampPrior(num_components=500))
@@ -63,12 +66,12 @@ class VampPrior(ComputedPrior):
 
     @classmethod
     def from_images(cls, images: Tensor, latent_dim: int = 40, stddev: float = 0.01) -> Self:
-        """A prior whose pseudo-inputs start at images, plus noise.
+        """Returns a prior whose pseudo-inputs start at given images, plus normal noise.
 
         Args:
             images: `(K, H, W, C)`: uint8, or floats in [-1, 1].
-            latent_dim: d.
-            stddev: Standard deviation of the noise.
+            latent_dim: Number of dimensions d.
+            stddev: Standard deviation of the noise, for pixels in [0, 1].
         """
         images = as_images("images", images)
         prior = cls(images.shape[0], latent_dim, images.shape[1:], initial_mean=0.0, initial_stddev=stddev)
@@ -77,19 +80,19 @@ class VampPrior(ComputedPrior):
 
     def bind(self, encoder: keras.Model) -> None:
         if self._encoder_of is not None and self._encoder_of() is not encoder:
-            raise ValueError(f"`{self.name}` has the encoder of another model; give each model a VampPrior of its own.")
+            raise ValueError(f"`{self.name}` has the encoder of another model. Give each model its own VampPrior.")
         if tuple(encoder.input_shape[1:]) != self.image_shape:
             raise ValueError(
-                f"`{self.name}` has pseudo-inputs of the shape {self.image_shape}, and the encoder takes images "
-                f"{tuple(encoder.input_shape[1:])}. Give it this shape as `image_shape`."
+                f"`{self.name}` has pseudo-inputs of shape {self.image_shape}, but the encoder takes images of shape "
+                f"{tuple(encoder.input_shape[1:])}. Give this shape as the prior's `image_shape`."
             )
-        # In a function, where Keras does not see it: the model saves and trains it.
+        # In a function, so that Keras does not track the encoder here: the model saves and trains it.
         self._encoder_of = lambda: encoder
 
     def means_and_logvars(self) -> tuple[Tensor, Tensor]:
         if self._encoder_of is None:
             raise ValueError(
-                f"`{self.name}` has no encoder. A model gives it its own; elsewhere, call `bind(encoder)`."
+                f"`{self.name}` has no encoder. A model binds its own; without a model, call `bind(encoder)`."
             )
         pixels = ops.clip(as_floatx(self.pseudo_inputs), 0.0, 1.0)
         means, logvars = map(as_floatx, self._encoder_of()(pixels, training=False))

@@ -168,7 +168,7 @@ def test_the_defaults_are_vampprior_s():
         ({"z1_dim": 4}, "`encoder_z1` maps .* 4 of z1 and 2 of z2"),
         (
             {"prior": VampPrior(4, D2, (9, 8, 3))},
-            r"pseudo-inputs of the shape \(9, 8, 3\), and the encoder takes images",
+            r"pseudo-inputs of shape \(9, 8, 3\), but the encoder takes images",
         ),
         ({"prior": StandardNormal(3)}, "`encoder` maps .* 3 of z2"),
     ],
