@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-# First: it says where Keras' backend cannot be used.
+# Imported first: it raises an error that explains what to do if Keras' backend cannot be used.
 from keras_ssvae import backend as _backend  # noqa: F401
 from keras_ssvae import (
     callbacks,

@@ -13,12 +13,12 @@ from keras import ops
 
 Tensor = Any
 
-# The original EXoN code clips probabilities here, inside logarithms only; the gradient is 0 below.
+# EXoN's code clips probabilities at this value, inside logarithms only. Below it the gradient is 0.
 PROBABILITY_FLOOR = 1e-10
 
 
 def as_floatx(x: Tensor) -> Tensor:
-    """What a network of mixed precision gives, in the precision of sums and logarithms, `keras.config.floatx()`."""
+    """Casts outputs of a network to `keras.config.floatx()`, the precision of all sums and logarithms."""
     return ops.cast(x, keras.config.floatx())
 
 
@@ -29,7 +29,7 @@ def blocks(values: Tensor, sizes: Sequence[int]) -> list[Tensor]:
 
 
 def log_probs(probs: Tensor) -> Tensor:
-    """Logarithm of probabilities, clipped to `[1e-10, 1]` as in the original EXoN code.
+    """The logarithm of probabilities, which are clipped to `[1e-10, 1]` as in EXoN's code.
 
     Args:
         probs: Probabilities, any shape.
@@ -59,7 +59,7 @@ def gaussian_log_prob(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
 
 
 def mixture_log_prob(z: Tensor, log_weights: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
-    """`log sum_k w_k N(z; mean_k, exp(logvar_k))` of a mixture for each example, with all constants.
+    """`log sum_k w_k N(z; mean_k, exp(logvar_k))`, with all constants; each example has its own mixture.
 
     Args:
         z: S points for each example, `(B, S, d)`.
@@ -107,32 +107,32 @@ def categorical_kl_from_uniform(probs: Tensor) -> Tensor:
 
 
 def bhattacharyya_coefficients(means: Tensor, variances: Tensor) -> Tensor:
-    """How much diagonal Gaussians overlap: the integral of `sqrt(p_k(z) p_l(z))` over z, for each pair.
+    """The overlap of each pair of diagonal Gaussians: the integral of `sqrt(p_k(z) p_l(z))` over z.
 
     Args:
-        means: `(K, d)`.
-        variances: `(K, d)`.
+        means: Means of the K Gaussians, `(K, d)`.
+        variances: Their variances, `(K, d)`.
 
     Returns:
-        Symmetric `(K, K)` between 0 and 1, which is exactly the value on the diagonal.
+        A symmetric matrix `(K, K)` of values between 0 and 1, with exactly 1 on the diagonal.
 
     Reference:
         Bhattacharyya, On a measure of divergence between two statistical populations, 1943; PartedVAE, Appendix A.1.
     """
     total = variances[:, None] + variances[None]
-    # Of equal variances the shares are exactly a half, and the logarithm is 0.
+    # For equal variances the quotients are exactly 1/2, so the logarithm is exactly 0.
     shares = 4.0 * (variances[:, None] / total) * (variances[None] / total)
     distances = ops.square(means[:, None] - means[None]) / total
     return ops.exp(0.25 * ops.sum(ops.log(shares) - distances, axis=-1))
 
 
 def sample_gaussian(mean: Tensor, logvar: Tensor, epsilon: Tensor) -> Tensor:
-    """Reparameterised sample `mean + exp(logvar / 2) * epsilon`; all of one shape."""
+    """The reparameterised sample `mean + exp(logvar / 2) * epsilon`; all arguments have the same shape."""
     return mean + ops.exp(0.5 * logvar) * epsilon
 
 
 def sample_mixture(log_weights: Tensor, mean: Tensor, logvar: Tensor, gumbel: Tensor, epsilon: Tensor) -> Tensor:
-    """S samples for each example of its own mixture, whose component the Gumbel-max trick draws.
+    """Draws S samples for each example from its own mixture. The Gumbel-max trick draws the components.
 
     Args:
         log_weights: Logarithms of the weights, `(B, K)`.
@@ -150,7 +150,11 @@ def sample_mixture(log_weights: Tensor, mean: Tensor, logvar: Tensor, gumbel: Te
 
 
 def of_components(values: Tensor, components: Tensor) -> Tensor:
-    """Of parameters `(B, K, d)` of each component those of given ones, S integers for each example `(B, S)`.
+    """Selects the parameters of given components.
+
+    Args:
+        values: Parameters of all components, `(B, K, d)`.
+        components: S components for each example, integers `(B, S)`.
 
     Returns:
         `(B, S, d)`.
@@ -159,10 +163,10 @@ def of_components(values: Tensor, components: Tensor) -> Tensor:
 
 
 def straight_through_one_hot(logits: Tensor) -> Tensor:
-    """One-hot of the largest logit on the way forward; the gradient passes unchanged to the logits.
+    """Returns the one-hot vector of the largest logit, and passes the gradient unchanged to the logits.
 
-    With Gumbel noise in the logits the result is an exact categorical sample (the Gumbel-max trick). The gradient is
-    that of the logits themselves, not of their softmax: so the original EXoN code has it.
+    With Gumbel noise in the logits the result is an exact categorical sample (the Gumbel-max trick). As in EXoN's code,
+    the gradient is that of the logits themselves, not of their softmax.
 
     Args:
         logits: Perturbed logits, `(..., K)`.
@@ -175,23 +179,23 @@ def straight_through_one_hot(logits: Tensor) -> Tensor:
 
 
 def sample_gumbel(shape: tuple, seed: keras.random.SeedGenerator) -> Tensor:
-    """Standard Gumbel noise; the uniforms stay away from 0 and 1, so it is finite."""
+    """Standard Gumbel noise. It is finite, since the uniform numbers keep a distance from 0 and 1."""
     return -ops.log(-ops.log(keras.random.uniform(shape, minval=1e-7, maxval=1.0 - 1e-7, seed=seed)))
 
 
 def gumbel_of_uniform(uniform: Tensor, floor: float) -> Tensor:
-    """Gumbel noise of uniform numbers in [0, 1], `-log(-log(u + floor) + floor)`, which is finite at both ends."""
+    """Gumbel noise from uniform numbers u in [0, 1]: `-log(-log(u + floor) + floor)`, which is finite at both ends."""
     return -ops.log(-ops.log(uniform + floor) + floor)
 
 
-# An attempt fails with a probability below 5 %, so all sixteen fail once in 10^20.
+# An attempt fails with a probability below 5 %, so all sixteen fail less than once in 10^20 times.
 _GAMMA_ATTEMPTS = 16
 
 
 def _sample_log_gamma(concentration: float, seed: keras.random.SeedGenerator) -> Tensor:
-    """Logarithm of a Gamma(concentration) number (scalar), by Marsaglia and Tsang's method.
+    """The logarithm of a Gamma(concentration) number (scalar), by Marsaglia and Tsang's method.
 
-    All attempts are drawn at once and the first that is accepted is taken: no loop, so every compiler takes it.
+    All attempts are drawn at once, and the first accepted one is used. Without a loop, every compiler accepts it.
     """
     d = concentration + 1.0 - 1.0 / 3.0
     normal = keras.random.normal((_GAMMA_ATTEMPTS,), seed=seed)
@@ -203,9 +207,9 @@ def _sample_log_gamma(concentration: float, seed: keras.random.SeedGenerator) ->
 
 
 def sample_beta(alpha: float, beta: float, seed: keras.random.SeedGenerator) -> Tensor:
-    """One number from Beta(alpha, beta), exact, also for concentrations far below 1.
+    """Draws one number from Beta(alpha, beta), exactly, also for concentrations far below 1.
 
-    `keras.random.beta` does not compile under XLA on CPU; this does, on every backend.
+    `keras.random.beta` does not compile under XLA on a CPU. This function does, on every backend.
 
     Args:
         alpha: First concentration, positive.

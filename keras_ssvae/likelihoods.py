@@ -1,7 +1,7 @@
-"""Likelihoods `p(x | z)`: what the outputs of a decoder say about the pixels of an image.
+"""Likelihoods `p(x | z)`: the distribution of an image's pixels, given the outputs of a decoder.
 
-Images are `(B, H, W, C)` in [-1, 1], as everywhere in this library; a likelihood states in which range its density is.
-The functions are pure and give nats per example.
+Images are `(B, H, W, C)` in [-1, 1], as everywhere in this library. Some likelihoods are densities of pixels in [0, 1];
+their docstrings say so. All functions are pure and return nats per example.
 """
 
 import math
@@ -15,25 +15,25 @@ from keras_ssvae.distributions import Tensor, as_floatx, gaussian_log_prob
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """Pixels in [0, 1] of pixels in [-1, 1]."""
+    """Maps pixels from [-1, 1] to [0, 1]."""
     return 0.5 * (images + 1.0)
 
 
 def from_unit(pixels: Tensor) -> Tensor:
-    """Pixels in [-1, 1] of pixels in [0, 1]."""
+    """Maps pixels from [0, 1] to [-1, 1]."""
     return 2.0 * pixels - 1.0
 
 
 class Likelihood:
-    """Base of the likelihoods: pixels that are independent of each other, given the outputs of the decoder.
+    """Base class of the likelihoods. Given the outputs of the decoder, pixels are independent of each other.
 
-    A subclass gives `log_prob` and `mean`, and `reconstruction` where the papers' term is another than `-log_prob`.
+    A subclass defines `log_prob` and `mean`, and `reconstruction` if the papers' term is not `-log_prob`.
 
     Attributes:
-        outputs_per_value: How many outputs the decoder has for each number of an image. Those of several follow each
-            other in the last axis: first C of the one kind, then C of the other.
-        takes: What an output is, by which a decoder is checked: `"logits of pixels"`, `"pixels in [-1, 1]"`, or None of
-            another kind.
+        outputs_per_value: Number of outputs that the decoder needs for each value of an image. If it is 2, the last
+            axis holds first C outputs of the first kind, then C of the second.
+        takes: The kind of an output, for the check of a decoder: `"logits of pixels"`, `"pixels in [-1, 1]"`, or None
+            for another kind, which is not checked.
     """
 
     outputs_per_value = 1
@@ -48,7 +48,10 @@ class Likelihood:
         raise NotImplementedError
 
     def reconstruction(self, images: Tensor, outputs: Tensor) -> Tensor:
-        """The papers' term, to be minimised: `-log p(x | z)` without its constants, `(B,)`."""
+        """The reconstruction term of the papers' objectives, to be minimised, `(B,)`.
+
+        It is `-log p(x | z)` without its constants, or as the subclass says.
+        """
         return -self.log_prob(images, outputs)
 
     def get_config(self) -> dict[str, Any]:
@@ -63,13 +66,14 @@ class Likelihood:
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class Bernoulli(Likelihood):
-    """Pixels in [0, 1] as probabilities of being 1; the outputs are logits.
+    """Binary pixels, 0 or 1; the decoder's outputs are the logits of the probability of 1.
 
-    It is a distribution of binary images. Of grey pixels `log_prob` is the expectation of that of their binarisations.
+    For grey pixels in [0, 1], `log_prob` is the expectation over random binary images whose pixels are 1 with these
+    probabilities.
 
     Args:
-        floor: In logarithms, probabilities are clipped to `[floor, 1 - floor]`, which takes the gradient away where it
-            acts. VampPrior's code has 1e-5; 0 does not clip.
+        floor: Probabilities are clipped to `[floor, 1 - floor]` inside logarithms. Where they are clipped the gradient
+            is 0. VampPrior's code has 1e-5; 0 does not clip.
 
     Example:
         >>> Bernoulli(1e-5).log_prob(images, decoder(z))
@@ -94,10 +98,12 @@ class Bernoulli(Likelihood):
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class Gaussian(Likelihood):
-    """Pixels in [-1, 1] are normal around the outputs, with one variance; `reconstruction` is EXoN's, `|x - D|^2 / 2`.
+    """Normally distributed pixels in [-1, 1], with the decoder's outputs as means and one common variance.
+
+    `reconstruction` is EXoN's term `|x - D(z)|^2 / 2`, without the variance.
 
     Args:
-        variance: Of each pixel: a positive number, or a scalar tensor.
+        variance: Variance of each pixel: a positive number, or a scalar tensor.
     """
 
     takes = "pixels in [-1, 1]"
@@ -121,14 +127,14 @@ class Gaussian(Likelihood):
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class HeteroscedasticGaussian(Likelihood):
-    """Numbers that are normal, each with a mean and a variance that the decoder gives.
+    """Normally distributed values; the decoder gives the mean and the variance of each.
 
-    The outputs are first the means, then the logarithms of the variances. It takes rows of features `(B, F)` too, as
-    M1+M2 has them. Where a decoder can come as near to a number as it likes, as to the black border of all images, its
-    density has no upper limit.
+    In the last axis of the outputs the means come first, then the logarithms of the variances. Instead of images it
+    also accepts rows of features `(B, F)`, as M1+M2 uses them. The density has no upper limit if the decoder can
+    predict a value exactly, such as the black border of all images.
 
     Example:
-        >>> HeteroscedasticGaussian().log_prob(features, decoder(z))  # of (B, F) and (B, 2 F)
+        >>> HeteroscedasticGaussian().log_prob(features, decoder(z))  # (B, F) and (B, 2 F) -> (B,)
     """
 
     outputs_per_value = 2
@@ -144,12 +150,12 @@ class HeteroscedasticGaussian(Likelihood):
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class Laplace(Likelihood):
-    """Pixels in [0, 1] are Laplace distributed around the sigmoid of the outputs.
+    """Laplace distributed pixels in [0, 1], around the sigmoid of the decoder's outputs.
 
-    `reconstruction` is PartedVAE's absolute error.
+    `reconstruction` is PartedVAE's absolute error, without the scale.
 
     Args:
-        scale: Of each pixel, positive.
+        scale: Scale of each pixel's distribution, positive.
     """
 
     takes = "logits of pixels"
@@ -173,11 +179,12 @@ class Laplace(Likelihood):
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class DiscretizedLogistic(Likelihood):
-    """The 256 grey values as bins of a logistic distribution on [0, 1]; `log_prob` is of the bins, no density.
+    """Pixels with 256 grey values, which are bins of a logistic distribution on [0, 1].
 
-    The outputs are first the logits of the mean, which is clipped to [1/512, 1 - 1/512], then the logarithm of the
-    scale, clipped to [-4.5, 0]. The mass of each bin is raised by 1e-7, and what lies beyond [0, 1] is in none. A pixel
-    of exactly 1 is in the last bin; VampPrior's code has a bin of its own for it.
+    `log_prob` is the logarithm of probabilities of the bins, not of a density. In the last axis of the outputs the
+    logits of the means come first, then the logarithms of the scales. The means are clipped to [1/512, 1 - 1/512], the
+    logarithms of the scales to [-4.5, 0]. The probability of each bin is raised by 1e-7; the probability outside [0, 1]
+    belongs to no bin. A pixel of exactly 1 is in the last bin (VampPrior's code has one more bin for it).
 
     Reference:
         Kingma et al.: Improving variational inference with inverse autoregressive flow, 2016; as in VampPrior's code.

@@ -1,6 +1,6 @@
-"""The named terms of the objectives: pure functions, one number per example (nats, not negative), to be minimised.
+"""The named terms of the objectives, as pure functions. All are to be minimised, in nats per example, not negative.
 
-Sums run over pixels and classes; what is done over the batch is left to the caller.
+They sum over pixels and classes, not over the batch.
 """
 
 from keras import ops
@@ -11,7 +11,7 @@ from keras_ssvae.distributions import Tensor, log_probs
 def reconstruction(images: Tensor, reconstructed: Tensor) -> Tensor:
     """Half the squared error, summed over pixels: `||x - D(z)||^2 / 2`.
 
-    This is the negative log-likelihood of `N(D(z), beta I)`, times beta and without its constant (equation (3)).
+    This is the negative log-likelihood of `N(D(z), beta I)`, times beta and without its constant (EXoN, equation (3)).
 
     Args:
         images: `(B, ...)`, pixels in [-1, 1].
@@ -24,11 +24,11 @@ def reconstruction(images: Tensor, reconstructed: Tensor) -> Tensor:
 
 
 def binary_cross_entropy(images: Tensor, logits: Tensor, floor: float = 0.0) -> Tensor:
-    """Cross entropy of Bernoulli pixels, summed over them: `-sum (x log p + (1 - x) log(1 - p))`.
+    """Cross entropy of Bernoulli pixels, summed over pixels: `-sum (x log p + (1 - x) log(1 - p))`.
 
     Args:
         images: `(B, ...)`, pixels in [0, 1].
-        logits: Those of p, `(B, ...)`, of the same shape.
+        logits: Logits of p, `(B, ...)`, of the same shape.
         floor: p is clipped to `[floor, 1 - floor]`; its gradient is 0 where it was clipped.
 
     Returns:
@@ -36,7 +36,7 @@ def binary_cross_entropy(images: Tensor, logits: Tensor, floor: float = 0.0) -> 
     """
     if not floor:
         return _sum_over_pixels(ops.softplus(logits) - images * logits)
-    # Of probabilities and not of clipped logits, whose rounding near 1 is not that of the original codes.
+    # Clips probabilities, not logits: near 1 this rounds as VampPrior's code does.
     p = ops.clip(ops.sigmoid(logits), floor, 1.0 - floor)
     return -_sum_over_pixels(images * ops.log(p) + (1.0 - images) * ops.log(1.0 - p))
 
@@ -55,16 +55,16 @@ def absolute_error(images: Tensor, reconstructed: Tensor) -> Tensor:
 
 
 def discretized_logistic(images: Tensor, mean: Tensor, log_scale: Tensor, num_bins: int = 256) -> Tensor:
-    """`-log` of the mass of logistic pixels in their bins `[b, b + 1 / num_bins)`, summed over them.
+    """The negative log probability of the bins `[b, b + 1 / num_bins)` of logistic pixels, summed over pixels.
 
     Args:
         images: `(B, ...)`, pixels in [0, 1]; 1 lies in the last bin.
-        mean: Of the logistic distribution, `(B, ...)`, of the same shape.
-        log_scale: Logarithm of its scale, alike.
-        num_bins: Of [0, 1].
+        mean: Mean of the logistic distribution, `(B, ...)`, of the same shape.
+        log_scale: Logarithm of its scale, of the same shape.
+        num_bins: Number of bins of [0, 1].
 
     Returns:
-        `(B,)`. The mass of each bin is raised by 1e-7, so that its logarithm is finite.
+        `(B,)`. The probability of each bin is raised by 1e-7, so that its logarithm is finite.
     """
     begin = ops.clip(ops.floor(images * num_bins), 0.0, num_bins - 1.0) / num_bins
     ends = ((edge - mean) / ops.exp(log_scale) for edge in (begin + 1.0 / num_bins, begin))
@@ -104,7 +104,7 @@ def sci(labels: Tensor, partner_labels: Tensor, mixed_probs: Tensor, weight: Ten
 
     Args:
         labels: True labels (one-hot) or pseudo-labels `t`, `(B, K)`.
-        partner_labels: Those of the partners, `(B, K)`.
+        partner_labels: Labels or pseudo-labels of the partners, `(B, K)`.
         mixed_probs: Class probabilities of the mixed images `mix(images, partners, weight)`, `(B, K)`.
         weight: The mixing weight rho, one number for the batch.
 
@@ -112,7 +112,7 @@ def sci(labels: Tensor, partner_labels: Tensor, mixed_probs: Tensor, weight: Ten
         `(B,)`.
 
     Reference:
-        EXoN, equation (7). The cross entropy is linear in the labels, so mixing these first is the same.
+        EXoN, equation (7). The cross entropy is linear in the labels, so mixing the labels first gives the same.
     """
     return cross_entropy(weight * partner_labels + (1.0 - weight) * labels, mixed_probs)
 

@@ -16,16 +16,16 @@ _NOISES_OF_IMAGES = 1024
 
 
 class Stream(keras.random.SeedGenerator):
-    """A `SeedGenerator` without a variable: what it gives depends on its arguments alone.
+    """A `SeedGenerator` without a variable: its numbers depend on its arguments only.
 
-    So a step that is repeated, in another process or after an interruption, draws the same numbers. Use it inside the
-    computation that draws: it counts in Python.
+    So a repeated step draws the same numbers, in another process or after an interruption. Make it inside the
+    computation that draws, since it counts the draws in Python.
 
     Args:
-        seed: An integer or an integer tensor; it counts modulo 2^32. Of a tensor `(B,)` each row has a seed of its
-            own: draw with `normal` and `categorical`.
-        counter: Where the stream begins, an integer or an integer tensor. Each draw takes the next one.
-        purpose: Streams of one seed and different purposes share no number, whatever their counters are.
+        seed: An integer or an integer tensor, taken modulo 2^32. A tensor `(B,)` gives each row its own seed; then draw
+            with `normal` and `categorical` of this module.
+        counter: Number of the first draw, an integer or an integer tensor. Each draw increases it by 1.
+        purpose: A name. Streams with the same seed and different purposes share no numbers, whatever their counters.
 
     Example:
         >>> stream = Stream(seed=1, counter=1024 * step)
@@ -33,7 +33,7 @@ class Stream(keras.random.SeedGenerator):
     """
 
     def __init__(self, seed: int | Tensor, counter: int | Tensor, purpose: str = ""):
-        # Not the parent's: it would make a variable.
+        # The parent's constructor is not called: it would make a variable.
         seed, offset = (_modulo_2_to_the_32(number) for number in (seed, zlib.crc32(purpose.encode())))
         self._seed = _modulo_2_to_the_32(seed + offset)
         self._counter = ops.cast(counter, SEED_DTYPE)
@@ -44,30 +44,38 @@ class Stream(keras.random.SeedGenerator):
         return drawn
 
     def rows(self) -> int | Tensor | None:
-        """The number of rows that have a seed of their own; None where all have the same."""
+        """The number of rows that have their own seeds. None if all rows have the same seed."""
         return ops.shape(self._seed)[0] if len(self._seed.shape) else None
 
 
 def normal(shape: Sequence[int | Tensor], seed: keras.random.SeedGenerator) -> Tensor:
-    """Standard normal numbers; of a `Stream` of many seeds row i is what seed i alone gives for one row, to the bit.
+    """Draws standard normal numbers; up to rounding those of `keras.random.normal`.
 
-    Up to rounding they are those of `keras.random.normal`.
+    Args:
+        shape: The shape of the result.
+        seed: A seed generator. If it is a `Stream` of B seeds, `shape` must begin with B, and row i is exactly the row
+            that seed i alone would give.
 
     Raises:
-        ValueError: If there are not as many seeds as rows.
+        ValueError: If the number of seeds is not the number of rows.
     """
     if _has_rows(shape[0], seed):
         return normal_rows(seed.next(), tuple(shape[1:]))
-    if isinstance(seed, Stream):  # by the same operations
+    if isinstance(seed, Stream):  # by the same operations as for many seeds, for the same bits
         return normal_rows(seed.next()[:, None], tuple(shape))[0]
     return keras.random.normal(shape, seed=seed)
 
 
 def categorical(log_weights: Tensor, n: int | Tensor, seed: keras.random.SeedGenerator) -> Tensor:
-    """`n` draws `(n,)` of the categories with log-weights `(K,)`; of a `Stream` of many seeds as `normal`.
+    """Draws n categories, integers `(n,)`.
+
+    Args:
+        log_weights: Logarithms of the weights of the categories, `(K,)`.
+        n: Number of draws.
+        seed: A seed generator. If it is a `Stream` of many seeds, there must be n, one for each draw, as in `normal`.
 
     Raises:
-        ValueError: If there are not as many seeds as draws.
+        ValueError: If the number of seeds is not n.
     """
     if not _has_rows(n, seed):
         return keras.random.categorical(log_weights[None], n, seed=seed)[0]
@@ -75,11 +83,12 @@ def categorical(log_weights: Tensor, n: int | Tensor, seed: keras.random.SeedGen
 
 
 def normal_of_images(images: Tensor, dim: int) -> Tensor:
-    """Standard normal numbers `(B, dim)` that are a function of each image alone, one of 1,024 rows for each.
+    """Standard normal numbers `(B, dim)`: the pixels of each image choose one of 1,024 rows of numbers.
 
-    However images are divided into batches, what is computed with it is the same.
+    So results do not depend on how the images are divided into batches.
     """
-    # Whole numbers add up to the same sum in any order; places count, or similar images would have equal sums.
+    # A sum of integers is the same in any order. Each pixel is weighted by its position, since otherwise similar images
+    # would often have equal sums.
     pixels = ops.cast(ops.round(127.5 * images), "int32")
     shape = images.shape[1:]
     places = ops.reshape(ops.arange(1, math.prod(shape) + 1), shape)

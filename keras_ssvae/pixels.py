@@ -1,4 +1,4 @@
-"""One rule for pixels: `uint8` from 0 to 255 is scaled, floats are in [-1, 1], all else is refused in a sentence."""
+"""Checks and scaling of pixels: `uint8` from 0 to 255 is scaled, floats must be in [-1, 1], all else is an error."""
 
 import contextlib
 import contextvars
@@ -12,23 +12,23 @@ from keras_ssvae.backend import is_symbolic
 from keras_ssvae.checks import warn_caller
 from keras_ssvae.distributions import Tensor
 
-_ROUNDING = 1e-3  # how far from [-1, 1] the rounding of half precision and of interpolation may lead
-_AUGMENTED = 3.0  # those of `data.augment.mnist`, which are EXoN's, reach 1.5
-_NEARLY_BLACK = -0.99  # pixels from 0 to 1 end below it where they are taken for pixels from 0 to 255
+_ROUNDING = 1e-3  # allowed distance from [-1, 1], by the rounding of half precision and of interpolation
+_AUGMENTED = 3.0  # largest absolute value of augmented pixels; those of `data.augment.mnist`, as in EXoN, reach 1.5
+_NEARLY_BLACK = -0.99  # pixels in [0, 1] end below this value if they are scaled as pixels from 0 to 255
 
 
 def scale(images) -> Tensor:
     """Maps pixels from 0 ... 255 (`uint8`) to [-1, 1] (`float32`): (x - 127.5) / 127.5.
 
     Args:
-        images: A tensor of the Keras backend, or a NumPy array or what NumPy makes an array of; any shape.
+        images: A tensor of the Keras backend, or anything that NumPy converts to an array; any shape.
 
     Returns:
         A tensor or NumPy array of the same shape.
 
     Raises:
-        ValueError: If the numbers are no pixels from 0 to 255: floats that are scaled already or in [0, 1], or `uint8`
-            images of nothing but 0 and 1.
+        ValueError: If the values are not pixels from 0 to 255, but floats in [-1, 1] or [0, 1], or `uint8` images that
+            hold only 0 and 1.
     """
     images = as_array("images", images)
     if not is_symbolic(images):
@@ -37,7 +37,7 @@ def scale(images) -> Tensor:
         if not 0 <= low <= high <= 255 or low < high <= 1:  # written so that NaN fails
             raise ValueError(
                 f"`images` has pixels from {low:g} to {high:g}; to be scaled it must be pixels from 0 to 255. Images "
-                "in [-1, 1] are scaled already; of images in [0, 1], and of masks of 0 and 1, scale `255 * images`."
+                "in [-1, 1] are scaled already. If the images are in [0, 1], or masks of 0 and 1, scale `255 * images`."
             )
     return _scaled(images)
 
@@ -49,7 +49,7 @@ def _scaled(images):
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Images that have been checked, as float32 in [-1, 1]: `uint8` scaled, floats of any precision cast."""
+    """Converts checked images to float32 in [-1, 1]: scales `uint8`, casts floats of any precision."""
     if dtype_name(images) == "uint8":
         return _scaled(images)
     return ops.cast(images, "float32") if ops.is_tensor(images) else images.astype(np.float32, copy=False)
@@ -58,20 +58,20 @@ def to_float(images: Tensor) -> Tensor:
 def as_images(
     name: str, images, image_shape: tuple[int, ...] | None = None, in_doubt: str = "refuse", advice: str = ""
 ) -> Tensor:
-    """Images as the networks take them: float32 in [-1, 1].
+    """Checks images, and converts them to the networks' input: float32 in [-1, 1].
 
     Args:
-        name: What the sentence calls them.
-        images: A tensor, a NumPy array or what NumPy makes one of, `(N, H, W, C)`: `uint8` from 0 to 255, or floats in
-            [-1, 1]. Of a symbolic tensor the dtype and the shape are checked, of others the pixels too.
-        image_shape: `(H, W, C)`, where it is known.
-        in_doubt: What to do with images that are in range, but look like images in [0, 1], like masks of 0 and 1 in
-            `uint8`, or like images that were scaled twice: "refuse" them, "warn", or "ignore" it. Of one image alone it
-            is never more than a warning.
-        advice: What the sentence says of images of another size.
+        name: Name of the argument, for messages.
+        images: A tensor, or anything that NumPy converts to an array, `(N, H, W, C)`: `uint8` from 0 to 255, or floats
+            in [-1, 1]. The dtype and the shape are checked, and the pixels too unless the tensor is symbolic.
+        image_shape: The required `(H, W, C)`, or None.
+        in_doubt: What to do with images that are in range, but look wrong: like images in [0, 1], like masks of 0 and 1
+            in `uint8`, or like images that were scaled twice. "refuse" raises an error, "warn" warns, "ignore" accepts
+            them. A single image gives a warning at most.
+        advice: A sentence that is added to the error about images of another size.
 
     Returns:
-        A tensor, or a NumPy array where no tensor was given.
+        A tensor if a tensor was given, else a NumPy array.
 
     Raises:
         ValueError: If the shape, the dtype or a pixel is wrong.
@@ -84,7 +84,7 @@ def as_images(
 
 
 def as_array(name: str, images) -> Tensor:
-    """A tensor as it is, and all else as a NumPy array."""
+    """Returns tensors unchanged, and anything else as a NumPy array."""
     if ops.is_tensor(images) or is_symbolic(images):
         return images
     try:
@@ -97,7 +97,7 @@ def as_array(name: str, images) -> Tensor:
 
 
 def dtype_name(images) -> str:
-    """As Keras calls it; NumPy's name of what Keras has none for."""
+    """The name of a dtype in Keras, or in NumPy if Keras does not know it."""
     try:
         return keras.backend.standardize_dtype(images.dtype)
     except ValueError:
@@ -112,14 +112,14 @@ def check_dtype(name: str, dtype: str) -> None:
     if dtype == "bool":
         hint = " `255 * images.astype('uint8')` makes them black and white."
     elif dtype.startswith(("int", "uint")):
-        hint = " If they are pixels from 0 to 255, `images.astype('uint8')` says so."
+        hint = " If they are pixels from 0 to 255, give `images.astype('uint8')`."
     raise ValueError(f"`{name}` is {dtype}; it must be uint8 images from 0 to 255, or floats in [-1, 1].{hint}")
 
 
 def check_form(name: str, images, image_shape: tuple[int, ...] | None = None, advice: str = "") -> None:
-    """Raises a `ValueError` unless dtype and shape, `(N, H, W, C)`, are those of images.
+    """Raises a `ValueError` unless the dtype and the shape, `(N, H, W, C)`, are those of images.
 
-    `advice` is what the sentence says of images of another size.
+    The arguments are those of `as_images`.
     """
     dtype, shape = dtype_name(images), tuple(images.shape)
     if len(shape) != 4 or (image_shape is not None and shape[1:] != tuple(image_shape)):
@@ -134,11 +134,11 @@ def check_form(name: str, images, image_shape: tuple[int, ...] | None = None, ad
 
 
 def _hint_of_shape(name, shape, image_shape, advice):
-    """What to write, where that can be told."""
+    """A sentence with the code that corrects the shape, if that can be guessed."""
     name = name if name.isidentifier() else "images"
     if image_shape is None:
         if len(shape) == 3 and shape[-1] in (1, 3):
-            return f" Of one image, `{name}[None]` makes a batch."
+            return f" `{name}[None]` makes a batch of one image."
         return f" `{name}[..., None]` gives grey images their channel." if len(shape) == 3 else ""
     if shape == image_shape:
         return f" `{name}[None]` makes a batch of one image."
@@ -149,13 +149,13 @@ def _hint_of_shape(name, shape, image_shape, advice):
     if len(shape) == 4 and (*shape[2:], shape[1]) == image_shape:
         return f" `np.moveaxis({name}, 1, -1)` puts the channels last."
     if len(shape) == 2 and shape[1] == np.prod(image_shape):
-        return f" `{name}.reshape{(-1, *image_shape)}` makes images of rows."
+        return f" `{name}.reshape{(-1, *image_shape)}` makes images from rows."
     return advice if len(shape) == 4 else ""
 
 
 def check_values(name: str, images, in_doubt: str = "refuse") -> None:
-    """Raises a `ValueError` unless the pixels are in range; see `as_images` about what is in doubt."""
-    if _trusted.get():  # before the pixels come from the device
+    """Raises a `ValueError` unless the pixels are in range. The arguments are those of `as_images`."""
+    if _trusted.get():  # before the pixels are copied from the device
         return
     images = ops.convert_to_numpy(images)
     if not images.size:
@@ -165,24 +165,24 @@ def check_values(name: str, images, in_doubt: str = "refuse") -> None:
     if sentence is not None:
         raise ValueError(sentence)
     sentence = None if in_doubt == "ignore" else _doubt(name, images.dtype == np.uint8, low, high)
-    if sentence is not None and in_doubt == "refuse" and len(images) > 1:  # one image alone may be like that
+    if sentence is not None and in_doubt == "refuse" and len(images) > 1:  # a single image may look like that
         raise ValueError(sentence)
     if sentence is not None:
         warn_caller(sentence)
 
 
 def augmented_in_range(images: Tensor) -> Tensor:
-    """Whether augmented images are what `check_augmented` lets pass: one boolean, also of a symbolic tensor."""
-    return ops.all(ops.abs(images) <= _AUGMENTED)  # not of NaN
+    """Whether `check_augmented` accepts augmented images: one boolean tensor, symbolic for a symbolic tensor."""
+    return ops.all(ops.abs(images) <= _AUGMENTED)  # False for NaN
 
 
 def check_augmented(name: str, images) -> None:
-    """Raises a `ValueError` for augmented images of other numbers; it may lead out of [-1, 1], but not far."""
+    """Raises a `ValueError` if augmented images are far outside [-1, 1]. Augmentation may leave this range a little."""
     images = ops.convert_to_numpy(images).astype("float32")
     if not augmented_in_range(images):
         raise ValueError(
             f"`{name}` has pixels from {images.min():g} to {images.max():g}; it must be floats in [-1, 1], or near it. "
-            "`augment` is given such images, and must give such."
+            "`augment` gets images in this range and must return images in this range."
         )
 
 
@@ -191,7 +191,7 @@ _trusted = contextvars.ContextVar("_trusted", default=False)
 
 @contextlib.contextmanager
 def trusted() -> Iterator[None]:
-    """While it is open, verbs do not look at pixels: who calls them has checked these already."""
+    """A context in which models do not check pixels, because the caller has checked them."""
     token = _trusted.set(True)
     try:
         yield
@@ -205,12 +205,13 @@ def _out_of_range(name, low, high):
     if low >= -1 - _ROUNDING and high <= 1 + _ROUNDING:
         return None
     if low >= 0 and high <= 255:
-        hint = "They look like pixels from 0 to 255: `data.scale` scales them, and uint8 is taken as it is."
+        hint = "They look like pixels from 0 to 255: `data.scale` scales them, and uint8 needs no scaling."
     elif low > -1.01 and high < _NEARLY_BLACK:
-        hint = "They look scaled twice: give what the first `data.scale` made."
+        hint = "They look scaled twice: give the result of the first `data.scale`."
     else:
         hint = (
-            "`data.scale` scales pixels from 0 to 255; where an augmentation leads out of [-1, 1], clip what it gives."
+            "`data.scale` scales pixels from 0 to 255. If an augmentation causes values outside [-1, 1], clip its "
+            "result."
         )
     return (
         f"`{name}` has pixels from {low:g} to {high:g}; it must be floats in [-1, 1], or uint8 images from 0 to 255. "
@@ -219,7 +220,7 @@ def _out_of_range(name, low, high):
 
 
 def _doubt(name, is_uint8, low, high):
-    """A sentence about pixels that are in range, but hardly what they should be; images of one colour are let pass."""
+    """A sentence about pixels that are in range but look wrong, or None. Images of one colour are accepted."""
     if low == high:
         return None
     if is_uint8 and high <= 1:
@@ -230,7 +231,7 @@ def _doubt(name, is_uint8, low, high):
     if not is_uint8 and low >= 0:
         return (
             f"`{name}` has pixels from {low:g} to {high:g}, none below 0, which looks like images in [0, 1]; it must "
-            "be floats in [-1, 1]: `2 * images - 1`. If the images are as bright as that, give them as uint8."
+            "be floats in [-1, 1]: `2 * images - 1`. If the images really are that bright, give them as uint8."
         )
     if not is_uint8 and high <= _NEARLY_BLACK:
         return (

@@ -1,7 +1,7 @@
-"""Ramp-ups and learning rates as functions of the step, in Keras' own schedule classes.
+"""Schedules of loss weights, temperatures and learning rates, as subclasses of Keras' schedule class.
 
-A schedule is called with a step (an integer or a tensor); epochs are counted from 0 and are `steps_per_epoch` long.
-They are stateless: a resumed run continues where it was.
+A schedule maps a step (an integer or a tensor) to a value. Epochs count from 0 and have `steps_per_epoch` steps.
+Schedules have no state, so a resumed run continues them.
 """
 
 import numbers
@@ -26,7 +26,7 @@ def exponential_ramp_up(epoch: Tensor, ramp_epochs: float) -> Tensor:
 
 
 class _EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """What the schedules share: the step's epoch, and a complete configuration."""
+    """Base class of the schedules: computes the epoch of a step, and keeps the configuration."""
 
     def __init__(self, *, start: int | None = None, **config):
         for name, value in config.items():
@@ -47,12 +47,12 @@ class _EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class RampUp(_EpochSchedule):
-    """The weight of a loss term: `value * exponential_ramp_up(epoch, ramp_epochs)`.
+    """A weight that rises exponentially: `value * exponential_ramp_up(epoch, ramp_epochs)`.
 
     Args:
-        value: The weight that is reached.
-        ramp_epochs: Epochs until then.
-        steps_per_epoch: Steps of an epoch.
+        value: The final weight.
+        ramp_epochs: Number of epochs until it is reached.
+        steps_per_epoch: Number of steps of an epoch.
 
     Example:
         >>> lambda2 = RampUp(6000.0, ramp_epochs=10, steps_per_epoch=468)
@@ -71,18 +71,18 @@ class RampUp(_EpochSchedule):
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class LinearWarmUp(_EpochSchedule):
-    """The weight of a loss term: `value * min(1, (epoch + 1) / epochs)`, which no epoch begins at 0.
+    """A weight that rises linearly: `value * min(1, (epoch + 1) / epochs)`. It is above 0 from the first epoch on.
 
     Args:
-        value: The weight that is reached.
-        epochs: Epochs until then.
-        steps_per_epoch: Steps of an epoch.
+        value: The final weight.
+        epochs: Number of epochs until it is reached.
+        steps_per_epoch: Number of steps of an epoch.
 
     Example:
         >>> beta = LinearWarmUp(1.0, epochs=100, steps_per_epoch=500)
 
     Reference:
-        The codes of VampPrior and CP-VAE, where epochs are counted from 1.
+        The released code of VampPrior and of CP-VAE, where epochs count from 1.
     """
 
     def __init__(self, value: float, epochs: int, steps_per_epoch: int):
@@ -95,20 +95,20 @@ class LinearWarmUp(_EpochSchedule):
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class AnnealedTemperature(_EpochSchedule):
-    """A temperature that begins at 1 and that each epoch e = 1, 2, ... multiplies by `exp(-rate e)`, down to `minimum`.
+    """A temperature that falls from 1: in epoch e = 1, 2, ... it is `max(minimum, exp(-rate e (e + 1) / 2))`.
 
-    In epoch e it is `max(minimum, exp(-rate e (e + 1) / 2))`.
+    So each epoch e multiplies it by `exp(-rate e)`, until it reaches `minimum`.
 
     Args:
-        steps_per_epoch: Steps of an epoch.
-        rate: See there.
-        minimum: See there; with the default rate 0.5 is reached in epoch 215.
+        steps_per_epoch: Number of steps of an epoch.
+        rate: The rate in the formula above.
+        minimum: The smallest temperature. With the default rate, 0.5 is reached in epoch 215.
 
     Example:
         >>> temperature = AnnealedTemperature(steps_per_epoch=500)
 
     Reference:
-        The released code of CP-VAE, of its Gumbel-softmax.
+        The Gumbel-softmax in the released code of CP-VAE.
     """
 
     def __init__(self, steps_per_epoch: int, rate: float = 3e-5, minimum: float = 0.5):
@@ -122,13 +122,13 @@ class AnnealedTemperature(_EpochSchedule):
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class LateExponentialDecay(_EpochSchedule):
-    """A constant learning rate that from epoch `start` on is multiplied by `exp(-5 (epoch / epochs)^2)`.
+    """A learning rate that is constant, and from epoch `start` on multiplied by `exp(-5 (epoch / epochs)^2)`.
 
     Args:
-        learning_rate: The rate at the start.
-        start: First epoch with the factor.
-        epochs: Epochs of the whole run.
-        steps_per_epoch: Steps of an epoch.
+        learning_rate: The constant rate.
+        start: The first epoch with the factor, counted from 0.
+        epochs: Number of epochs of the whole run.
+        steps_per_epoch: Number of steps of an epoch.
 
     Example:
         >>> keras.optimizers.AdamW(LateExponentialDecay(3e-3, start=10, epochs=100, steps_per_epoch=468))
@@ -149,26 +149,26 @@ class LateExponentialDecay(_EpochSchedule):
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class WarmUpStepDecay(_EpochSchedule):
-    """A learning rate that is lower in the first epoch, falls in steps, and at last exponentially.
+    """A learning rate that is lower in the first epoch, falls in steps, and exponentially at the end.
 
     * epoch 0: `warm_up * learning_rate`;
     * then `learning_rate`, multiplied by `factor` at each of `boundaries`;
-    * from epoch `start` on also by `exp(-5 ((epoch - start) / (epochs - start))^2)`.
+    * from epoch `start` on also multiplied by `exp(-5 ((epoch - start) / (epochs - start))^2)`.
 
     Args:
         learning_rate: The rate after the warm-up.
-        steps_per_epoch: Steps of an epoch.
+        steps_per_epoch: Number of steps of an epoch.
         warm_up: Factor of the first epoch.
-        boundaries: Epochs at which the rate falls.
-        factor: What it falls by.
-        start: First epoch with the exponential factor; None for no such factor.
-        epochs: Epochs of the whole run; needed with `start`.
+        boundaries: Epochs at which the rate falls, counted from 0.
+        factor: Factor of the rate at each boundary.
+        start: The first epoch with the exponential factor. None for no such factor.
+        epochs: Number of epochs of the whole run. Required with `start`.
 
     Example:
         >>> WarmUpStepDecay(1e-3, 390, warm_up=0.2, boundaries=(250, 350, 450, 550), factor=0.5, start=550, epochs=600)
 
     Reference:
-        EXoN, Appendix A.4 (CIFAR-10); the paper says a factor of 0.1, the released code has 0.5.
+        EXoN, Appendix A.4 (CIFAR-10). The paper has a factor of 0.1, the released code 0.5.
     """
 
     def __init__(

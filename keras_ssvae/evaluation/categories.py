@@ -1,4 +1,4 @@
-"""What a model makes of its categories, which nobody has told it of: how many it uses, and for which labels."""
+"""The categories that a model finds without labels: how many it uses, and which labels they stand for."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -16,18 +16,18 @@ from keras_ssvae.pixels import trusted
 
 
 def clusters(model: keras.Model, images: ArrayLike, batch_size: int = 500) -> np.ndarray:
-    """The probabilities of the categories of many images, `q(c | x)`, batch by batch.
+    """The probabilities of the categories for many images, `q(c | x)`, computed batch by batch.
 
     Args:
-        model: A model that finds categories, as `CPVAE`.
+        model: A model that finds categories, such as `CPVAE`.
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
-        batch_size: Images in a batch.
+        batch_size: Number of images in a batch.
 
     Returns:
-        float32 of shape (N, K).
+        A float32 array of shape (N, K).
 
     Raises:
-        ValueError: If the model finds none, or the images are not as described.
+        ValueError: If the model finds no categories, or the images are not as described.
 
     Example:
 
@@ -44,11 +44,11 @@ def clusters(model: keras.Model, images: ArrayLike, batch_size: int = 500) -> np
 
 
 class CategoryUse(NamedTuple):
-    """How many categories a model uses, of `q(c)`, the mean of `q(c | x)` over the images.
+    """The number of categories that a model uses, measured by `q(c)`, the mean of `q(c | x)` over the images.
 
     Attributes:
-        in_use: The categories with `q(c) > 1/K`. Of a `q(c)` that is the same for all there is none.
-        perplexity: `exp(H(q(c)))`, from 1 for a single one to K for all alike.
+        in_use: Number of categories with `q(c) > 1/K`. It is 0 if all K categories are equally probable.
+        perplexity: `exp(H(q(c)))`, from 1 (one category only) to K (all equally probable).
     """
 
     in_use: int
@@ -56,10 +56,10 @@ class CategoryUse(NamedTuple):
 
 
 def category_use(probs: ArrayLike) -> CategoryUse:
-    """How many categories a model uses.
+    """Measures how many categories a model uses.
 
     Args:
-        probs: `q(c | x)` of N images, (N, K), as `clusters` gives it.
+        probs: `q(c | x)` of N images, (N, K), such as `clusters` returns.
 
     Returns:
         A `CategoryUse`.
@@ -76,7 +76,7 @@ def category_use(probs: ArrayLike) -> CategoryUse:
 
 
 def above_uniform(marginal: np.ndarray) -> np.ndarray:
-    """Which of K probabilities are above 1/K, by more than rounding: of equal ones none is."""
+    """Which of K probabilities are above 1/K, by more than rounding. If all are equal, none is."""
     return marginal > (1 + 1e-6) / len(marginal)
 
 
@@ -88,7 +88,7 @@ def category_probs_by_label(probs: ArrayLike, labels: ArrayLike) -> dict[int, np
         labels: Their labels, integers (N,).
 
     Returns:
-        Label -> float64 of shape (K,), for each label that occurs, in their order.
+        A dictionary: label -> float64 array of shape (K,), for each label that occurs, in ascending order.
 
     Raises:
         ValueError: If the arguments are not as described.
@@ -105,15 +105,15 @@ def category_probs_by_label(probs: ArrayLike, labels: ArrayLike) -> dict[int, np
 
 
 def likeliest_categories(probs: ArrayLike, labels: ArrayLike, n: int = 5) -> dict[int, list[int]]:
-    """The categories that the images of each label have most of all.
+    """The most probable categories of the images of each label.
 
     Args:
         probs: `q(c | x)` of N images, (N, K).
         labels: Their labels, integers (N,).
-        n: How many, at most K.
+        n: Number of categories for each label, at most K.
 
     Returns:
-        Label -> n categories, the likeliest first.
+        A dictionary: label -> list of n categories, the most probable first.
 
     Raises:
         ValueError: If the arguments are not as described.
@@ -133,11 +133,11 @@ def likeliest_categories(probs: ArrayLike, labels: ArrayLike, n: int = 5) -> dic
 
 
 class CategoryOverlap(NamedTuple):
-    """How much labels share their likeliest categories.
+    """The overlap of the most probable categories of the labels.
 
     Attributes:
-        distinct: Different categories among all of them.
-        shared: Those that several labels have.
+        distinct: Number of different categories in the lists of all labels.
+        shared: Number of categories that are in the lists of several labels.
     """
 
     distinct: int
@@ -145,15 +145,15 @@ class CategoryOverlap(NamedTuple):
 
 
 def category_overlap(likeliest: Mapping[int, Iterable[int]] | Iterable[Iterable[int]]) -> CategoryOverlap:
-    """How much labels share their likeliest categories.
+    """Measures how much labels share their most probable categories.
 
     Args:
-        likeliest: The categories of each label, as `likeliest_categories` gives them.
+        likeliest: The categories of each label, such as `likeliest_categories` returns.
 
     Returns:
         A `CategoryOverlap`.
 
-    Reference: CP-VAE, Tables 2 and A1, where the shared ones are in bold face.
+    Reference: CP-VAE, Tables 2 and A1, where shared categories are in bold face.
     """
     rows = likeliest.values() if isinstance(likeliest, Mapping) else likeliest
     categories = [category for row in rows for category in set(row)]

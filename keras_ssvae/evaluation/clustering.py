@@ -1,4 +1,4 @@
-"""How well clusters, which nobody has told a model of, agree with classes."""
+"""Agreement of the clusters that a model finds without labels with true classes."""
 
 from typing import NamedTuple
 
@@ -8,13 +8,14 @@ from scipy.optimize import linear_sum_assignment
 
 
 class ClusterAccuracy(NamedTuple):
-    """The share of images whose cluster stands for their class, in percent, in two ways.
+    """The percentage of images whose cluster stands for their class, for two ways to match clusters with classes.
 
     Attributes:
-        one_to_one: Each class has one cluster at most, and each cluster one class, chosen for the largest share (the
-            Hungarian method). With more clusters than classes the images of the others count as wrong.
-        many_to_one: Each cluster stands for the class of which it has the most images. Not below `one_to_one`; it
-            rises with the number of clusters, to 100 where each image has its own.
+        one_to_one: Each class is matched with at most one cluster, and each cluster with at most one class, so that the
+            percentage is largest (Hungarian method). If there are more clusters than classes, the images in unmatched
+            clusters count as wrong.
+        many_to_one: Each cluster stands for the class of most of its images. It is never below `one_to_one`, and rises
+            with the number of clusters, up to 100 if each image has its own cluster.
     """
 
     one_to_one: float
@@ -22,12 +23,12 @@ class ClusterAccuracy(NamedTuple):
 
 
 def cluster_accuracy(clusters: ArrayLike, labels: ArrayLike) -> ClusterAccuracy:
-    """How well clusters agree with classes.
+    """Measures how well clusters agree with classes.
 
     Args:
-        clusters: The cluster of each of N images, integers `(N,)`, or the probabilities `(N, K)` of the clusters, of
-            which the largest counts.
-        labels: Their classes, integers `(N,)`.
+        clusters: The cluster of each of N images, integers `(N,)`; or the probabilities of K clusters, `(N, K)`, of
+            which the largest decides.
+        labels: The classes of the images, integers `(N,)`.
 
     Returns:
         A `ClusterAccuracy`.
@@ -53,9 +54,9 @@ def cluster_accuracy(clusters: ArrayLike, labels: ArrayLike) -> ClusterAccuracy:
                 f"`{name}` is {given.dtype} of shape {given.shape}; it must be at least one integer, `(N,)`{which}."
             )
         if given.min() < 0:
-            raise ValueError(f"`{name}` has {given.min()}; give the images alone that have a cluster and a label.")
+            raise ValueError(f"`{name}` has {given.min()}; give only images that have a cluster and a label.")
     if len(found) != len(true):
-        raise ValueError(f"`clusters` has {len(found)} images and `labels` {len(true)}; it must be as many.")
+        raise ValueError(f"`clusters` has {len(found)} images and `labels` {len(true)}; the numbers must be equal.")
     rows, columns = (np.unique(values, return_inverse=True)[1] for values in (found, true))
     counts = np.zeros((rows.max() + 1, columns.max() + 1), "int64")
     np.add.at(counts, (rows, columns), 1)

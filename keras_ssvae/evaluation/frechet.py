@@ -1,4 +1,4 @@
-"""The Fréchet Inception Distance: how far generated images are from real ones, in the features of a network."""
+"""The Fréchet Inception Distance (FID) between generated and real images, in the features of a network."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -15,12 +15,12 @@ from keras_ssvae.models.batched import as_float32
 
 
 class FrechetDistance(NamedTuple):
-    """A Fréchet distance, with what decides whether it can be compared with another.
+    """A Fréchet distance, and the facts that decide whether it can be compared with another one.
 
     Attributes:
-        distance: From 0, where mean and covariance of the features are the same.
-        images: How many images were compared with how many.
-        network: Whose features they are. Distances in the features of different networks cannot be compared.
+        distance: The distance; lower is better. It is 0 if both sets have the same mean and covariance of features.
+        images: Numbers of images in the two sets.
+        network: Name of the network. Distances in the features of different networks cannot be compared.
     """
 
     distance: float
@@ -34,26 +34,27 @@ def frechet_distance(
     network: keras.Model | None = None,
     batch_size: int = 100,
 ) -> FrechetDistance:
-    """The Fréchet distance of two sets of images, the FID where the features are those of InceptionV3.
+    """The Fréchet distance between two sets of images. With the features of InceptionV3 it is the FID.
 
-    `|m - n|^2 + tr(S + T - 2 (S T)^(1/2))`, where m, n and S, T are the means and covariances of the features of the
-    two sets. Images are resized to the network's size by bilinear interpolation, and the channel of grey ones is
-    repeated. The distance of few images is too large, above all of fewer than the features, 2048: compare only those of
-    equal numbers. Keras' InceptionV3 has other weights than the network of most published FIDs, which differ from its.
+    It is `|m - n|^2 + tr(S + T - 2 (S T)^(1/2))`, where m, n and S, T are the means and covariances of the features of
+    the two sets. Images are resized to the network's size by bilinear interpolation, and the channel of grey images is
+    repeated. With few images the distance is too large, above all with fewer images than features (2048). So compare
+    only distances with equal numbers of images. Most published FIDs are of a network with other weights than Keras'
+    InceptionV3, and cannot be compared with these.
 
     Args:
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1]; or an iterable of batches of such images.
-        others: The same.
+        others: The other set, in the same form.
         network: A Keras model that maps images in [-1, 1] to features (B, d). Default: InceptionV3 with its ImageNet
-            weights, as `load_classifier` finds them, without its last layer.
-        batch_size: Images in a batch, where images are given.
+            weights (see `load_classifier`), without its last layer.
+        batch_size: Number of images in a batch, if a set is not given as batches.
 
     Returns:
         A `FrechetDistance`.
 
     Raises:
         ClassifierUnavailableError: If `network` is None and the weights of InceptionV3 cannot be obtained.
-        ValueError: If the images or the features are not as described, or there are not two images of each.
+        ValueError: If the images or the features are not as described, or a set has fewer than two images.
 
     Example:
 
@@ -87,13 +88,13 @@ def _features(network, name, argument, images, batch_size):
         found.append(features.astype("float64"))
     result = np.concatenate(found)
     if len(result) < 2:
-        raise ValueError(f"`{argument}` has a single image, which has no covariance; it must be at least two.")
+        raise ValueError(f"`{argument}` has a single image, which has no covariance; it must have at least two.")
     return result
 
 
 def _distance(first, second):
     (mean, covariance), (other_mean, other) = ((x.mean(axis=0), np.atleast_2d(np.cov(x.T))) for x in (first, second))
-    # The trace of the root of the product is that of a symmetric matrix, whose eigenvalues are not negative.
+    # (S T)^(1/2) has the same trace as the root of a symmetric matrix, whose eigenvalues are not negative.
     values, vectors = np.linalg.eigh(covariance)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     of_product = np.linalg.eigvalsh(root @ other @ root)

@@ -1,4 +1,4 @@
-"""Whether images that a model generates for a class are of it, by classifiers that know nothing of the model."""
+"""Evaluation of class-conditional generation by classifiers that were trained without the model."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,13 +14,13 @@ from keras_ssvae.models.capabilities import HasLabels
 
 
 class Generation(NamedTuple):
-    """What independent classifiers say of generated images; see `conditional_generation`.
+    """Judgement of generated images by independent classifiers; see `conditional_generation`.
 
     Attributes:
-        right_percent: Of the images those of the class that they were generated for.
-        right_percent_per_class: The same by class.
-        mutual_information: Between the class and the parameters of the classifiers, nats per image; the lower, the more
-            the classifiers agree. None of a single classifier.
+        right_percent: Percentage of images that are classified as the class for which they were generated.
+        right_percent_per_class: The same for each class.
+        mutual_information: Mutual information of the class and the parameters of the classifiers, in nats per image.
+            The lower it is, the more the classifiers agree. None for a single classifier.
     """
 
     right_percent: float
@@ -31,24 +31,24 @@ class Generation(NamedTuple):
 def conditional_generation(
     model: keras.Model, classifiers: Sequence[keras.Model], n: int = 10_000, seed: int = 0, batch_size: int = 500
 ) -> Generation:
-    """Generates images of each class and has them classified: Tables 2 and 6 of REVAE.
+    """Generates images of each class and classifies them by independent classifiers: Tables 2 and 6 of REVAE.
 
-    The classifiers vote by the mean of their probabilities. Their mutual information, `H(mean p) - mean H(p)`, says how
-    much they disagree, which they do where an image is unlike all that they have learned. REVAE's own figures are of a
-    Gaussian process in the place of one classifier's last layer, and cannot be compared with those of an ensemble.
+    The classifiers vote by the mean of their probabilities. Their mutual information, `H(mean p) - mean H(p)`, measures
+    how much they disagree. They disagree about images that are unlike their training images. REVAE's published values
+    are of a Gaussian process in place of a classifier's last layer, and cannot be compared with those of an ensemble.
 
     Args:
-        model: A model with one label, that generates images of given classes.
-        classifiers: Keras models from images in [-1, 1] to class probabilities, trained apart from the model.
-        n: Images, over all classes, as many of each.
-        seed: Of the images.
-        batch_size: Images in a batch.
+        model: A model with one label that generates images of given classes.
+        classifiers: Keras models that map images in [-1, 1] to class probabilities, trained without the model.
+        n: Number of images over all classes; each class gets the same number.
+        seed: Seed of the images.
+        batch_size: Number of images in a batch.
 
     Returns:
         A `Generation`.
 
     Raises:
-        ValueError: If the model has no labels or several, or there is no classifier.
+        ValueError: If the model has no labels or several labels, or `classifiers` is empty.
 
     Example:
 
@@ -65,7 +65,7 @@ def conditional_generation(
         raise ValueError("`classifiers` is empty; it must hold at least one Keras model.")
     (num_classes,) = model.labels.sizes
     labels = np.repeat(np.arange(num_classes), max(1, check_whole_number("n", n, 1) // num_classes)).astype("int32")
-    # Each image has a seed of its own, so that batches make no difference.
+    # Each image has its own seed, so that the images do not depend on `batch_size`.
     generate = compiled(model, lambda labels, seeds: model.generate(labels, seeds))
     predict = [inference(classifier) for classifier in classifiers]
     probs = []
@@ -82,5 +82,5 @@ def conditional_generation(
 
 
 def _entropy(probs):
-    """Of the last axis, in nats."""
+    """The entropy over the last axis, in nats."""
     return -np.sum(probs * np.log(np.clip(probs, 1e-30, 1.0)), axis=-1)

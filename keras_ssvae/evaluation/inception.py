@@ -1,4 +1,4 @@
-"""The Inception Score: how sure a classifier is of generated images, and how many classes it sees in them."""
+"""The Inception Score: it rises with a classifier's certainty about generated images, and with their variety."""
 
 import hashlib
 import http.client
@@ -26,7 +26,7 @@ from keras_ssvae.models.capabilities import require_class_prior
 _WEIGHTS_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
 _WEIGHTS_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{_WEIGHTS_FILE}"
 _WEIGHTS_MD5 = "9a0d58056eeedaa3f26cb7ebd46da564"
-# A download that brings no new byte for so long is given up.
+# A download that brings no new byte for this time is given up.
 _PATIENCE_SECONDS = 10.0
 
 
@@ -35,13 +35,14 @@ class ClassifierUnavailableError(RuntimeError):
 
 
 class InceptionScore(NamedTuple):
-    """An Inception Score, with what decides whether it can be compared with another.
+    """An Inception Score, and the facts that decide whether it can be compared with another one.
 
     Attributes:
-        mean: The mean over the splits: from 1, all images alike to the classifier, to its number of classes.
+        mean: The mean over the splits, from 1 (the classifier sees no difference between the images) to the
+            classifier's number of classes. Higher is better.
         deviation: The standard deviation over the splits.
-        splits: How many splits.
-        classifier: Which classifier scored. Scores of different classifiers cannot be compared.
+        splits: Number of splits.
+        classifier: Name of the classifier. Scores of different classifiers cannot be compared.
     """
 
     mean: float
@@ -55,15 +56,15 @@ def inception_score_from_probs(
 ) -> InceptionScore:
     """The Inception Score of class probabilities: in each split exp(mean of KL(p(y | x) || mean of p(y | x))).
 
-    A split's score grows with its number of images, which limits how well the classes can be told from their mean:
-    compare only scores with equal numbers of images and splits.
+    The score of a split grows with its number of images. So compare only scores with equal numbers of images and of
+    splits.
 
     Args:
         probs: Class probabilities, shape (N, K), in any order.
-        splits: Into how many parts of equal size (give or take one) the images are split.
-        classifier: What to call the classifier in the result.
-        seed: Of the random order in which the images are split. Split in the order of their classes, images would
-            have a score of 1 however good they are. None keeps the order of `probs`.
+        splits: Number of parts of equal size (plus or minus one) into which the images are split.
+        classifier: Name of the classifier in the result.
+        seed: Seed of the random order in which the images are split. None keeps the order of `probs`; if that is the
+            order of the classes, the score is near 1, however good the images are.
 
     Returns:
         An `InceptionScore`.
@@ -74,7 +75,7 @@ def inception_score_from_probs(
     Example:
 
     ```python
-    inception_score_from_probs([[1, 0]] * 10 + [[0, 1]] * 10, splits=1).mean  # 2.0: two classes, each surely one
+    inception_score_from_probs([[1, 0]] * 10 + [[0, 1]] * 10, splits=1).mean  # 2.0: two classes, without any doubt
     ```
 
     Reference: Salimans et al.: Improved techniques for training GANs, 2016.
@@ -100,26 +101,26 @@ def inception_score(
     batch_size: int = 100,
     seed: int | None = 0,
 ) -> InceptionScore:
-    """The Inception Score of images, by the ImageNet classifier InceptionV3 or by one of your own.
+    """The Inception Score of images, by the ImageNet classifier InceptionV3 or by a classifier of your own.
 
     The images are resized to the classifier's size by nearest neighbour, and the channel of grey images is repeated
-    as often as the classifier needs. The score of a classifier other than InceptionV3 cannot be compared with
-    published scores: the result says which classifier scored.
+    as often as the classifier needs. Only scores of InceptionV3 can be compared with published scores. The result
+    names the classifier.
 
     Args:
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1], in any order.
         classifier: A Keras model, or the path of a `.keras` file, that maps images in [-1, 1] to class probabilities.
-            By default InceptionV3 with its ImageNet weights, as `load_classifier` finds them.
-        splits: Into how many parts the images are split.
-        batch_size: Images in a batch.
-        seed: Of the random order in which the images are split; None keeps the order of `images`.
+            By default InceptionV3 with its ImageNet weights; see `load_classifier`.
+        splits: Number of parts into which the images are split.
+        batch_size: Number of images in a batch.
+        seed: Seed of the random order in which the images are split; None keeps the order of `images`.
 
     Returns:
         An `InceptionScore`.
 
     Raises:
         ClassifierUnavailableError: If `classifier` is None and the weights of InceptionV3 cannot be obtained.
-        ValueError: If the images are not as described, or the classifier does not take or give what it must.
+        ValueError: If the images are not as described, or the classifier has another input or output than it must.
 
     Example:
 
@@ -139,7 +140,7 @@ def inception_score(
     model = load_classifier(classifier)
     shape = images.shape[1:]
     height, width, channels = input_size(model, f"`classifier` {name}", shape)
-    # Indices instead of `ops.image.resize`: the backends' nearest neighbours are not the same.
+    # Indices instead of `ops.image.resize`, whose nearest neighbours differ between the backends.
     rows, columns = _nearest(shape[0], height), _nearest(shape[1], width)
     repeats = channels if shape[2] == 1 else 1
     classify = inference(model)
@@ -160,13 +161,13 @@ def inception_score(
 def sample_classes(
     model: keras.Model, images_per_class: int = 1000, seed: int = 0, batch_size: int = 500
 ) -> np.ndarray:
-    """Generates equally many images of each class from the prior, in random order, as the Inception Score needs them.
+    """Generates equally many images of each class from the prior, in random order, for the Inception Score.
 
     Args:
-        model: A model with `decode(z)` and a prior with one component for each class (`HasClassPrior`), as `EXoN`.
-        images_per_class: Latent points drawn from each component of the prior; 10 classes give EXoN's 10,000.
+        model: A model with `decode(z)` and a prior with one component for each class (`HasClassPrior`), such as `EXoN`.
+        images_per_class: Number of latent points drawn from each component of the prior. EXoN has 10,000 in all.
         seed: The same seed gives the same latent points in the same order.
-        batch_size: Images decoded at once.
+        batch_size: Number of images that are decoded at once.
 
     Returns:
         The images, float32 of shape (K images_per_class, H, W, C).
@@ -192,19 +193,19 @@ def sample_classes(
 
 
 def load_classifier(classifier: keras.Model | str | PathLike | None = None) -> keras.Model:
-    """Returns the classifier that `inception_score` would use; call it early to fail before the work, not after it.
+    """Returns the classifier that `inception_score` would use. Call it early, to find a problem before the work.
 
     Args:
-        classifier: A Keras model, which is returned as it is; the path of a `.keras` file; or None for InceptionV3.
-            Its ImageNet weights are looked for in `models/` of `$KERAS_HOME` or `~/.keras`, where Keras keeps them,
-            and downloaded otherwise (96 MB), unless the network brings nothing for 10 seconds.
+        classifier: A Keras model, which is returned unchanged; the path of a `.keras` file; or None for InceptionV3.
+            Its ImageNet weights are read from `models/` in `$KERAS_HOME` or `~/.keras`, where Keras keeps them, or
+            else downloaded (96 MB). The download is given up after 10 seconds without data.
 
     Returns:
         The Keras model.
 
     Raises:
         ClassifierUnavailableError: If the weights of InceptionV3 cannot be obtained.
-        ValueError: If a path leads to no Keras model.
+        ValueError: If a path is not that of a Keras model.
 
     Example:
 
@@ -216,7 +217,7 @@ def load_classifier(classifier: keras.Model | str | PathLike | None = None) -> k
         return classifier
     if classifier is None:
         weights, policy = str(_inception_weights()), keras.config.dtype_policy()
-        keras.config.set_dtype_policy("float32")  # in half precision the probabilities' sum would be too far from 1
+        keras.config.set_dtype_policy("float32")  # in half precision the probabilities would not add up to 1
         try:
             return keras.applications.InceptionV3(weights=weights)
         finally:
@@ -261,7 +262,7 @@ def _inception_weights() -> Path:
 
 
 def _download(url: str, path: Path) -> str | None:
-    """Downloads in a thread, since looking up a host's name knows no time limit; returns None, or why it failed."""
+    """Downloads a file; returns None, or why it failed. It uses a thread, since a name lookup has no time limit."""
     failure = []
 
     def fetch():
@@ -290,7 +291,7 @@ def _md5(path: Path) -> str:
 
 
 def input_size(model: keras.Model, whose: str, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Height, width and channels that a network takes; where it leaves one open, the images'."""
+    """Height, width and channels of a network's input; those of the images where the network leaves them open."""
     shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4:
         raise ValueError(f"{whose} takes {shape}; it must have one input, images (None, height, width, channels).")
@@ -306,7 +307,7 @@ def input_size(model: keras.Model, whose: str, image_shape: tuple[int, ...]) -> 
 
 
 def _nearest(size: int, new_size: int) -> np.ndarray:
-    """For each new pixel the old one in which its centre lies."""
+    """The indices of the old pixels in which the centres of the new pixels lie."""
     return ((2 * np.arange(new_size) + 1) * size // (2 * new_size)).astype("int32")
 
 

@@ -1,4 +1,4 @@
-"""What the KL-divergence of EXoN and CP-VAE is made of: bounds of it, and its parts in terms of information."""
+"""Bounds of the KL-divergence of EXoN and CP-VAE, and its decomposition into information and distance."""
 
 from typing import NamedTuple
 
@@ -11,17 +11,18 @@ from keras_ssvae.evaluation.inputs import own_components, posterior_arrays
 from keras_ssvae.evaluation.metrics import kl_divergence
 from keras_ssvae.priors import GaussianMixture
 
-_BLOCK = 2**22  # pairs of a draw and an image whose densities are held at once: some 100 MB
+_BLOCK = 2**22  # pairs of a draw and an image whose densities are held in memory at once: about 100 MB
 
 
 def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture) -> tuple[float, float]:
-    """The lower and the upper bound on `kl_gaussian`, the mean over x of the second part of (12) of EXoN.
+    """A lower and an upper bound on `kl_gaussian`, the mean over x of the second part of equation (12) of EXoN.
 
     With r_kj(x) = sigma_kj^2(x) / s_kj^2 they are d/2 - sum_kj w_k/2 E[r_kj | y = k] and
-    sum_kj w_k/2 E[1 / r_kj | y = k] - d/2, where w_k = p(y = k), 1/K unless the prior has weights, and the expectations
-    are means over the images of class k.
+    sum_kj w_k/2 E[1 / r_kj | y = k] - d/2. Here w_k = p(y = k), which is 1/K unless the prior has weights, and the
+    expectations are means over the images of class k.
+
     EXoN's Theorem 1 assumes that w(y | x) is the true p(y | x), and that the posteriors of each class together have
-    the mean and the variance of its prior. A trained model meets this only roughly. Where the posteriors are nearly as
+    the mean and the variance of its prior. A trained model meets this only roughly. If the posteriors are nearly as
     wide as the prior, the bounds are close to each other, and the KL-divergence can lie outside them: above the upper
     bound if a class is off its centre, below the lower bound if its posteriors together are narrower than the prior.
 
@@ -56,24 +57,25 @@ def kl_gaussian_bounds(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixt
 
 
 class KLDecomposition(NamedTuple):
-    """The four parts of the KL-divergence in (11) and (22) of EXoN, in nats: B2, C2, B1 and C1 of CP-VAE's Table 1.
+    """The four parts of the KL-divergence in equations (11) and (22) of EXoN, in nats.
 
-    No part is negative, except for the error of estimation in the last two. `information_xy + kl_y` is
-    `kl_categorical`, `information_xz + kl_z` is `kl_gaussian`, and the sum of all four is the KL-divergence of (23).
+    In the order of the attributes they are B2, C2, B1 and C1 of CP-VAE's Table 1. No part is negative, except by the
+    error of estimation in the last two. `information_xy + kl_y` is `kl_categorical`, `information_xz + kl_z` is
+    `kl_gaussian`, and the sum of all four is the KL-divergence of (23).
 
     Attributes:
-        information_xy: I(x, y): what the class tells of an image, at most log K.
-        kl_y: KL(w(y) || p(y)): how uneven the classes are in which the images fall.
-        information_xz: E[I(x, z | y)]: what the latent variable tells of an image beyond its class. With a prior that
-            does not depend on the class I(z, (x, y)): what it tells of the image and its class.
-        kl_z: E[KL(q(z | y) || p(z | y))]: how far the images of a class together are from its prior. With a prior that
-            does not depend on the class KL(q(z) || p(z)).
-        information_xz_standard_error: The standard error of `information_xz`, and of `kl_z`: their sum is exact. It
-            measures the error of the draws for these images, not the error of taking these images for all others.
-        information_xz_ceiling: log N - I(x, y): with N images, I(x, z | y) cannot exceed it. An `information_xz` close
-            to it says that z tells these images apart, but not how much z would tell about more images. What is then
-            missing in `information_xz` is in `kl_z`. With a prior that does not depend on the class the ceiling is the
-            entropy of image and class, or log N where z does not depend on the class in the posterior either.
+        information_xy: I(x, y): the information of the class about the image, at most log K.
+        kl_y: KL(w(y) || p(y)): the distance of the frequencies of the classes from their prior.
+        information_xz: E[I(x, z | y)]: the information of the latent variable about the image, beyond that of the
+            class. If the prior does not depend on the class: I(z, (x, y)), the information about image and class.
+        kl_z: E[KL(q(z | y) || p(z | y))]: the distance of all images of a class together from its prior. If the prior
+            does not depend on the class: KL(q(z) || p(z)).
+        information_xz_standard_error: The standard error of `information_xz`, and also of `kl_z`, since their sum is
+            exact. It is the error of the draws for these images, without the error of taking these images for others.
+        information_xz_ceiling: log N - I(x, y), which I(x, z | y) cannot exceed for N images. If `information_xz` is
+            close to it, z distinguishes these images, but the information about more images is unknown: what is missing
+            in `information_xz` is then in `kl_z`. If the prior does not depend on the class, the ceiling is the entropy
+            of image and class, or log N if the posterior of z does not depend on the class either.
     """
 
     information_xy: float
@@ -92,22 +94,23 @@ def kl_decomposition(
     draws: int = 10_000,
     seed: int = 0,
 ) -> KLDecomposition:
-    """Splits the KL-divergence, (23) of EXoN, into information about the image and distance from the prior.
+    """Splits the KL-divergence, equation (23) of EXoN, into information about the image and distance from the prior.
 
-    Expectations over x are means over the N images, so q(z | y = k) is a mixture of N Gaussians with the weights
-    w(k | x). It has no closed form: I(x, z | y) is the mean of log q(z | x, y) - log q(z | y) over independent draws of
-    (x, y, z), and the last part is the rest of the KL-divergence, which is known exactly.
+    Expectations over x are means over the N images. So q(z | y = k) is a mixture of N Gaussians with the weights
+    w(k | x), and I(x, z | y) has no closed form. It is estimated by the mean of log q(z | x, y) - log q(z | y) over
+    independent draws of (x, y, z). The last part is the rest of the KL-divergence, which is known exactly.
 
-    CP-VAE and INDq have a prior of z for each class, INDp and INDqp a single one. For these CP-VAE's Table 1 has a sum
-    of B1 and B2 that is too large by I_q(z, y), and one of C1 and C2 that is too small by it; here all is exact.
+    CP-VAE and INDq have a prior of z for each class, INDp and INDqp a single one. For INDp and INDqp, B1 + B2 in
+    CP-VAE's Table 1 is too large by I_q(z, y), and C1 + C2 is too small by the same amount. This function is exact.
 
     Args:
         mean: Posterior means mu_k(x), shape (N, K, d).
         logvar: Logarithms of the posterior variances, shape (N, K, d).
         probs: Class probabilities w(y | x), shape (N, K).
-        prior: The prior, with K classes in d dimensions; or with one, which z has whatever the class, and then the
-            classes are equally likely.
-        draws: How many draws, at least 2. The time grows with draws N d: 10,000 of each take seconds in the plane.
+        prior: The prior, with K classes in d dimensions; or with one component, which is the prior of z for every
+            class; then the classes have the prior 1/K.
+        draws: Number of draws, at least 2. The time is proportional to draws * N * d: 10,000 draws for 10,000 images
+            take seconds if d = 2.
         seed: Seed of the draws.
 
     Returns:
@@ -129,10 +132,10 @@ def kl_decomposition(
     if shared:
         prior = GaussianMixture(*(np.repeat(each, classes, axis=0) for each in (prior.means, prior.variances)))
     total = kl_divergence(mean, logvar, probs, prior)
-    draws = check_whole_number("draws", draws, 2)  # of one there is no standard error
+    draws = check_whole_number("draws", draws, 2)  # a single draw has no standard error
     mean, logvar, probs = posterior_arrays(mean, logvar, probs, prior)
     probs = probs.astype("float64")
-    probs /= probs.sum(axis=1, keepdims=True)  # to the last digit
+    probs /= probs.sum(axis=1, keepdims=True)  # corrects rounding
     marginal = probs.mean(axis=0)
     information_xy = float(rel_entr(probs, marginal).sum(axis=1).mean())
     kl_y = float(rel_entr(marginal, prior.probs).sum())
@@ -163,7 +166,7 @@ def kl_decomposition(
 
 
 def _shared_log_density_ratio(mean, logvar, probs, images, classes, noise):
-    """log q(z | x, y) - log q(z), of one mixture of all posteriors, and by how much its entropy is above log N."""
+    """log q(z | x, y) - log q(z), with the mixture q(z) of all posteriors, and the excess of its entropy over log N."""
     if all(np.array_equal(each, np.broadcast_to(each[:, :1], each.shape)) for each in (mean, logvar)):
         return _log_density_ratio(mean[:, 0], logvar[:, 0], np.ones(len(probs)), images, noise), 0.0
     rows, width = images * probs.shape[1] + classes, mean.shape[2]
@@ -172,16 +175,16 @@ def _shared_log_density_ratio(mean, logvar, probs, images, classes, noise):
 
 
 def _log_density_ratio(mean, logvar, weights, images, noise):
-    """log q(z | x, y) - log q(z | y) for the z that the noise (n, d) gives in the posteriors of images: one class."""
+    """log q(z | x, y) - log q(z | y) for one class y, at the z that noise (n, d) gives in the images' posteriors."""
     mean, logvar = mean.astype("float64"), logvar.astype("float64")
     z = mean[images] + np.exp(logvar[images] / 2) * noise
     # Both densities without their factor (2 pi)^(-d/2).
     own = -0.5 * (np.square(noise) + logvar[images]).sum(axis=1)
-    # Only these images have any weight in the class; what the others would add is below the last digit.
+    # Images with almost no weight in the class are left out: they would not change the last digit.
     counts = weights > 1e-20 * weights.max()
     mean, logvar, weights = mean[counts], logvar[counts], weights[counts]
-    # The square (z - mu)^2 / sigma^2 is multiplied out, as matrix products. Around the class's centre it loses little:
-    # with a log-variance of -12 some 1e-5 nats.
+    # The square (z - mu)^2 / sigma^2 is expanded into matrix products. Relative to the class's centre this loses little
+    # precision: about 1e-5 nats for a log-variance of -12.
     centre = np.average(mean, axis=0, weights=weights)
     mean, z = mean - centre, z - centre
     precision = np.exp(-logvar)

@@ -14,27 +14,29 @@ from keras_ssvae.evaluation.inputs import image_batches
 from keras_ssvae.models.capabilities import HasImportanceWeights
 from keras_ssvae.noise import Stream
 
-# Odd, so that no two images of a set have the same seed; large, so that those of two runs are not those of neighbours.
+# The seeds of successive images differ by this number. It is odd, so that no two images of a set have the same seed,
+# and large, so that runs with successive seeds do not give the seeds of neighbouring images.
 _SEED_OF_IMAGE = 0x9E3779B1
-_COUNTERS_PER_MINIBATCH = 64  # numbers of draws that a model's `posterior_noise` may take
+_COUNTERS_PER_MINIBATCH = 64  # most draws that a model's `posterior_noise` may make
 
 
 class NLL(NamedTuple):
-    """The negative log-likelihood of N images, estimated from S samples of each. All numbers are nats per image.
+    """The negative log-likelihood of N images, estimated from S samples for each. All numbers are nats per image.
 
     Attributes:
-        mean: The mean of `per_image`.
-        standard_error: Of the mean, as an estimate for all images of the kind: the standard deviation of `per_image`
-            over the N images (N - 1 degrees of freedom), divided by `sqrt(N)`. NaN for a single image.
-        monte_carlo_error: The part of the mean's error that more samples would take away, for these very images: the
-            root of the sum of the squares of `monte_carlo_errors`, divided by N. NaN for a single sample.
-        bound: The negative evidence lower bound from the same samples: minus the mean of all logarithms of weights. Not
-            below `mean`.
-        per_image: `-log(1/S sum_s w_s)` of each image, float64 `(N,)`, of its importance weights
-            `w_s = p(x, z_s) / q(z_s | x)`. Its expectation is not below the true value, and falls to it with S.
-        monte_carlo_errors: The standard deviation of each number of `per_image`, to first order in `1/S`: that of the
-            image's weights (S - 1 degrees of freedom), divided by `sqrt(S)` and their mean. `(N,)`. It is too small
-            where q misses a part of the posterior, since no sample shows that.
+        mean: The mean of `per_image`. Lower is better.
+        standard_error: Standard error of the mean as an estimate for all images of this kind: the standard deviation of
+            `per_image` (N - 1 degrees of freedom), divided by `sqrt(N)`. NaN for a single image.
+        monte_carlo_error: The error of the mean for exactly these images, which more samples would reduce: the root of
+            the sum of the squares of `monte_carlo_errors`, divided by N. NaN for a single sample.
+        bound: The negative ELBO from the same samples: minus the mean of all logarithms of weights. It is never below
+            `mean`.
+        per_image: `-log(1/S sum_s w_s)` of each image, float64 `(N,)`, with its importance weights
+            `w_s = p(x, z_s) / q(z_s | x)`. Its expectation is never below the true value, and approaches it with
+            growing S.
+        monte_carlo_errors: The standard deviation of each value of `per_image`, to first order in `1/S`, `(N,)`: the
+            standard deviation of the image's weights (S - 1 degrees of freedom), divided by `sqrt(S)` and by their
+            mean. It is too small if q misses a part of the posterior, since no sample shows this part.
     """
 
     mean: float
@@ -55,19 +57,21 @@ def nll(
 ) -> NLL:
     """The importance-weighted negative log-likelihood of images: `-log 1/S sum_s p(x, z_s) / q(z_s | x)`, `z_s ~ q`.
 
-    It takes memory for `batch_size * samples_per_batch` decoded images, however many images and samples there are. An
-    image's samples depend on `seed`, on its place in `images` and on `samples_per_batch`: not on `batch_size` nor on
-    the other images, and from `samples_per_batch` on more `samples`
-    continue fewer.
+    It needs memory for `batch_size * samples_per_batch` decoded images, whatever the numbers of images and samples.
+
+    The samples of an image depend on `seed`, on its position in `images` and on `samples_per_batch`, but not on
+    `batch_size` or the other images. A run with more `samples` first draws the samples of a run with fewer, if both
+    numbers are at least `samples_per_batch`.
 
     Args:
-        model: A model of this library, or another one with the capability `HasImportanceWeights`.
-        images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1]. They must be what the likelihood is of: for
-            Bernoulli pixels black and white, see `data.binarize`; of grey ones the result is no likelihood.
-        samples: S.
-        samples_per_batch: Samples of each image that are decoded at once.
-        batch_size: Images that are looked at at once.
-        seed: Of the samples.
+        model: A model of this library, or another model with the capability `HasImportanceWeights`.
+        images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1]. They must be images of the kind that the
+            likelihood describes. Bernoulli pixels must be black and white (see `data.binarize`): for grey images the
+            result is not a likelihood.
+        samples: Number S of samples for each image.
+        samples_per_batch: Number of samples of each image that are decoded at once.
+        batch_size: Number of images that are processed at once.
+        seed: Seed of the samples.
 
     Returns:
         An `NLL`, with the mean and its errors.
@@ -88,7 +92,7 @@ def nll(
     """
     if not isinstance(model, HasImportanceWeights):
         raise ValueError(
-            "`nll` needs a model with `log_weights` and `posterior_noise`, as those of this library, but "
+            "`nll` needs a model with `log_weights` and `posterior_noise`, such as the models of this library, but "
             f"{type(model).__name__} lacks them."
         )
     samples = check_whole_number("samples", samples, 1)
@@ -111,7 +115,7 @@ def nll(
 
 
 def _weights(model, batches, samples, samples_per_batch, seed) -> Iterator[Iterator[np.ndarray]]:
-    """For each batch of B images the logarithms of their weights, float64 `(B, <= samples_per_batch)`, part by part."""
+    """Yields for each batch of B images an iterator over log weights, float64 `(B, <= samples_per_batch)`."""
 
     def of_minibatch(x, seeds, minibatch):
         def noise_of(seed):
@@ -124,7 +128,7 @@ def _weights(model, batches, samples, samples_per_batch, seed) -> Iterator[Itera
     size, first = None, 0
     for batch in batches:
         size = size or len(batch)
-        # The last batch is filled up, so that one program does for all.
+        # The last batch is padded, so that one compiled program serves all batches.
         x = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
         seeds = (seed + _SEED_OF_IMAGE * np.arange(first, first + size)) % 2**32
         arguments = ops.convert_to_tensor(x), ops.convert_to_tensor(seeds.astype(SEED_DTYPE))

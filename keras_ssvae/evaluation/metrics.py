@@ -1,4 +1,4 @@
-"""Metrics of the outputs of a model on a test set."""
+"""Metrics computed from a model's outputs on a test set."""
 
 import numpy as np
 from keras import ops
@@ -11,7 +11,7 @@ from keras_ssvae.priors import GaussianMixture
 
 
 def classification_error(probs: ArrayLike, labels: ArrayLike) -> float:
-    """The share of examples whose most probable class is not their label.
+    """The classification error: the share of examples whose most probable class is not their label.
 
     Args:
         probs: Class probabilities w(y | x), shape (N, K).
@@ -39,7 +39,7 @@ def classification_error(probs: ArrayLike, labels: ArrayLike) -> float:
 
 
 def kl_divergence(mean: ArrayLike, logvar: ArrayLike, probs: ArrayLike, prior: GaussianMixture) -> float:
-    """The upper bound on KL(q(z | x) || p(z)), averaged over the examples: the KL-divergence of EXoN's Table 3.
+    """The KL-divergence of EXoN's Table 3: an upper bound on KL(q(z | x) || p(z)), averaged over the examples.
 
     It is the sum of `kl_categorical`, KL(w(y | x) || p(y)), and `kl_gaussian`, the components' KL weighted by
     w(y | x).
@@ -71,11 +71,11 @@ def kl_divergence(mean: ArrayLike, logvar: ArrayLike, probs: ArrayLike, prior: G
 
 
 def v_nat(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture) -> np.ndarray:
-    """V-nat of each class and coordinate: how much narrower than the prior the posterior of the class's images is.
+    """V-nat of each class and coordinate: how much narrower than the prior the posteriors of the class's images are.
 
-    V-nat_kj is the logarithm of the mean of s_kj^2 / sigma_kj^2(x) over the images of class k. It is 0 where the
-    posterior has the prior's variance and says nothing about the image, and large where the posterior is nearly a
-    point. Only the component of the image's own class counts.
+    V-nat_kj is the logarithm of the mean of s_kj^2 / sigma_kj^2(x) over the images of class k. It is 0 if the posterior
+    has the variance of the prior, so that the coordinate says nothing about the image. It is large if the posterior is
+    nearly a point. Only the component of the image's own class is used.
 
     Args:
         logvar: Logarithms of the posterior variances sigma_k^2(x), shape (N, K, d).
@@ -106,10 +106,10 @@ def v_nat(logvar: ArrayLike, labels: ArrayLike, prior: GaussianMixture) -> np.nd
 
 
 def activated(v_nat: ArrayLike, delta: float = 1.0) -> np.ndarray:
-    """The activated latent subspace: which coordinates have a V-nat above delta.
+    """The activated latent subspace: the coordinates whose V-nat is above delta.
 
     Args:
-        v_nat: V-nat of any shape, as `v_nat` gives it: (K, d).
+        v_nat: V-nat of any shape, such as the (K, d) of `v_nat`.
         delta: The threshold in nats.
 
     Returns:
@@ -127,16 +127,16 @@ def activated(v_nat: ArrayLike, delta: float = 1.0) -> np.ndarray:
 
 
 def changes(images: ArrayLike) -> np.ndarray:
-    """How much each image of a series differs from the one before: the root of their mean squared difference.
+    """The root mean squared difference between each image of a series and the one before.
 
-    The changes compare two decoded paths between the same images: a path that changes evenly has the smaller maximum
-    and mean square of changes, and a path that makes a detour has the larger mean.
+    Use it to compare decoded paths between the same two images. A path that changes more evenly has a smaller maximum
+    and a smaller mean square of the changes. A path with a detour has a larger mean.
 
     Args:
         images: The series, shape (n, H, W, C), n at least 2.
 
     Returns:
-        The n - 1 changes, float64, in the unit of the pixels: for pixels in [-1, 1] at most 2.
+        The n - 1 changes, float64, in the unit of the pixels: at most 2 for pixels in [-1, 1].
 
     Raises:
         ValueError: If the images have another shape.

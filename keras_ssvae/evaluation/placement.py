@@ -1,4 +1,4 @@
-"""Whether the classes lie where the prior puts them, and whether what it generates there is of the class."""
+"""Checks whether classes lie where the prior puts them, and whether images generated there belong to the class."""
 
 import functools
 from collections.abc import Iterable
@@ -18,30 +18,33 @@ from keras_ssvae.pixels import trusted
 from keras_ssvae.priors import GaussianMixture
 
 GENERATED = 2000  # images, over all classes
-_REACH = 1.5  # standard deviations in a plane; in other dimensions the ellipsoid with as much of the prior
+_REACH = 1.5  # standard deviations in a plane; in other dimensions the ellipsoid with the same mass of the prior
 _NEIGHBORS = 5
-_JUDGED = 2000  # of the given images, for the share that the independent classifier puts right
-_KEPT = 10_000  # images that are compared with, at most, and their pixels: 30 MB
+_JUDGED = 2000  # given images that test the independent classifier
+_KEPT = 10_000  # most images that the independent classifier keeps, and most of their pixels: 30 MB
 _PIXELS_KEPT = _KEPT * 28 * 28
 
 
 class Places(NamedTuple):
-    """Where the images of each class are, measured by the prior's place of the class; see `places`.
+    """Where the images of each class lie, relative to the place of the class in the prior; see `places`.
+
+    The place of a class is the mean of its component of the prior.
 
     Attributes:
-        place_distance_per_class: From the mean of the class's component to the median of its images, in standard
-            deviations of the component.
-        nearest_place_percent: Of the images that are classified right, those whose own place is the nearest one.
+        place_distance_per_class: Distance from the class's place to the median of its images, in standard deviations of
+            the component.
+        nearest_place_percent: Percentage of the correctly classified images whose nearest place is that of their own
+            class.
         nearest_place_percent_per_class: The same by class.
-        misplaced_classes: The classes that are not where they were put: the median image lies farther away than 1.5
-            standard deviations (in d dimensions: outside the ellipsoid that holds as much of the component as that
-            circle in a plane), or fewer than half of the images are nearest to their own place.
-        generated_right_percent: Of images generated for a class, those that the model's own classifier says are of it.
-            None, as the next four, for a model that does not decode, or not to the given images' shape.
+        misplaced_classes: The classes that are not at their places: the median of the images is more than 1.5 standard
+            deviations away (if d > 2: outside the ellipsoid that holds the same mass of the component as that circle in
+            a plane), or fewer than half of the images are nearest to the class's own place.
+        generated_right_percent: Percentage of the images generated for a class that the model's own classifier assigns
+            to it. This and the next four are None if the model does not decode, or not to the given images' shape.
         generated_right_percent_per_class: The same by class.
-        generated_right_percent_independent: The same by the independent classifier.
+        generated_right_percent_independent: The same, by the independent classifier.
         generated_right_percent_independent_per_class: The same by class.
-        independent_right_percent: Of the given images, those that the independent classifier puts right.
+        independent_right_percent: Percentage of the given images that the independent classifier classifies correctly.
     """
 
     place_distance_per_class: list[float | None]
@@ -65,27 +68,29 @@ def places(
     classifier: keras.Model | None = None,
     batch_size: int = 500,
 ) -> Places:
-    """Whether each class lies where the prior puts it, and whether images generated there are of the class.
+    """Checks whether each class lies where the prior puts it, and whether images generated there belong to the class.
 
-    An image lies at the posterior mean of its most probable component, as `EXoN.encode` says; distances are in standard
-    deviations of the component that they are measured from. 2,000 images are generated, equally many of each class, at
-    points of a fixed seed, as `generate` draws them.
+    The position of an image is the posterior mean of its most probable component, as in `EXoN.encode`. Distances are in
+    standard deviations of the component from which they are measured. 2,000 images are generated, equally many of each
+    class, at points of a fixed seed, drawn as in `generate`.
 
-    The model's own classifier may share a fault with its decoder, so another one looks at the generated images too: the
-    majority of the five nearest of the given images, pixel by pixel, or your `classifier`. Neighbours are a good judge
-    of digits and a poor one of photographs: `independent_right_percent` says how good, on images that they do not hold.
+    The model's own classifier may share an error with its decoder. So an independent classifier also judges the
+    generated images: your `classifier`, or by default the majority of the five given images that are nearest, pixel by
+    pixel. Nearest neighbours judge digits well, and photographs poorly. `independent_right_percent` measures how well,
+    by comparing each given image with the others.
 
     Args:
-        model: A model whose prior has one component for each class, and that decodes, as an `EXoN`; calling it gives
-            `mean`, `logvar` and `probs`.
+        model: A model with one component of the prior for each class and a decoder, such as `EXoN`. Calling it must
+            return `mean`, `logvar` and `probs`.
         data: Images, shape (N, H, W, C): uint8, or floats scaled to [-1, 1]. Without `labels`, an iterable of batches
-            `(images, labels)`, which must end.
+            `(images, labels)`, which must be finite.
         labels: True classes, integers of shape (N,).
-        classifier: A Keras model from images in [-1, 1] to class probabilities. Default: neighbours among `data`.
-        batch_size: Images in a batch.
+        classifier: A Keras model that maps images in [-1, 1] to class probabilities. Default: nearest neighbours among
+            `data`.
+        batch_size: Number of images in a batch.
 
     Returns:
-        A `Places`. An entry of a class without images, or without one that is classified right, is None.
+        A `Places`. The entry of a class is None if it has no images, or no correctly classified ones.
 
     Raises:
         ValueError: If the model has no such prior, or images or labels are not as described.
@@ -120,7 +125,7 @@ def of_outputs(
     judge: "Judge",
     batch_size: int,
 ) -> Places:
-    """As `places`, of images that have been through the model: `mean` (N, K, d), `probs` (N, K), `labels` (N,)."""
+    """As `places`, from outputs of the model for the images: `mean` (N, K, d), `probs` (N, K), `labels` (N,)."""
     classes, predicted = range(prior.num_classes), probs.argmax(axis=1)
     z, deviations = mean[np.arange(len(mean)), predicted], np.sqrt(prior.variances)
     medians = [np.median(z[labels == k], axis=0) if (labels == k).any() else None for k in classes]
@@ -158,7 +163,7 @@ def _nearest(z, means, deviations):
 
 
 def _generated(model, prior, judge, batch_size):
-    """Of images generated for each class the shares that are right, by both classifiers; what the second knows."""
+    """The percentages of generated images that both classifiers find right, and that of the second on given images."""
     nothing = [None] * prior.num_classes, [None] * prior.num_classes, None
     if not isinstance(model, Decodes):
         return nothing
@@ -195,11 +200,11 @@ def _mean(percents):
 
 
 class Judge:
-    """The independent classifier of `places`: a Keras model, or the nearest of the images that it has seen.
+    """The independent classifier of `places`: a Keras model, or the nearest neighbours among the images it has seen.
 
     Args:
-        num_classes: K.
-        classifier: The Keras model, if there is one.
+        num_classes: Number of classes K.
+        classifier: The Keras model. None: nearest neighbours.
     """
 
     def __init__(self, num_classes: int, classifier: keras.Model | None = None):
@@ -209,7 +214,7 @@ class Judge:
         self._counts = np.zeros(num_classes, int)
 
     def see(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Keeps of the images `(B, H, W, C)` the first ones of each class, as many of each."""
+        """Keeps the first images `(B, H, W, C)` of each class, up to the same number for each class."""
         most = max(1, min(_KEPT, _PIXELS_KEPT // images[0].size) // self.num_classes)
         keep = np.zeros(len(labels), bool)
         for k in np.unique(labels):
@@ -220,17 +225,17 @@ class Judge:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Of the images that it has seen."""
+        """The shape of the images that it has seen."""
         return self._images[0].shape[1:]
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """The classes of images that are not among those that it has seen."""
+        """The classes of images that it has not seen."""
         if self.classifier is not None:
             return _predicted(inference(self.classifier), images, 500)
         return self._vote(self._neighbors(images, _NEIGHBORS))
 
     def right_percent(self) -> float | None:
-        """The share of the images that it has seen that it puts right, each by the others."""
+        """The percentage of the seen images that it classifies correctly, each by the other ones."""
         images, labels = self._seen
         rows = np.unique(np.linspace(0, len(images) - 1, _JUDGED).astype(int))
         if self.classifier is not None:
@@ -238,13 +243,13 @@ class Judge:
         if len(images) == 1:
             return None
         found = self._neighbors(images[rows], _NEIGHBORS + 1)
-        # Without itself, which is the first unless there are copies of it.
+        # Remove the image itself, which is the first neighbour unless there are copies of it.
         itself = found == rows[:, None]
         itself[~itself.any(axis=1), -1] = True
         others = found[~itself].reshape(len(rows), -1)
         return _percent(self._vote(others) == labels[rows])
 
-    # Asked for when it has seen all.
+    # The following must be called only after all images were seen.
 
     @functools.cached_property
     def _seen(self):
@@ -262,7 +267,7 @@ class Judge:
         return self._search.kneighbors(images.reshape(len(images), -1), number, return_distance=False)
 
     def _vote(self, neighbors):
-        """The class of most of the neighbours `(B, n)`; of several the one with the nearer neighbour."""
+        """The class of most of the neighbours `(B, n)`; with a tie, that of the nearest neighbour among them."""
         labels = self._seen[1][neighbors]
         votes = (labels[:, :, None] == np.arange(self.num_classes)).sum(axis=1)
         of_each = np.take_along_axis(votes, labels, axis=1)  # (B, n): the votes for each neighbour's class

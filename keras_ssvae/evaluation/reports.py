@@ -1,4 +1,4 @@
-"""All metrics of one model on one test set."""
+"""The report: all metrics of a model on a test set."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -19,7 +19,7 @@ from keras_ssvae.models.batched import as_float32, decode_batches
 from keras_ssvae.models.capabilities import Classifies, HasClassPrior, HasTerms
 from keras_ssvae.pixels import trusted
 
-# The single numbers in the report of a model with a class prior; the other entries are lists by class.
+# The entries of a class-prior model's report that are single numbers. The other entries are lists by class.
 _NUMBERS = (
     "error_percent",
     "kl_categorical",
@@ -38,13 +38,13 @@ def check_can_report(model: keras.Model, function: str = "report") -> None:
     """Raises a `ValueError`, which names the function, if there is no report of such a model."""
     if not isinstance(model, HasClassPrior | HasTerms):
         raise ValueError(
-            f"`{function}` needs a model of this library, which has `evaluation_terms`, or one whose prior has one "
+            f"`{function}` needs a model of this library, which has `evaluation_terms`, or a model whose prior has one "
             f"component for each class (`class_prior`); {type(model).__name__} has neither."
         )
 
 
 def names_of_numbers(model: keras.Model, ssim: bool = False) -> tuple[str, ...]:
-    """The entries of a model's report that are single numbers."""
+    """The names of the entries of a model's report that are single numbers."""
     if isinstance(model, HasClassPrior):
         return (*_NUMBERS, "negative_ssim") if ssim else _NUMBERS
     terms = tuple(name for name in model.test_terms if name != "error")
@@ -54,7 +54,7 @@ def names_of_numbers(model: keras.Model, ssim: bool = False) -> tuple[str, ...]:
 def batches_for(
     model: keras.Model, data: ArrayLike | Iterable, labels: ArrayLike | None, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """The checked batches of a model's report: images with labels, or with None for a model without a classifier."""
+    """The checked batches for a model's report: images with labels, or with None for a model without a classifier."""
     if isinstance(model, HasClassPrior):
         return labeled_batches(data, labels, model.class_prior.num_classes, batch_size)
     if isinstance(model, Classifies):
@@ -69,46 +69,47 @@ def report(
     batch_size: int = 500,
     ssim: bool = False,
 ) -> dict[str, Any]:
-    """Runs a model over a test set.
+    """Evaluates a model on a test set.
 
     The report is deterministic: inference mode, posterior means, the most probable class, and a fixed seed for draws.
 
     Args:
-        model: A model of this library, or another model with the capability `HasTerms`; or with `HasClassPrior`, if
-            calling it gives `mean`, `logvar`, `probs` and `reconstruction`, as calling an `EXoN`.
+        model: A model of this library, or another model with the capability `HasTerms`. Or a model with the capability
+            `HasClassPrior` whose call returns `mean`, `logvar`, `probs` and `reconstruction`, as that of `EXoN`.
         data: Images, shape (N, H, W, C): uint8, or floats scaled to [-1, 1]. Without `labels`, a `tf.data.Dataset` or
-            another iterable of batches `(images, labels)`, which must end.
+            another iterable of batches `(images, labels)`, which must be finite.
         labels: True classes, integers of shape (N,), or (N, n) for a model with n labels for each image. A model
-            without a classifier needs none; then batches of `data` may be images alone, and labels are not used.
-        batch_size: Images in a batch, where `data` holds images.
-        ssim: Whether to compute `negative_ssim`, which compares all pairs of 961 decoded images: some ten seconds,
-            however few images `data` holds.
+            without a classifier needs no labels, ignores given ones, and accepts batches of images only.
+        batch_size: Number of images in a batch, if `data` holds images.
+        ssim: Whether to compute `negative_ssim`, which compares all pairs of 961 decoded images. It takes about ten
+            seconds, whatever the number of images in `data`.
 
     Returns:
         A dict of plain numbers, ready for JSON. Nats and errors are means over the N images.
 
-        For every model: the mean of each of its own terms, by the term's name (`PartedVAE`: `reconstruction`, `kl_z`,
-        `kl_u`, `entropy_c`).
+        For every model: the mean of each of the model's own terms, under the term's name (`PartedVAE`:
+        `reconstruction`, `kl_z`, `kl_u`, `entropy_c`).
 
-        For a model that classifies also:
+        Also, for a model that classifies:
 
-        * `error_percent`: equation (25) of EXoN. For a model with several labels, the share of labels that are wrong.
+        * `error_percent`: equation (25) of EXoN. For a model with several labels, the percentage of wrong labels.
         * `error_percent_per_class`: a list by true class, None for a class without images. For a model with several
-          labels instead `error_percent_per_label`, a list.
+          labels `error_percent_per_label`, a list, in its place.
 
-        For a model whose prior has one component for each class, as `EXoN`, also (the equations are EXoN's):
+        Also, for a model whose prior has one component for each class, such as `EXoN` (the equations are EXoN's):
 
         * `kl_divergence` = `kl_categorical` + `kl_gaussian`: equation (23), nats.
         * `kl_gaussian_lower_bound`, `kl_gaussian_upper_bound`: Theorem 1, nats; None if a class has no image.
         * `information_xy`, `kl_y`, `information_xz`, `kl_z`: the parts of the KL-divergence in equation (22), nats;
-          with `information_xz_standard_error` and `information_xz_ceiling`, see `KLDecomposition`.
+          with `information_xz_standard_error` and `information_xz_ceiling`; see `KLDecomposition`.
         * `reconstruction`: half the squared error summed over pixels, in nats times beta.
-        * `negative_ssim`, with `ssim=True` only: equation (24), of the decoded grid -15, -14, ..., 15; None where the
+        * `negative_ssim`, with `ssim=True` only: equation (24), for the decoded grid -15, -14, ..., 15. None if the
           latent space is not a plane or the images are smaller than 11 x 11.
         * `kl_gaussian_per_class`: a list by true class, None for a class without images.
-        * `activated_at_1`: by true class, the number of coordinates whose V-nat is above 1; None as above.
-        * `v_nat`: by true class, the list of the d V-nats in nats; None as above. `plots.v_nat` draws it.
-        * all of `Places`: where the classes are, and whether generated images are of their class; see `places`.
+        * `activated_at_1`: a list by true class, the number of coordinates whose V-nat is above 1; None as above.
+        * `v_nat`: a list by true class, the d V-nats in nats; None as above. `plots.v_nat` draws it.
+        * all entries of `Places`: where the classes lie, and whether generated images belong to their class; see
+          `places`.
 
     Raises:
         ValueError: If the model has neither capability, or the images or the labels are not as described.
@@ -134,7 +135,7 @@ def _report_of_class_prior(model, data, labels, batch_size, ssim):
     collected: dict[str, list[Any]] = {n: [] for n in ("mean", "logvar", "probs", "reconstruction", "labels")}
     for x, y in labeled_batches(data, labels, prior.num_classes, batch_size):
         judge.see(x, y)
-        # Models of mixed precision may answer in half precision, which is too coarse for sums over pixels.
+        # With mixed precision the outputs may be in half precision, which is too coarse for sums over pixels.
         with trusted():
             outputs = {name: as_float32(value) for name, value in infer(x).items()}
         image_shape = x.shape[1:]
@@ -170,7 +171,7 @@ def _report_of_class_prior(model, data, labels, batch_size, ssim):
 
 
 def _report_of_terms(model, data, labels, batch_size):
-    """The mean of each of the model's own terms, and the errors of one that classifies."""
+    """The mean of each of the model's own terms, and the errors of a model that classifies."""
     collected: dict[str, list[np.ndarray]] = {}
     for x, y in batches_for(model, data, labels, batch_size):
         targets = None if y is None else ops.convert_to_tensor(y)

@@ -1,4 +1,4 @@
-"""Negative structural similarity: how diverse a set of images is."""
+"""Negative structural similarity (SSIM), a measure of the diversity of a set of images."""
 
 import numpy as np
 from keras import ops
@@ -9,26 +9,26 @@ from keras_ssvae.pixels import as_array, as_images
 
 WINDOW_SIZE = 11
 WINDOW_SIGMA = 1.5
-# (k1 L)^2 and (k2 L)^2 with k1 = 0.01, k2 = 0.03. The original code sets the dynamic range L to 1.0, although its
-# images span [-1, 1]; EXoN's Table 3 was made with it.
+# (k1 L)^2 and (k2 L)^2 with k1 = 0.01, k2 = 0.03. EXoN's code has the dynamic range L = 1.0, although its images span
+# [-1, 1]; EXoN's Table 3 was made with this value.
 C1 = 0.01**2
 C2 = 0.03**2
-BAND = 256  # images; the pair matrix is worked on in blocks of BAND x BAND, which stay in the processor's cache
+BAND = 256  # images; the matrix of pairs is computed in blocks of BAND x BAND, which fit in the processor's cache
 
 
 def negative_ssim(images: ArrayLike) -> float:
-    """Half of one minus the mean structural similarity over all ordered pairs, each image with itself included.
+    """The diversity of images: (1 - the mean structural similarity) / 2.
 
-    The settings are those of EXoN's released code: a Gaussian window, 11 pixels wide with sigma 1.5, at the positions
-    where it lies wholly inside the image; k1 0.01, k2 0.03, dynamic range 1.0. Channels are averaged. At each window
-    position one matrix product gives the cross moments E_w[x x'] of all n^2 pairs.
+    The mean is over all ordered pairs of images, including pairs of an image with itself. The settings are those of
+    EXoN's released code: a Gaussian window, 11 pixels wide with sigma 1.5, at all positions where it lies completely
+    inside the image; k1 0.01, k2 0.03, dynamic range 1.0. Channels are averaged.
 
     Args:
-        images: Pixels in [-1, 1], or `uint8`, which is scaled; shape (n, H, W, C), at least 11 x 11. For EXoN's Table
-            3 they are the decoder's images on the 31 x 31 grid -15, -14, ..., 15.
+        images: Pixels in [-1, 1], or `uint8`, which is scaled; shape (n, H, W, C), at least 11 x 11. In EXoN's Table 3
+            they are the decoded images of the 31 x 31 grid -15, -14, ..., 15.
 
     Returns:
-        The negative SSIM, in [0, 1]: 0 if all images are equal, larger for more diverse ones.
+        The negative SSIM, in [0, 1]: 0 if all images are equal, larger for more diverse images.
 
     Raises:
         ValueError: If the images have another shape, are too small, or are not as described.
@@ -62,9 +62,10 @@ def negative_ssim(images: ArrayLike) -> float:
 
 
 def _mean_pairwise_ssim(patches: np.ndarray, root_window: np.ndarray) -> float:
-    """Mean SSIM of all ordered pairs of patches (n, 11, 11), each weighted by the square of `root_window`."""
+    """The mean SSIM of all ordered pairs of patches (n, 11, 11), whose pixels are weighted by `root_window` squared."""
     mean = (patches * np.square(root_window)).sum(axis=(1, 2))
-    # Centred patches give the covariance without the cancellation of E[x x'] - E[x] E[x'].
+    # Centred patches give the covariance without the loss of digits in E[x x'] - E[x] E[x']. One matrix product gives
+    # that of all pairs of a block.
     centred = ((patches - mean[:, None, None]) * root_window).reshape(len(patches), -1)
     variance = np.square(centred).sum(axis=1)
     total = 0.0
@@ -72,7 +73,7 @@ def _mean_pairwise_ssim(patches: np.ndarray, root_window: np.ndarray) -> float:
         left = slice(i, i + BAND)
         for j in range(i, len(patches), BAND):
             right = slice(j, j + BAND)
-            # SSIM = (2 m m' + c1) (2 cov + c2) / ((m^2 + m'^2 + c1) (v + v' + c2)), in place as far as it goes.
+            # SSIM = (2 m m' + c1) (2 cov + c2) / ((m^2 + m'^2 + c1) (v + v' + c2)), in place where possible.
             similarity = centred[left] @ centred[right].T
             similarity *= 2.0
             similarity += C2

@@ -38,7 +38,7 @@ def test_of_probabilities_the_largest_counts():
     [
         ([0.5, 1.0], [0, 1], "`clusters` is float64 of shape"),
         ([0, 1], [[0, 1]], "`labels` is int64 of shape"),
-        ([0, 1], [0, -1], "`labels` has -1; give the images alone that have a cluster and a label"),
+        ([0, 1], [0, -1], "`labels` has -1; give only images that have a cluster and a label"),
         ([0, 1, 1], [0, 1], "`clusters` has 3 images and `labels` 2"),
         ([], [], "`clusters` is float64 of shape"),
         ([[np.nan, 1.0]], [0], "`clusters` holds probabilities that are not finite"),

@@ -310,7 +310,7 @@ def test_sap_of_names_by_hand():
         (np.zeros((599, 3)), GRID, "`factors` has shape (600, 4) and dtype int64; it must be integers of shape (599,"),
         (np.zeros((600, 3)), GRID[:, 0], "`factors` has shape (600,)"),
         (np.zeros((600, 3)), GRID / 2, "dtype float64; it must be integers"),
-        (np.zeros((600, 3)), GRID * [1, 0, 1, 0], "one and the same value throughout its columns [1, 3]"),
+        (np.zeros((600, 3)), GRID * [1, 0, 1, 0], "one value only in each of its columns [1, 3]"),
         (np.zeros((600, 3)), GRID[:, :0], "`factors` has 0 columns"),
     ],
 )
@@ -322,16 +322,19 @@ def test_arrays_that_do_not_fit_are_named(score, latents, factors, message):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: factor_score(GRID, GRID[:, :1]), "`factors` has 1 columns; this score must have at least 2"),
-        (lambda: factor_score(GRID, GRID, group_size=101), "in column 2 of `factors` has 101 images, which make a"),
+        (lambda: factor_score(GRID, GRID[:, :1]), "`factors` has 1 columns; this score needs at least 2"),
+        (
+            lambda: factor_score(GRID, GRID, group_size=101),
+            "in column 2 of `factors` has 101 images, the size of a group",
+        ),
         (lambda: factor_score(GRID, GRID, group_size=1), "`group_size` is 1; it must be an integer of at least 2, for"),
         (lambda: factor_vae_score(GRID, GRID, group_size=1), "`group_size` is 1; it must be an integer of at least 2"),
         (
             lambda: factor_vae_score(GRID, GRID, eval_votes=3),
             "`eval_votes` is 3; it must be an integer of at least 4",
         ),
-        (lambda: factor_vae_score(GRID, np.c_[GRID, :600]), "value of its own in column 4 of `factors`"),
-        (lambda: beta_vae_score(GRID, np.c_[GRID, :600]), "value of its own in column 4 of `factors`"),
+        (lambda: factor_vae_score(GRID, np.c_[GRID, :600]), "a different value in column 4 of `factors`"),
+        (lambda: beta_vae_score(GRID, np.c_[GRID, :600]), "a different value in column 4 of `factors`"),
         (lambda: beta_vae_score(GRID, GRID, pairs=0), "`pairs` is 0; it must be an integer of at least 1"),
         (lambda: beta_vae_score(GRID, GRID, train_points=3), "`train_points` is 3; it must be an integer"),
         (lambda: mig(GRID, GRID, bins=20.0), "`bins` is 20.0; it must be an integer"),

@@ -1,12 +1,12 @@
-"""Scores of a representation against known factors of variation.
+"""Disentanglement scores: how well a representation separates known factors of variation.
 
-Every score takes `latents`, floats of shape (N, d), and `factors`, integers of shape (N, F), one row for each image,
-and is between 0 and 1, the higher the better. Nothing depends on the order of the images. Draws are made by a seed;
-for all but `factor_score`, which uses a whole data set, some 10,000 images are enough.
+Every score takes `latents`, floats of shape (N, d), and `factors`, integers of shape (N, F), with one row for each
+image. It is between 0 and 1; higher is better. It does not depend on the order of the images. A seed determines the
+draws. About 10,000 images are enough, except for `factor_score`, which needs the whole data set.
 
-A discrete latent variable can be given as coordinates too, but think of what it then counts as: a one-hot code spreads
-one factor over several coordinates, for which `mig`, `sap` and the completeness of `dci` go down; as an index it is one
-coordinate, whose order means nothing to `sap`'s correlation.
+A discrete latent variable can be given as coordinates too, but its code matters. A one-hot code spreads one factor over
+several coordinates, which lowers `mig`, `sap` and the completeness of `dci`. An index is one coordinate, but its order
+has no meaning, so the correlation in `sap` has none either.
 """
 
 from keras_ssvae.evaluation.disentanglement.gaps import mig, sap

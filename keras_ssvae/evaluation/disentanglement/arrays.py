@@ -1,4 +1,4 @@
-"""Checks of latents and factors, and the order in which all scores see them."""
+"""Checks of latents and factors, and a fixed order of the images for all scores."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -7,14 +7,14 @@ from keras_ssvae.checks import is_integer
 
 
 def checked(latents: ArrayLike, factors: ArrayLike, least_factors: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Checks latents and factors, and puts the images in an order of their own, so that draws are of the same images.
+    """Checks latents and factors, and sorts the images, so that draws do not depend on their order.
 
-    The order is that of the factors; where these are the same, that of the latents.
+    They are sorted by the factors, and images with equal factors by the latents.
 
     Args:
         latents: Shape (N, d).
         factors: Integers of shape (N, F).
-        least_factors: How many factors the score needs.
+        least_factors: Smallest number of factors that the score needs.
 
     Returns:
         The latents as float64, and the factors as int64 with the values 0, ..., K-1 of each.
@@ -34,27 +34,27 @@ def checked(latents: ArrayLike, factors: ArrayLike, least_factors: int = 1) -> t
         )
     if factors.shape[1] < least_factors:
         raise ValueError(
-            f"`factors` has {factors.shape[1]} columns; this score must have at least {least_factors}: it tells which "
-            "factor is which."
+            f"`factors` has {factors.shape[1]} columns; this score needs at least {least_factors}, because it measures "
+            "how well factors are told apart."
         )
     factors = np.stack([np.unique(column, return_inverse=True)[1] for column in factors.T], axis=1)
     constant = np.flatnonzero(factors.max(axis=0) == 0).tolist()
     if constant:
         raise ValueError(
-            f"`factors` has one and the same value throughout its columns {constant}, of which nothing can be learned; "
-            "leave them out."
+            f"`factors` has one value only in each of its columns {constant}, so there is nothing to predict. Leave "
+            "these columns out."
         )
     order = np.lexsort((*latents.T[::-1], *factors.T[::-1]))
     return latents[order], factors[order]
 
 
 def standardized(latents: np.ndarray) -> np.ndarray:
-    """The coordinates with mean 0 and standard deviation 1; constant ones are 0."""
+    """Scales the coordinates to mean 0 and standard deviation 1. Constant ones become 0."""
     centred = latents - latents.mean(axis=0)
     return np.divide(centred, latents.std(axis=0), out=np.zeros_like(latents), where=np.ptp(latents, axis=0) > 0)
 
 
 def at_least(name: str, value: int, least: int, reason: str) -> None:
-    """Raises a ValueError where a number is too small, or no integer."""
+    """Raises a `ValueError` if a number is too small or no integer."""
     if not is_integer(value) or value < least:
         raise ValueError(f"`{name}` is {value!r}; it must be an integer of at least {least}, {reason}.")

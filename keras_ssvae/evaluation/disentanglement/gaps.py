@@ -1,4 +1,4 @@
-"""Scores by the gap between the two coordinates that tell most of a factor."""
+"""Scores by the gap between the two coordinates that say most about a factor: MIG and SAP."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,29 +11,28 @@ from scipy.stats import entropy
 
 from keras_ssvae.evaluation.disentanglement.arrays import at_least, checked, standardized
 
-# One bin with more than this share of a coordinate hides what the coordinate tells.
+# If one bin holds more than this share of the images, the bins hide the information of the coordinate.
 _NEARLY_ALL = 0.95
-_FEW = 10  # images, of which one may well have half of the variance
+_FEW = 10  # among so few images, one may have half of the variance without being an outlier
 
 
 def mig(
     latents: ArrayLike, factors: ArrayLike, bins: int = 20, binning: Literal["equal", "quantile"] = "equal"
 ) -> float:
-    """The mutual information gap: how much more of a factor its best coordinate tells than the second best.
+    """The mutual information gap (MIG): how much more the best coordinate says about a factor than the second best.
 
     It is the mean over the factors of the difference between the two largest I(coordinate, factor), in units of the
-    factor's entropy. The information is that of the histogram: each coordinate is cut into bins, and both mutual
-    information and entropy are those of the frequencies. It is 0 for constant latents, and for two coordinates that
-    tell the same; a factor with more values than bins cannot reach 1. Of a single coordinate all that it tells is the
-    gap.
+    factor's entropy. The values of each coordinate are put into bins, and mutual information and entropy are those of
+    the frequencies. The score is 0 for constant latents, and if two coordinates carry the same information. It cannot
+    reach 1 for a factor with more values than bins. With a single coordinate the gap is its whole information.
 
     Args:
         latents: Shape (N, d).
         factors: Integers of shape (N, F).
-        bins: How many bins; disentanglement_lib has 20 as well.
-        binning: `"equal"` cuts each coordinate into bins of equal width from its least to its largest value, as
-            disentanglement_lib does: one outlier can then put all other images into one bin, and the score falls to
-            0. `"quantile"` cuts it into bins of (nearly) equally many images, which an outlier does not move.
+        bins: Number of bins; disentanglement_lib also has 20.
+        binning: `"equal"` makes bins of equal width from the smallest to the largest value of each coordinate, as
+            disentanglement_lib does. One outlier can then put all other images into one bin, and the score falls to 0.
+            `"quantile"` makes bins with (nearly) equal numbers of images, which an outlier does not change.
 
     Returns:
         The score.
@@ -42,7 +41,7 @@ def mig(
         ValueError: If latents or factors are not as described, there are fewer than 2 bins, or `binning` is neither.
 
     Warns:
-        UserWarning: Where one bin holds more than 95 % of a coordinate that has more values than bins.
+        UserWarning: If one bin holds more than 95 % of the images, for a coordinate with more values than bins.
 
     Example:
 
@@ -63,14 +62,16 @@ def mig(
 
 
 def sap(latents: ArrayLike, factors: ArrayLike, categorical: Sequence[int] = ()) -> float:
-    """The SAP score, separated attribute predictability: by how much the best coordinate predicts a factor better.
+    """The SAP score (separated attribute predictability): how much better the best coordinate predicts a factor.
 
     It is the mean over the factors of the difference between the two best scores of single coordinates. For a factor
-    that is a quantity the score is the squared correlation with the coordinate. For one whose values are but names, as
-    the shape in dSprites, it is the balanced accuracy on the given images of thresholds, one fewer than values, which a
-    decision tree finds; chance is then 1/K, and the gap at most 1 - 1/K. It is 0 for constant latents, and for two
-    coordinates that tell the same. The second best of a single coordinate is a constant. disentanglement_lib takes a
-    linear support vector machine for all factors instead, whose scores are other ones.
+    that is a quantity, the score of a coordinate is its squared correlation with the factor. For a factor whose K
+    values are names, such as the shape in dSprites, it is the balanced accuracy, on the given images, of a decision
+    tree with K - 1 thresholds; chance is then 1/K, and the gap at most 1 - 1/K.
+
+    The SAP score is 0 for constant latents, and if two coordinates carry the same information. A single coordinate is
+    compared with a constant. disentanglement_lib uses a linear support vector machine for all factors instead, so its
+    scores differ from these.
 
     Args:
         latents: Shape (N, d).
@@ -81,10 +82,10 @@ def sap(latents: ArrayLike, factors: ArrayLike, categorical: Sequence[int] = ())
         The score.
 
     Raises:
-        ValueError: If latents or factors are not as described, or there is no such column.
+        ValueError: If latents or factors are not as described, or `categorical` names a column that does not exist.
 
     Warns:
-        UserWarning: Where a single image has more than half of a coordinate's variance, which a correlation is of.
+        UserWarning: If a single image has more than half of a coordinate's variance, which distorts the correlation.
 
     Example:
 
@@ -109,19 +110,19 @@ def sap(latents: ArrayLike, factors: ArrayLike, categorical: Sequence[int] = ())
 
 
 def _mean_gap(tables):
-    """The difference between the two largest numbers of each factor, averaged over the factors."""
+    """The difference between the two largest scores of each factor, averaged over the factors."""
     second, best = np.sort(list(tables), axis=1)[:, -2:].T
     return min(float((best - second).mean()), 1.0)  # not above 1 by rounding
 
 
 def _at_least_two(latents):
-    """Gives a single coordinate a constant one to compare it with."""
+    """Adds a constant coordinate to a single one, to compare it with."""
     return latents if latents.shape[1] > 1 else np.pad(latents, ((0, 0), (0, 1)))
 
 
 def _binned(coordinate, bins, binning):
     if binning == "quantile":
-        # Equal values stay together, so a coordinate of few values has a bin for each.
+        # Equal values stay in one bin, so a coordinate with few values has a bin for each value.
         edges = np.unique(np.quantile(coordinate, np.arange(1, bins) / bins))
         return np.searchsorted(edges, coordinate, side="right")
     width = np.ptp(coordinate) / bins or 1.0
@@ -134,7 +135,7 @@ def _warn_of_outliers(standardized_latents):
     if len(standardized_latents) > _FEW and len(found):
         warnings.warn(
             "`latents` have coordinates of which one image has more than half of the variance: "
-            f"{', '.join(map(str, found))}. The correlation says too little of them; leave such images out.",
+            f"{', '.join(map(str, found))}. Their correlation says too little; leave such images out.",
             UserWarning,
             stacklevel=3,
         )
@@ -148,8 +149,8 @@ def _warn_of_full_bins(latents, binned, bins):
     if full:
         warnings.warn(
             f"`latents` have coordinates of which one bin holds more than {_NEARLY_ALL:.0%} of the images: "
-            f"{', '.join(map(str, full))}. Outliers stretch the bins, and the score says too little of these "
-            'coordinates. `binning="quantile"` is not moved by outliers.',
+            f"{', '.join(map(str, full))}. Outliers stretch the bins, so the score says too little about these "
+            'coordinates. `binning="quantile"` does not depend on outliers.',
             UserWarning,
             stacklevel=3,
         )
@@ -170,7 +171,7 @@ def _squared_correlations(latents, factor):
 
 
 def _threshold_accuracies(latents, factor):
-    """The balanced accuracy of each coordinate, by as many intervals as the factor has values."""
+    """The balanced accuracy of each coordinate, divided into as many intervals as the factor has values."""
     from sklearn.tree import DecisionTreeClassifier
 
     weight = 1 / np.bincount(factor)[factor]

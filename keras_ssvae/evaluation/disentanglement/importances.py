@@ -1,4 +1,4 @@
-"""Scores by how much each coordinate matters for predicting each factor."""
+"""Scores by the importance of each coordinate for the prediction of each factor: DCI."""
 
 from typing import NamedTuple
 
@@ -10,15 +10,15 @@ from keras_ssvae.checks import generator
 from keras_ssvae.evaluation.disentanglement.arrays import at_least, checked, standardized
 
 _TREES = 20
-_LEAF = 20  # the fewest images in a leaf: with fewer, the trees fit noise, and importances go to any coordinate
+_LEAF = 20  # fewest images in a leaf; with fewer, the trees fit noise, and any coordinate may get importance
 
 
 class DCI(NamedTuple):
     """The three scores of Eastwood and Williams, each in [0, 1].
 
     Attributes:
-        disentanglement: Whether each coordinate matters for one factor only.
-        completeness: Whether for each factor one coordinate only matters.
+        disentanglement: 1 if each coordinate matters for only one factor.
+        completeness: 1 if only one coordinate matters for each factor.
         informativeness: How well the factors can be predicted: the mean accuracy.
     """
 
@@ -30,23 +30,27 @@ class DCI(NamedTuple):
 def dci(latents: ArrayLike, factors: ArrayLike, seed: int = 0) -> DCI:
     """Disentanglement, completeness and informativeness, by the importances of the coordinates for the factors.
 
-    A random forest for each factor learns its value from all coordinates, from two thirds of the images; its accuracy
-    on the others, averaged over the factors, is the informativeness. A coordinate's importance for a factor is the
-    share of the forest's decrease of impurity that is due to it. Disentanglement is 1 less the entropy of a
-    coordinate's importances for the F factors, in units of log F, averaged over the coordinates with the weight of
-    their importance; completeness is 1 less the entropy of a factor's importances of the d coordinates, in units of
-    log d, averaged over the factors. For constant latents both are 0 and the informativeness is the share of the
-    factors' commonest values, which is chance.
+    A random forest for each factor learns to predict its value from all coordinates, on two thirds of the images.
 
-    The forests (20 trees that see all coordinates at each split, with 20 images or more in a leaf) stand for
-    disentanglement_lib's gradient boosted trees. They take a twentieth of the time, and in trials came within 0.1 of
-    their disentanglement and completeness and within 0.03 of their informativeness: compare scores of the same kind
-    only. Every value of a factor should have dozens of images.
+    * Informativeness is the accuracy of the forests on the other images, averaged over the factors.
+    * The importance of a coordinate for a factor is its share of the forest's decrease of impurity.
+    * Disentanglement is 1 minus the entropy of a coordinate's importances for the F factors, in units of log F. It is
+      averaged over the coordinates, weighted by their importance.
+    * Completeness is 1 minus the entropy of a factor's importances over the d coordinates, in units of log d, averaged
+      over the factors.
+
+    For constant latents, disentanglement and completeness are 0, and informativeness is the share of the factors' most
+    common values, which is chance.
+
+    The forests (20 trees that see all coordinates at each split, with 20 images or more in a leaf) replace the gradient
+    boosted trees of disentanglement_lib. They take a twentieth of the time. In trials their disentanglement and
+    completeness were within 0.1, and their informativeness within 0.03, of those of boosted trees. So compare only
+    scores of the same kind. Every value of a factor should have dozens of images.
 
     Args:
         latents: Shape (N, d), at least 60 images.
         factors: Integers of shape (N, F), at least 2 factors.
-        seed: Seed of the split into two thirds and one, and of the forests.
+        seed: Seed of the split of the images, and of the forests.
 
     Returns:
         A `DCI`.
@@ -69,7 +73,7 @@ def dci(latents: ArrayLike, factors: ArrayLike, seed: int = 0) -> DCI:
 
     latents, factors = checked(latents, factors, least_factors=2)
     at_least("len(latents)", len(latents), 3 * _LEAF, "for trees whose leaves are not too small")
-    # The trees take coordinates with a tiny range for constant ones.
+    # The trees treat coordinates with a tiny range as constant.
     latents = standardized(latents)
     train, test = np.split(generator(seed).permutation(len(latents)), [2 * len(latents) // 3])
     importances, accuracies = [], []
@@ -86,11 +90,11 @@ def dci(latents: ArrayLike, factors: ArrayLike, seed: int = 0) -> DCI:
 
 
 def _concentration(importances):
-    """1 for rows in which one number is not 0, 0 for rows of equal numbers, among them rows of zeros."""
+    """1 for rows with a single number above 0; 0 for rows of equal numbers, also of zeros."""
     entries = importances.shape[1]
     if entries == 1:
         return (importances[:, 0] > 0).astype("float64")
     used = importances.any(axis=1)
     rows = np.where(used[:, None], importances, 1.0)
     concentration = 1 - entropy(rows, axis=1) / np.log(entries)
-    return np.where(used, concentration.clip(0.0, 1.0), 0.0)  # not outside by rounding
+    return np.where(used, concentration.clip(0.0, 1.0), 0.0)  # clipped, since rounding may leave [0, 1]

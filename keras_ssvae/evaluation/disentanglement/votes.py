@@ -1,4 +1,4 @@
-"""Scores by images that share the value of one factor: which factor is it?"""
+"""Scores by groups of images that share the value of one factor, which is then guessed from the latents."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -6,26 +6,29 @@ from numpy.typing import ArrayLike
 from keras_ssvae.checks import generator
 from keras_ssvae.evaluation.disentanglement.arrays import at_least, checked, standardized
 
-_BLOCK = 2**22  # numbers held at once: 32 MB
+_BLOCK = 2**22  # numbers held in memory at once: 32 MB
 
 
 def factor_score(
     latents: ArrayLike, factors: ArrayLike, group_size: int = 100, min_std: float = 0.1, seed: int = 0
 ) -> float:
-    """The Factor score as PartedVAE's original computes it: of all images, without a held-out vote.
+    """The Factor score as PartedVAE's code computes it: from all images, without held-out votes.
 
-    The images with a value of a factor are split at random into groups, what is left over is not used, and each group
-    votes once: for the coordinate that varies least in it, in units of its standard deviation over all images. The
-    score is the share of the votes that are for the commonest factor of their coordinate. So it is 1 if no coordinate
-    is voted for by two factors, and 0 if there is no coordinate to vote for. Without any information it is above 1/F,
-    the further the fewer votes a coordinate gets, because the factors are chosen on the same votes.
+    The images with the same value of a factor are split at random into groups; images left over are not used. Each
+    group votes once, for the coordinate that varies least in it, in units of the coordinate's standard deviation over
+    all images. Each coordinate belongs to the factor from whose groups it got the most votes. The score is the share of
+    the votes that come from the factor of their coordinate.
+
+    So it is 1 if no coordinate gets votes from two factors, and 0 if no coordinate can get votes. Without any
+    information it is above 1/F, because the factors of the coordinates are chosen by the same votes. The fewer votes a
+    coordinate gets, the higher it is.
 
     Args:
-        latents: Shape (N, d); in the original the posterior means of z and u, of all images of the data set.
+        latents: Shape (N, d). In PartedVAE the posterior means of z and u of all images of the data set.
         factors: Integers of shape (N, F), at least 2 factors.
-        group_size: L, the images in a group.
-        min_std: Coordinates with a standard deviation below it do not vote, nor do constant ones. It is in the unit of
-            the latents, and made for a prior with standard deviation 1.
+        group_size: Number L of images in a group.
+        min_std: Coordinates with a smaller standard deviation get no votes; nor do constant ones. It is in the unit of
+            the latents, and intended for a prior with standard deviation 1.
         seed: Seed of the split into groups.
 
     Returns:
@@ -61,21 +64,22 @@ def factor_vae_score(
     eval_votes: int = 5_000,
     seed: int = 0,
 ) -> float:
-    """The Factor score as first published, for FactorVAE: the accuracy of a majority vote, on votes of its own.
+    """The Factor score of FactorVAE, as first published: the accuracy of a majority vote on held-out votes.
 
-    A group votes as in `factor_score`, but the images of each are drawn anew: a factor, of which all have their turn
-    equally often, a value, as often as images have it, and with replacement the images with this value. The training
-    votes decide which factor is a coordinate's, the others are counted. Without any information the score is 1/F on
-    average, with no coordinate to vote for 0. The defaults are those of disentanglement_lib's study.
+    A group votes as in `factor_score`, but each group is drawn anew: all factors are used equally often; a value of the
+    factor is drawn with its frequency among the images; the images with this value are drawn with replacement. The
+    training votes decide which factor a coordinate belongs to; the evaluation votes give the score. Without any
+    information the score is 1/F on average. It is 0 if no coordinate can get votes. The defaults are those of
+    disentanglement_lib's study.
 
     Args:
         latents: Shape (N, d).
         factors: Integers of shape (N, F), at least 2 factors.
-        group_size: L, the images that vote together.
-        min_std: Coordinates with a standard deviation below it do not vote, nor do constant ones. It is in the unit of
-            the latents, and made for a prior with standard deviation 1.
-        train_votes: How many votes decide.
-        eval_votes: How many votes are counted.
+        group_size: Number L of images in a group.
+        min_std: Coordinates with a smaller standard deviation get no votes; nor do constant ones. It is in the unit of
+            the latents, and intended for a prior with standard deviation 1.
+        train_votes: Number of votes that decide.
+        eval_votes: Number of votes that give the score.
         seed: Seed of the draws.
 
     Returns:
@@ -114,21 +118,21 @@ def beta_vae_score(
     eval_points: int = 5_000,
     seed: int = 0,
 ) -> float:
-    """The beta-VAE score: how well a linear classifier tells which factor is the same in pairs of images.
+    """The beta-VAE score: how well a linear classifier recognises the factor that is the same in pairs of images.
 
-    A point is the mean over pairs of the absolute difference of the latents, in units of their standard deviation over
-    all images. The two images of a pair are different ones with the same value of the factor, which is as frequent as
-    among the images; all factors have their turn equally often. The classifier is a multinomial logistic regression,
-    and the score its accuracy on points of its own. Without any information, so with constant latents, it is 1/F on
-    average. A factor that the latents miss costs nothing: if all others can be told, so can that one. The defaults are
-    those of disentanglement_lib's study, whose points are in the unit of the latents.
+    A point is the mean over several pairs of the absolute difference of the latents, in units of their standard
+    deviation over all images. The two images of a pair differ, but have the same value of a factor. The value is drawn
+    with its frequency among the images; all factors are used equally often. The classifier is a multinomial logistic
+    regression, and the score is its accuracy on held-out points. Without any information, as with constant latents, it
+    is 1/F on average. A single factor that the latents lack does not lower it: if all others are recognised, so is this
+    one. The defaults are those of disentanglement_lib's study, whose points are in the unit of the latents.
 
     Args:
         latents: Shape (N, d).
         factors: Integers of shape (N, F), at least 2 factors.
-        pairs: How many pairs a point is the mean of.
-        train_points: How many points the classifier is fitted to.
-        eval_points: How many points it is scored on.
+        pairs: Number of pairs whose mean is a point.
+        train_points: Number of points that the classifier is trained on.
+        eval_points: Number of points that it is evaluated on.
         seed: Seed of the draws.
 
     Returns:
@@ -161,12 +165,12 @@ def beta_vae_score(
 
 
 def _voting(latents, min_std):
-    """The standardised coordinates that vary enough to vote."""
+    """The standardised coordinates that vary enough to get votes."""
     return standardized(latents)[:, (latents.std(axis=0) >= min_std) & (np.ptp(latents, axis=0) > 0)]
 
 
 def _votes(latents, groups):
-    """How often the groups (n, L) of images of each factor vote for each coordinate, shape (F, d)."""
+    """The numbers of votes (F, d) of each factor's groups for each coordinate; the groups are image indices (n, L)."""
     votes = np.zeros((len(groups), latents.shape[1]), dtype="int64")
     if latents.size:
         for counts, of_factor in zip(votes, groups, strict=True):
@@ -176,7 +180,7 @@ def _votes(latents, groups):
 
 
 def _points(latents, pairs):
-    """The mean differences of the pairs (n, L, 2) of images of each factor, and which factor it is."""
+    """The points of each factor, from its pairs of image indices (n, L, 2), and the factor of each point."""
     points = [
         np.abs(latents[part[..., 0]] - latents[part[..., 1]]).mean(axis=1)
         for of_factor in pairs
@@ -186,13 +190,13 @@ def _points(latents, pairs):
 
 
 def _blocks(latents, images):
-    """Parts of an array of images, whose latents are not too many to hold at once."""
+    """Splits an array of image indices into parts whose latents fit in memory."""
     step = max(1, _BLOCK // (images[0].size * latents.shape[1]))
     return np.split(images, range(step, len(images), step))
 
 
 def _shares(factors, **numbers):
-    """Splits each number among the factors, as evenly as it can be."""
+    """Splits each number among the factors as evenly as possible."""
     num_factors = factors.shape[1]
     for name, number in numbers.items():
         at_least(name, number, num_factors, "one for each factor")
@@ -207,36 +211,36 @@ def _split(factors, k, group_size, rng):
     groups = np.concatenate([own[: len(own) // group_size * group_size].reshape(-1, group_size) for own in images])
     if not len(groups):
         raise ValueError(
-            f"No value of the factor in column {k} of `factors` has {group_size} images, which make a group; give more "
-            "images, or a smaller `group_size`."
+            f"No value of the factor in column {k} of `factors` has {group_size} images, the size of a group. "
+            "Give more images, or a smaller `group_size`."
         )
     return groups
 
 
 def _draw(factors, k, shape, rng):
-    """Draws groups (n, L) of images: each has one value of factor k, drawn as often as images have it."""
+    """Draws groups (n, L) of images with one value of factor k each; values are drawn with their frequencies."""
     images, start, count = _draw_values(factors, k, (shape[0], 1), rng)
     return images[start + rng.integers(count, size=shape)]
 
 
 def _draw_pairs(factors, k, shape, rng):
-    """Draws pairs (n, L, 2) of different images: each has one value of factor k, drawn as often as images have it."""
+    """Draws pairs (n, L, 2) of different images with one value of factor k each, drawn with its frequency."""
     images, start, count = _draw_values(factors, k, shape, rng)
     first = rng.integers(count)
-    # A pair of an image with itself would tell the factor with few images per value, whatever the latents are.
+    # A pair of an image with itself would reveal a factor with few images per value, whatever the latents are.
     second = (first + rng.integers(1, count)) % count
     return images[np.stack([start + first, start + second], axis=-1)]
 
 
 def _draw_values(factors, k, shape, rng):
-    """Draws values of factor k, and gives the images by value, the place of each drawn value's first, and how many."""
+    """Draws values of factor k. Returns the images sorted by value, and each drawn value's first index and count."""
     counts = np.bincount(factors[:, k])
     starts = counts.cumsum() - counts
-    shared = np.where(counts > 1, counts, 0)  # the value of a single image tells nothing of what it has in common
+    shared = np.where(counts > 1, counts, 0)  # a value of a single image is shared with no other
     if not shared.any():
         raise ValueError(
-            f"Each image has a value of its own in column {k} of `factors`; images must share values. Bring the "
-            "factor to fewer values."
+            f"Each image has a different value in column {k} of `factors`; images must share values. Reduce the number "
+            "of values of this factor."
         )
     drawn = rng.choice(len(counts), size=shape, p=shared / shared.sum())
     return np.argsort(factors[:, k], kind="stable"), starts[drawn], counts[drawn]
