@@ -42,12 +42,12 @@ def _pairs(groups, values):
 
 
 def inference(model: keras.Model) -> Callable[[np.ndarray | jax.Array], Any]:
-    """As `backend.tensorflow.inference`."""
+    """See `backend.tensorflow.inference`."""
     return model.predict_on_batch
 
 
 def compiled(model: keras.Model, function: Callable) -> Callable:
-    """As `backend.tensorflow.compiled`."""
+    """See `backend.tensorflow.compiled`."""
     variables = model.variables
 
     @jax.jit
@@ -61,7 +61,7 @@ def compiled(model: keras.Model, function: Callable) -> Callable:
 def gradient_step(
     model: keras.Model, losses: Callable[[], dict[str, jax.Array]], group: str | None = None
 ) -> dict[str, jax.Array]:
-    """As `backend.tensorflow.gradient_step`."""
+    """See `backend.tensorflow.gradient_step`."""
     optimizer = model.optimizer if group is None else model.optimizer.members[group]
     variables = model.trainable_variables if group is None else model.variable_groups()[group]
     chosen = {id(variable) for variable in variables}
@@ -83,7 +83,7 @@ def gradient_step(
 
 
 def is_symbolic(x: Any) -> bool:
-    """As `backend.tensorflow.is_symbolic`."""
+    """See `backend.tensorflow.is_symbolic`."""
     return isinstance(x, keras.KerasTensor | jax.core.Tracer)
 
 
@@ -141,27 +141,27 @@ def several_steps(model: keras.Model, train_function: Callable) -> Callable:
 
 
 def replicas() -> int:
-    """As `backend.tensorflow.replicas`."""
+    """See `backend.tensorflow.replicas`."""
     return 1
 
 
 def replica() -> int:
-    """As `backend.tensorflow.replica`."""
+    """See `backend.tensorflow.replica`."""
     return 0
 
 
 def own_rows(x: jax.Array) -> jax.Array:
-    """As `backend.tensorflow.own_rows`."""
+    """See `backend.tensorflow.own_rows`."""
     return x
 
 
 def all_rows(x: jax.Array) -> jax.Array:
-    """As `backend.tensorflow.all_rows`."""
+    """See `backend.tensorflow.all_rows`."""
     return x
 
 
 def batch_mean(x: jax.Array) -> jax.Array:
-    """As `backend.tensorflow.batch_mean`."""
+    """See `backend.tensorflow.batch_mean`."""
     return jnp.mean(x, axis=0)
 
 
@@ -181,7 +181,7 @@ def apply_adam(variable, momentum, velocity, gradient, learning_rate, step, beta
 def batch_normalize(
     x: jax.Array, gamma: jax.Array, beta: jax.Array, epsilon: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """As `backend.tensorflow.batch_normalize`."""
+    """See `backend.tensorflow.batch_normalize`."""
     mean, variance, unbiased = _statistics(x)
     y = (x - mean) * (jax.lax.rsqrt(variance + epsilon) * gamma) + beta
     return y.astype(x.dtype), mean, unbiased
@@ -190,7 +190,7 @@ def batch_normalize(
 def normalize_pool_activate(
     x: jax.Array, gamma: jax.Array, beta: jax.Array, keep: jax.Array, epsilon: float, negative_slope: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """As `backend.tensorflow.normalize_pool_activate`."""
+    """See `backend.tensorflow.normalize_pool_activate`."""
     mean, variance, unbiased = _statistics(x)
     sign = jnp.where(gamma < 0, -1, 1).astype(x.dtype)
     pooled = sign * _max_pool(sign * x)

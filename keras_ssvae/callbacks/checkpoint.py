@@ -135,7 +135,7 @@ class Checkpoint(keras.callbacks.Callback):
             states.setdefault(i, {})[key] = arrays.pop(name)
         if states and len(states) != len(self.callbacks):
             raise CheckpointError(
-                f"The checkpoint {self.path} has the state of {len(states)} callbacks, and `callbacks` holds "
+                f"The checkpoint {self.path} has the state of {len(states)} callbacks, but `callbacks` holds "
                 f"{len(self.callbacks)}. Resume with the settings that started the run."
             )
         return [states[i] for i in sorted(states, key=int)]

@@ -301,7 +301,7 @@ def input_size(model: keras.Model, whose: str, image_shape: tuple[int, ...]) -> 
     if image_shape[2] not in (1, channels):
         raise ValueError(
             f"{whose} takes images of {channels} channels, but `images` have {image_shape[2]}; they must "
-            "have as many, or 1."
+            "have the same number, or 1."
         )
     return height, width, channels
 

@@ -36,9 +36,10 @@ class Places(NamedTuple):
         nearest_place_percent: Percentage of the correctly classified images whose nearest place is that of their own
             class.
         nearest_place_percent_per_class: The same by class.
-        misplaced_classes: The classes that are not at their places: the median of the images is more than 1.5 standard
-            deviations away (if d > 2: outside the ellipsoid that holds the same mass of the component as that circle in
-            a plane), or fewer than half of the images are nearest to the class's own place.
+        misplaced_classes: The classes that are not at their places. A class is misplaced if the median of its images is
+            more than 1.5 standard deviations away, or if fewer than half of its correctly classified images are nearest
+            to its own place. The limit of 1.5 is for d = 2; in other dimensions it is that of the ellipsoid with the
+            same mass of the component.
         generated_right_percent: Percentage of the images generated for a class that the model's own classifier assigns
             to it. This and the next four are None if the model does not decode, or not to the given images' shape.
         generated_right_percent_per_class: The same by class.

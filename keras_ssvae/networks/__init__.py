@@ -1,4 +1,4 @@
-"""The networks of the papers: one file per system, one function per table."""
+"""The networks of the papers: one module per system, one function per network of a table."""
 
 from keras_ssvae.networks import cp_vae, exon, hvae, kingma, layers, parted_vae, revae, vae
 

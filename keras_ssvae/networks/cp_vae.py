@@ -1,4 +1,4 @@
-"""The networks of CP-VAE: VAE's, but for the heads of the encoder, of which those of z see the category."""
+"""The networks of CP-VAE: those of VAE, except for the encoder's heads; the heads of z can see the category."""
 
 import keras
 from keras import layers, ops
@@ -32,22 +32,23 @@ def decoder(
 
     Args:
         image_shape: `(H, W, C)`; C is the number of outputs for a pixel.
-        z_dim: d.
-        num_categories: K.
+        z_dim: Number of dimensions d of z.
+        num_categories: Number of categories K.
         hidden: Outputs of each gated layer.
     """
     return vae_decoder(image_shape, z_dim + num_categories, hidden)
 
 
 class Heads(layers.Layer):
-    """From the features h to `q(c | x)` and `q(z | x, c)`: linear layers, float32 under every policy.
+    """Features h -> `q(c | x)` and `q(z | x, c)`, by linear layers, which are float32 under every policy.
 
     Args:
-        features: Dimensions of h.
-        num_categories: K.
-        z_dim: d.
-        z_sees_c: Whether the layers of z see c beside h.
+        features: Number of dimensions of h.
+        num_categories: Number of categories K.
+        z_dim: Number of dimensions d of z.
+        z_sees_c: Whether the layers of z get c in addition to h.
         elu: Whether the logits pass through an ELU.
+        **kwargs: The arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, features: int, num_categories: int, z_dim: int, z_sees_c: bool, elu: bool, **kwargs):
@@ -65,17 +66,20 @@ class Heads(layers.Layer):
         self.built = True
 
     def logits(self, h: Tensor) -> Tensor:
-        """Those of `q(c | x)`, `(B, K)`."""
+        """The logits of `q(c | x)`, `(B, K)`."""
         logits = self.c_logits(h)
         return ops.elu(logits) if self.elu else logits
 
     def z(self, h: Tensor, c: Tensor) -> list[Tensor]:
-        """Means and log-variances, clipped to [-6, 2], of `q(z | x, c)`, `(B, d)`, for a soft or one-hot c `(B, K)`."""
+        """The means and log-variances `(B, d)` of `q(z | x, c)`, for soft or one-hot c `(B, K)`.
+
+        The log-variances are clipped to [-6, 2].
+        """
         inputs = ops.concatenate([h, c], axis=-1) if self.z_sees_c else h
         return [self.z_mean(inputs), clip_logvar(self.z_logvar(inputs))]
 
     def z_of_each(self, h: Tensor) -> list[Tensor]:
-        """The same for each category, `(B, K, d)`: the layers are affine, what c adds is the same for all images."""
+        """The same for each category, `(B, K, d)`. The layers are affine, so a category adds the same to all images."""
         mean, logvar = (self._of_each(head, h) for head in (self.z_mean, self.z_logvar))
         return [mean, clip_logvar(logvar)]
 

@@ -27,7 +27,8 @@ def mnist_encoder(
 def mnist_decoder(latent_dim: int = 2, image_shape: tuple[int, int, int] = MNIST_SHAPE) -> keras.Model:
     """Latent variables `(B, d)` -> images `(B, H, W, C)` in [-1, 1] (Table 4, right).
 
-    It ends in tanh, as the original code; the paper's table says ReLU, which cannot reach the dark pixels.
+    The last activation is tanh, as in EXoN's code. The table says ReLU, which cannot give the negative values of dark
+    pixels.
     """
     z = keras.Input((latent_dim,), name="z")
     x = layers.Dense(128, activation="relu", name="dense_0")(z)
@@ -39,12 +40,12 @@ def mnist_decoder(latent_dim: int = 2, image_shape: tuple[int, int, int] = MNIST
 def mnist_classifier(
     num_classes: int = 10, dropout: float = 0.5, image_shape: tuple[int, int, int] = MNIST_SHAPE
 ) -> keras.Model:
-    """Images `(B, H, W, C)` -> class logits `(B, K)` (Table 5; the softmax is left to the model).
+    """Images `(B, H, W, C)` -> class logits `(B, K)` (Table 5; the model applies the softmax).
 
     Args:
-        num_classes: Classes K.
+        num_classes: Number of classes K.
         dropout: Rate of the spatial dropout after each block.
-        image_shape: `(H, W, C)`, at least 8 pixels each way.
+        image_shape: `(H, W, C)`, with at least 8 x 8 pixels.
 
     Returns:
         A `keras.Model`.
@@ -86,10 +87,10 @@ def cifar10_decoder(latent_dim: int = 256) -> keras.Model:
 
 
 def cifar10_classifier(num_classes: int = 10, dropout: float = 0.1) -> keras.Model:
-    """Images `(B, 32, 32, 3)` -> class logits `(B, K)` (Table 9; the softmax is left to the model).
+    """Images `(B, 32, 32, 3)` -> class logits `(B, K)` (Table 9; the model applies the softmax).
 
     Args:
-        num_classes: Classes K.
+        num_classes: Number of classes K.
         dropout: Rate of the spatial dropout after each pooling.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The networks of the VAE with two layers of latent variables: gated layers of each input, and of both together."""
+"""The networks of HVAE, which has two layers of latent variables: a gated layer for each input, then one for both."""
 
 import keras
 from keras import layers, ops
@@ -14,12 +14,14 @@ def encoder_z1(
     z2_dim: int = LATENT_DIM,
     hidden: int = 300,
 ) -> keras.Model:
-    """`[x, z2]`: images `(B, H, W, C)`, pixels in [0, 1], and `(B, d2)` -> means and log-variances of z1, `(B, d1)`.
+    """`[x, z2]` -> means and log-variances of z1, each `(B, d1)`.
+
+    The inputs are images x `(B, H, W, C)` with pixels in [0, 1], and z2 `(B, d2)`.
 
     Args:
         image_shape: `(H, W, C)`.
-        z1_dim: d1.
-        z2_dim: d2.
+        z1_dim: Number of dimensions d1 of z1.
+        z2_dim: Number of dimensions d2 of z2.
         hidden: Outputs of each gated layer.
 
     Returns:
@@ -34,8 +36,8 @@ def prior_z1(z1_dim: int = LATENT_DIM, z2_dim: int = LATENT_DIM, hidden: int = 3
     """z2 `(B, d2)` -> means and log-variances of z1, each `(B, d1)`.
 
     Args:
-        z1_dim: d1.
-        z2_dim: d2.
+        z1_dim: Number of dimensions d1 of z1.
+        z2_dim: Number of dimensions d2 of z2.
         hidden: Outputs of each gated layer.
 
     Returns:
@@ -55,12 +57,12 @@ def decoder(
 
     Args:
         image_shape: `(H, W, C)`; C is the number of outputs for a pixel.
-        z1_dim: d1.
-        z2_dim: d2.
+        z1_dim: Number of dimensions d1 of z1.
+        z2_dim: Number of dimensions d2 of z2.
         hidden: Outputs of each gated layer.
 
     Returns:
-        A `keras.Model`. The sigmoid that makes pixels in [0, 1] of its logits is left to the likelihood.
+        A `keras.Model`. The likelihood applies the sigmoid that turns logits into pixels in [0, 1].
     """
     z = keras.Input((z1_dim + z2_dim,), name="z")
     z1, z2 = ops.split(z, [z1_dim], axis=-1)
@@ -69,6 +71,6 @@ def decoder(
 
 
 def _joint(inputs: dict[str, Tensor], hidden: int) -> Tensor:
-    """A gated layer of each input, by their names, and one of all of these."""
+    """Applies a gated layer to each of the named inputs, and another one to all their outputs together."""
     each = [Gated(hidden, name=f"gated_{name}")(x) for name, x in inputs.items()]
     return Gated(hidden, name="gated_joint")(layers.Concatenate(name="joint")(each))

@@ -1,7 +1,8 @@
 """The networks of M1, M2 and M1+M2: dense layers with softplus, `log(1 + exp(a))`, and linear heads.
 
-Those of M2 take rows of features `(B, F)` as well as images `(B, H, W, C)`; M1+M2 gives them M1's latent variables. The
-one-hot label has a kernel of its own in the first layer, whose product is added before the activation.
+The networks of M2 accept images `(B, H, W, C)` or rows of features `(B, F)`. In M1+M2 the features are M1's latent
+variables. In the encoder's first layer the one-hot label has its own kernel; its product is added before the
+activation.
 """
 
 import math
@@ -12,7 +13,7 @@ from keras import layers
 
 IMAGE_SHAPE = (28, 28, 1)
 LATENT_DIM, NUM_CLASSES = 50, 10
-_STDDEV = 0.001  # of M2's weights at the beginning
+_STDDEV = 0.001  # standard deviation of M2's initial weights
 
 # M1
 
@@ -24,8 +25,8 @@ def m1_encoder(
 
     Args:
         image_shape: `(H, W, C)`.
-        latent_dim: d.
-        hidden: Units of each hidden layer: the paper has two of 600, the released code two of 500.
+        latent_dim: Number of dimensions d.
+        hidden: Units of each hidden layer. Kingma et al. have two layers of 600, their released code two of 500.
 
     Returns:
         A `keras.Model`. Kernels start at `N(0, 1 / inputs)`, biases at 0.
@@ -45,11 +46,11 @@ def m1_decoder(
 
     Args:
         image_shape: `(H, W, C)`; C is the number of outputs for a pixel.
-        latent_dim: d.
-        hidden: Units of each hidden layer, as those of `m1_encoder`.
+        latent_dim: Number of dimensions d.
+        hidden: Units of each hidden layer, as in `m1_encoder`.
 
     Returns:
-        A `keras.Model`, whose weights start as the encoder's. The sigmoid is left to the likelihood.
+        A `keras.Model`. Its weights start as the encoder's. The likelihood applies the sigmoid.
     """
     z, dtype = keras.Input((latent_dim,), name="z"), keras.config.floatx()
     x = z
@@ -72,8 +73,8 @@ def m2_encoder(
 
     Args:
         shape: `(H, W, C)` of images, pixels in [0, 1], or `(F,)` of features.
-        num_classes: K.
-        latent_dim: d.
+        num_classes: Number of classes K.
+        latent_dim: Number of dimensions d.
         hidden: Units of each hidden layer.
 
     Returns:
@@ -98,18 +99,18 @@ def m2_decoder(
     latent_dim: int = LATENT_DIM,
     hidden: Sequence[int] = (500,),
 ) -> keras.Model:
-    """Latent variables and one-hot labels side by side, `(B, d + K)` -> what the likelihood takes, `(B, *shape)`.
+    """Latent variables and one-hot labels side by side, `(B, d + K)` -> inputs of the likelihood, `(B, *shape)`.
 
     Args:
-        shape: `(H, W, C)` of images, or `(F,)` of features; the last is the number of outputs for each place, twice
-            that of the numbers for `likelihoods.HeteroscedasticGaussian`.
-        num_classes: K.
-        latent_dim: d.
+        shape: `(H, W, C)` of images, or `(F,)` of features. The last number counts outputs: it is twice the number of
+            values for `likelihoods.HeteroscedasticGaussian`.
+        num_classes: Number of classes K.
+        latent_dim: Number of dimensions d.
         hidden: Units of each hidden layer.
 
     Returns:
-        A `keras.Model`. The last K rows of its first kernel are that of the label. Weights start at `N(0, 0.001^2)`,
-        the outputs' biases at 0.
+        A `keras.Model`. The last K rows of its first kernel belong to the label. Weights start at `N(0, 0.001^2)`, the
+        biases of the outputs at 0.
     """
     latent, dtype = keras.Input((latent_dim + num_classes,), name="z_y"), keras.config.floatx()
     x = latent
@@ -122,11 +123,11 @@ def m2_decoder(
 def m2_classifier(
     shape: Sequence[int] = IMAGE_SHAPE, num_classes: int = NUM_CLASSES, hidden: Sequence[int] = (500,)
 ) -> keras.Model:
-    """`(B, *shape)`, pixels in [0, 1] or features -> logits of `q(y | x)`, `(B, K)`.
+    """Pixels in [0, 1] or features, `(B, *shape)` -> logits of `q(y | x)`, `(B, K)`.
 
     Args:
         shape: `(H, W, C)` of images, or `(F,)` of features.
-        num_classes: K.
+        num_classes: Number of classes K.
         hidden: Units of each hidden layer.
 
     Returns:

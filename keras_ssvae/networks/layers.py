@@ -12,34 +12,34 @@ from keras_ssvae.distributions import Tensor
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class ConvBlock(keras.layers.Layer):
-    """Convolution ('same'), batch normalisation, LeakyReLU, 2x2 max pooling and spatial dropout: a row of the tables.
+    """One row of EXoN's tables: convolution ('same'), batch normalisation, LeakyReLU, 2x2 max pooling, spatial dropout.
 
-    As one layer it does the same with less work: normalisation and LeakyReLU are monotone, so pooling comes first. It
-    moves the *unbiased* variance, as the fused batch normalisation of the original codes. Statistics are float32 under
-    every dtype policy.
+    One layer for all of them needs less work for the same result: normalisation and LeakyReLU are monotone, so pooling
+    can come first. The moving variance is the *unbiased* one, as in the fused batch normalisation of EXoN's code.
+    Statistics are float32 under every dtype policy.
 
     Args:
         filters: Channels C of the output.
         kernel_size: Width of the square kernel.
-        strides: Of the convolution.
-        transpose: Whether it is a transposed convolution, which enlarges by `strides`.
+        strides: Strides of the convolution.
+        transpose: Whether the convolution is transposed, which enlarges the image by the factor `strides`.
         pool: Whether to pool.
-        rate: Of the spatial dropout: whole channels of an image.
-        negative_slope: Of the LeakyReLU; 0 is a ReLU.
-        momentum: Of the moving statistics.
+        rate: Rate of the spatial dropout, which sets whole channels of an image to 0.
+        negative_slope: Slope of the LeakyReLU below 0; 0 is a ReLU.
+        momentum: Momentum of the moving statistics.
         epsilon: Added to the variance.
-        seed: Of the dropout. A model of this library sets the dropout's state at each step.
-        **kwargs: As `keras.layers.Layer`.
+        seed: Seed of the dropout. A model of this library sets the state of the dropout at each step.
+        **kwargs: The arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: For arguments that make no layer.
+        ValueError: If an argument is out of its range.
 
     Call arguments:
         inputs: `(B, H, W, channels)`.
-        training: Whether to normalise by the batch, and drop out.
+        training: Whether to normalise by the statistics of the batch, and to drop out.
 
     Returns:
-        `(B, H', W', C)`; H' is H / strides rounded up (H * strides transposed), and half of it, rounded down, pooled.
+        `(B, H', W', C)`. H' is H / strides rounded up, or H * strides if transposed. Pooling halves it, rounded down.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ConvBlock(keras.layers.Layer):
         if not 0 <= rate < 1:
             raise ValueError(f"`rate` is {rate!r}; it must be a share of the channels, 0 or more and less than 1.")
         if negative_slope < 0:
-            # Pooling comes before the activation, which must not turn the order of two pixels.
+            # Pooling comes before the activation, which must not change the order of two pixels.
             raise ValueError(f"`negative_slope` is {negative_slope!r}; it must be 0 (ReLU) or more.")
         self.filters, self.kernel_size, self.strides = int(filters), int(kernel_size), int(strides)
         self.transpose, self.pool, self.rate, self.negative_slope = transpose, pool, rate, negative_slope
@@ -92,15 +92,15 @@ class ConvBlock(keras.layers.Layer):
 
     def call(self, inputs, training=False) -> Tensor:
         convolve = ops.conv_transpose if self.transpose else ops.conv
-        # `ops.add` is TensorFlow's BiasAdd here. The gradient of a bias before a normalisation is rounding alone, and
-        # that of this operation is the original's; another (that of `+`) shows in the losses of the second step (1e-5).
+        # `ops.add` is TensorFlow's BiasAdd here, as in EXoN's code. The gradient of a bias before a normalisation
+        # consists of rounding errors only; those of `+` change the losses of the second step by 1e-5.
         x = ops.add(convolve(inputs, self.kernel, self.strides, "same"), self.bias)
         if not (training and self.trainable):
             statistics = self.moving_mean, self.moving_variance
             x = ops.batch_normalization(ops.cast(x, "float32"), *statistics, -1, self.beta, self.gamma, self.epsilon)
             x = ops.leaky_relu(ops.cast(x, self.compute_dtype), self.negative_slope)
             return ops.max_pool(x, (2, 2), (2, 2)) if self.pool else x
-        # In float32: where TensorFlow draws in bfloat16, it rounds the rate to 1/128.
+        # In float32: in bfloat16 TensorFlow would round the rate to 1/128.
         keep = ops.ones((ops.shape(inputs)[0], 1, 1, self.filters), "float32")
         if self.rate:
             keep = keras.random.dropout(keep, self.rate, seed=self.seed_generator)
@@ -130,12 +130,14 @@ class ConvBlock(keras.layers.Layer):
 
 
 def he_normal_dense(units: int, inputs: int, **kwargs) -> keras.layers.Dense:
-    """A dense layer as VampPrior's code starts it: `N(0, 2 / inputs)`, and biases `U(-r, r)`, `r = 1 / sqrt(inputs)`.
+    """Returns a dense layer with the initialisation of VampPrior's code.
+
+    The kernel starts at `N(0, 2 / inputs)`, the biases at `U(-r, r)` with `r = 1 / sqrt(inputs)`.
 
     Args:
-        units: Outputs.
-        inputs: Inputs, of which the biases' initialiser cannot know by itself.
-        **kwargs: As those of `keras.layers.Dense`.
+        units: Number of outputs.
+        inputs: Number of inputs, which the initialiser of the biases does not see.
+        **kwargs: The arguments of `keras.layers.Dense`.
 
     Returns:
         The layer, not built.
@@ -150,14 +152,14 @@ def he_normal_dense(units: int, inputs: int, **kwargs) -> keras.layers.Dense:
 
 
 def torch_start(fan_in: int) -> dict[str, keras.initializers.Initializer]:
-    """The initialisers with which PyTorch starts dense layers and convolutions: all `U(-r, r)`, `r = 1 / sqrt(fan_in)`.
+    """The initialisers of PyTorch's dense layers and convolutions: `U(-r, r)` with `r = 1 / sqrt(fan_in)`.
 
     Args:
-        fan_in: Inputs of one output: those of a dense layer, kernel area times channels of a convolution. Of a
-            transposed convolution PyTorch takes kernel area times the *outgoing* channels.
+        fan_in: Number of inputs of a dense layer; kernel area times input channels of a convolution; kernel area times
+            *output* channels of a transposed convolution, as in PyTorch.
 
     Returns:
-        Arguments `kernel_initializer` and `bias_initializer` of Keras' layers.
+        The arguments `kernel_initializer` and `bias_initializer` of Keras' layers, as a dictionary.
     """
     limit = fan_in**-0.5
     names = ("kernel_initializer", "bias_initializer")
@@ -166,15 +168,16 @@ def torch_start(fan_in: int) -> dict[str, keras.initializers.Initializer]:
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class Gated(keras.layers.Layer):
-    """A linear map, each output of which has a gate: `(W x + b) * sigmoid(V x + c)`.
+    """A linear layer with a gate for each output: `(W x + b) * sigmoid(V x + c)`.
+
+    The networks of VampPrior and CP-VAE consist of such layers.
 
     Args:
-        units: Outputs.
-        **kwargs: As those of `keras.layers.Layer`.
+        units: Number of outputs.
+        **kwargs: The arguments of `keras.layers.Layer`.
 
     Reference:
-        Dauphin, Fan, Auli, Grangier: Language modeling with gated convolutional networks, 2017; the networks of
-        VampPrior and CP-VAE are made of it.
+        Dauphin, Fan, Auli, Grangier: Language modeling with gated convolutional networks, 2017.
     """
 
     def __init__(self, units: int, **kwargs):
@@ -199,16 +202,16 @@ class Gated(keras.layers.Layer):
 
 
 def mixture_heads(x, num_classes: int, latent_dim: int, name: str) -> Tensor:
-    """One linear head `Dense(latent_dim)` per mixture component, as a single product.
+    """One linear head `Dense(latent_dim)` for each component of a mixture, computed as a single product.
 
     Args:
         x: Features `(B, H)`, a Keras tensor.
-        num_classes: Components K.
-        latent_dim: Outputs d of each head.
-        name: Layer name.
+        num_classes: Number of components K.
+        latent_dim: Number of outputs d of each head.
+        name: Name of the layer.
 
     Returns:
-        `(B, K, d)`. Each head starts as a Dense layer of its own would (Glorot uniform of `H` inputs, `d` outputs).
+        `(B, K, d)`. Each head is initialised as its own `Dense` layer (Glorot uniform with `H` inputs, `d` outputs).
     """
     limit = (6.0 / (x.shape[-1] + latent_dim)) ** 0.5
     return keras.layers.EinsumDense(
@@ -216,6 +219,6 @@ def mixture_heads(x, num_classes: int, latent_dim: int, name: str) -> Tensor:
         output_shape=(num_classes, latent_dim),
         bias_axes="kd",
         kernel_initializer=keras.initializers.RandomUniform(-limit, limit),
-        dtype="float32",  # under every policy: the losses take logarithms and exponentials of it
+        dtype="float32",  # under every policy, since the losses take logarithms and exponentials of the outputs
         name=name,
     )(x)

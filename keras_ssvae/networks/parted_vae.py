@@ -1,4 +1,4 @@
-"""The networks of PartedVAE: Tables 3 to 5. Encoders end in the features h, from which `Heads` go on to c, u and z."""
+"""The networks of PartedVAE: Tables 3 to 5. Encoders compute features h, and `Heads` the posteriors of c, u and z."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from keras_ssvae.distributions import Tensor, as_floatx, blocks
 
-FEATURES = 256  # of h, and of a layer of the decoder
+FEATURES = 256  # dimensions of h, and of a layer of the decoder
 _SLOPE = 0.1  # of the LeakyReLU after the last convolution and after the features
 
 
@@ -23,7 +23,7 @@ def mnist_decoder(latent_dim: int = 16) -> keras.Model:
 
 
 def dsprites_encoder() -> keras.Model:
-    """Images `(B, 64, 64, 1)` -> features h `(B, 256)` (Table 4, left, but for the size, which it states as 32x32)."""
+    """Images `(B, 64, 64, 1)` -> features h `(B, 256)` (Table 4, left, which gives the size as 32x32)."""
     return encoder((64, 64, 1), [32, 32, 64, 64])
 
 
@@ -32,8 +32,8 @@ def dsprites_decoder(latent_dim: int = 6) -> keras.Model:
     return decoder(latent_dim, (4, 4, 64), [64, 32, 32, 1])
 
 
-# Rows and columns around the images and features of 218x178, 108x88, 54x44, 26x22 and 12x10 pixels: with them the
-# encoder ends in 5x5, and the decoder, which takes them off again, in 218x178.
+# Paddings (rows, columns) around the images and features of 218x178, 108x88, 54x44, 26x22 and 12x10 pixels. With them
+# the encoder ends with 5x5 pixels, and the decoder, which crops them again, with 218x178.
 _CELEBA_PADDINGS = [(0, 0), (1, 1), (0, 1), (0, 0), (0, 1)]
 
 
@@ -50,12 +50,12 @@ def celeba_decoder(latent_dim: int = 18) -> keras.Model:
 def encoder(
     image_shape: tuple[int, int, int], filters: Sequence[int], paddings: Sequence[tuple[int, int]] | None = None
 ) -> keras.Model:
-    """Convolutions with kernels of 4 and strides of 2, and a dense layer: images -> features h `(B, 256)`.
+    """Images -> features h `(B, 256)`, by convolutions with 4x4 kernels and strides of 2, and a dense layer.
 
     Args:
         image_shape: `(H, W, C)`.
-        filters: Of each convolution.
-        paddings: Of each convolution, rows above and below and columns left and right; by default 1 and 1, which
+        filters: Number of filters of each convolution.
+        paddings: Padding of each convolution: rows above and below, columns left and right. By default 1 and 1, which
             halves an even size.
 
     Returns:
@@ -64,7 +64,7 @@ def encoder(
     images = keras.Input(image_shape, name="image")
     x = images
     for i, (number, padding) in enumerate(zip(filters, paddings or [(1, 1)] * len(filters), strict=True)):
-        # Of an even size "same" is the padding 1.
+        # For an even size, "same" is a padding of 1.
         same = padding == (1, 1) and x.shape[1] % 2 == x.shape[2] % 2 == 0
         x = x if same else layers.ZeroPadding2D(padding, name=f"padding_{i}")(x)
         x = layers.Conv2D(number, 4, strides=2, padding="same" if same else "valid", name=f"conv_{i}")(x)
@@ -80,17 +80,17 @@ def decoder(
     filters: Sequence[int],
     paddings: Sequence[tuple[int, int]] | None = None,
 ) -> keras.Model:
-    """Two dense layers and transposed convolutions with kernels of 4 and strides of 2: (z, u) `(B, d)` -> logits.
+    """(z, u) `(B, d)` -> logits of pixels, by two dense layers and transposed convolutions (4x4 kernels, strides of 2).
 
     Args:
-        latent_dim: d, the dimensions of z and u together.
-        smallest: Shape `(H, W, C)` in front of the first transposed convolution.
-        filters: Of each transposed convolution; of the last one the channels of the images.
-        paddings: Rows and columns that each transposed convolution takes off on every side; by default 1 and 1, which
-            doubles a size.
+        latent_dim: Number of dimensions d of z and u together.
+        smallest: Shape `(H, W, C)` before the first transposed convolution.
+        filters: Number of filters of each transposed convolution; for the last one the channels of the images.
+        paddings: Rows and columns that are cropped on every side after each transposed convolution. By default 1 and 1,
+            which doubles the size.
 
     Returns:
-        A `keras.Model`. The sigmoid that makes pixels in [0, 1] of its logits is left to the model.
+        A `keras.Model`. PartedVAE applies the sigmoid that turns logits into pixels in [0, 1].
     """
     latent = keras.Input((latent_dim,), name="z_u")
     x = layers.Dense(FEATURES, activation="relu", name="dense_0")(latent)
@@ -108,15 +108,16 @@ def decoder(
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class Heads(layers.Layer):
-    """From the features h to the posteriors of each label c_i, of the u_i that belong to it, and of z.
+    """Features h -> the posteriors of each label c_i, of the variables u_i that belong to it, and of z.
 
-    `u_i` sees h through an attention that c_i decides: `h * sigmoid(slope (W c_i + b))`.
+    `u_i` sees h through an attention that depends on c_i: `h * sigmoid(slope (W c_i + b))`.
 
     Args:
-        features: Dimensions of h.
-        num_values: Values of each c_i.
-        u_dims: Dimensions of each u_i.
-        z_dim: Dimensions of z.
+        features: Number of dimensions of h.
+        num_values: Number of values of each c_i.
+        u_dims: Number of dimensions of each u_i.
+        z_dim: Number of dimensions of z.
+        **kwargs: The arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, features: int, num_values: Sequence[int], u_dims: Sequence[int], z_dim: int, **kwargs):

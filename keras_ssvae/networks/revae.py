@@ -12,13 +12,13 @@ from keras_ssvae.distributions import Tensor, as_floatx, blocks
 from keras_ssvae.networks.layers import torch_start
 
 IMAGE_SHAPE = (28, 28, 1)
-C_DIM, REST_DIM = 4, 10  # of z_c and of the rest of z, for Fashion-MNIST
+C_DIM, REST_DIM = 4, 10  # dimensions of z_c and of the rest of z, for Fashion-MNIST
 _SMALLEST_DEVIATION = 1e-3
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 def softplus_logvar(raw: Tensor) -> Tensor:
-    """The log-variance of a standard deviation `max(softplus(raw), 1e-3)`, as the released code has them."""
+    """The log-variance of a standard deviation `max(softplus(raw), 1e-3)`, as in REVAE's released code."""
     return 2.0 * ops.log(ops.maximum(ops.softplus(as_floatx(raw)), _SMALLEST_DEVIATION))
 
 
@@ -29,7 +29,7 @@ def encoder(
 
     Args:
         image_shape: `(H, W, C)`.
-        latent_dim: d, the dimensions of z_c and of the rest together.
+        latent_dim: Number of dimensions d of z_c and the rest together.
         hidden: Units of each of the two hidden layers.
 
     Returns:
@@ -47,11 +47,11 @@ def decoder(
 
     Args:
         image_shape: `(H, W, C)`.
-        latent_dim: d, the dimensions of z_c and of the rest together.
+        latent_dim: Number of dimensions d of z_c and the rest together.
         hidden: Units of each of the two hidden layers.
 
     Returns:
-        A `keras.Model`. The sigmoid that makes pixels in [0, 1] of its logits is left to the likelihood.
+        A `keras.Model`. The likelihood applies the sigmoid that turns logits into pixels in [0, 1].
     """
     z, dtype = keras.Input((latent_dim,), name="z"), keras.config.floatx()
     x = _two_hidden(z, latent_dim, hidden)
@@ -63,8 +63,8 @@ def classifier(num_classes: int = 10, c_dim: int = C_DIM, hidden: int = 50) -> k
     """Characteristic variables z_c `(B, m_c)` -> logits `(B, K)` of one label: `q(y | z_c)` (Table 3).
 
     Args:
-        num_classes: K.
-        c_dim: m_c.
+        num_classes: Number of classes K.
+        c_dim: Number of dimensions m_c.
         hidden: Units of the hidden layer.
 
     Returns:
@@ -77,11 +77,11 @@ def classifier(num_classes: int = 10, c_dim: int = C_DIM, hidden: int = 50) -> k
 
 
 def factorized_classifier(num_classes: Sequence[int], c_dims: Sequence[int]) -> keras.Model:
-    """Characteristic variables z_c -> logits of several labels, each of its own z_c alone (Table 4).
+    """Characteristic variables z_c -> logits of several labels; each label sees only its own part of z_c (Table 4).
 
     Args:
-        num_classes: The number of values of each label.
-        c_dims: The dimensions of each label's characteristic variables.
+        num_classes: Number of values of each label.
+        c_dims: Number of dimensions of each label's characteristic variables.
 
     Returns:
         A `keras.Model`, `(B, sum(c_dims))` -> `(B, sum(num_classes))`: the logits of all labels side by side.
@@ -94,7 +94,7 @@ def celeba_encoder(latent_dim: int = 45, image_shape: tuple[int, int, int] = (64
     """Images `(B, 64, 64, 3)`, pixels in [0, 1] -> means and log-variances of z, each `(B, d)` (Table 4).
 
     Args:
-        latent_dim: d, the dimensions of z_c and of the rest together.
+        latent_dim: Number of dimensions d of z_c and the rest together.
         image_shape: `(64, 64, C)`.
 
     Returns:
@@ -115,11 +115,11 @@ def celeba_decoder(latent_dim: int = 45, channels: int = 3) -> keras.Model:
     """Latent variables `(B, d)` -> logits of the pixels `(B, 64, 64, C)` (Table 4).
 
     Args:
-        latent_dim: d, the dimensions of z_c and of the rest together.
-        channels: C.
+        latent_dim: Number of dimensions d of z_c and the rest together.
+        channels: Number of channels C.
 
     Returns:
-        A `keras.Model`. The sigmoid that makes pixels in [0, 1] of its logits is left to the likelihood.
+        A `keras.Model`. The likelihood applies the sigmoid that turns logits into pixels in [0, 1].
     """
     z = keras.Input((latent_dim,), name="z")
     x = layers.Dense(256, activation="relu", **torch_start(latent_dim), name="dense")(z)
@@ -146,18 +146,19 @@ def _heads(x, inputs, latent_dim):
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class LabelLogits(layers.Layer):
-    """Linear maps of each label's own variables to its logits; the logits of all labels side by side.
+    """Linear maps from each label's own variables to its logits; returns the logits of all labels side by side.
 
-    A label of two values has one logit `a z + b`, that of its second value, which starts at the sum of its variables;
-    the logit of the first value is 0. In one dimension each this is the diagonal layer of REVAE's Table 4.
+    A label with two values has one logit `a z + b`, for its second value; that of the first value is 0. It starts with
+    a = 1 and b = 0, as the sum of the label's variables. If each label has one dimension, this is the diagonal layer of
+    REVAE's Table 4.
 
     Args:
-        num_classes: The number of values of each label.
-        c_dims: The dimensions of each label's variables.
-        **kwargs: As those of `keras.layers.Layer`.
+        num_classes: Number of values of each label.
+        c_dims: Number of dimensions of each label's variables.
+        **kwargs: The arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If there are not as many numbers of the one as of the other.
+        ValueError: If `num_classes` and `c_dims` have different lengths.
     """
 
     def __init__(self, num_classes: Sequence[int], c_dims: Sequence[int], **kwargs):

@@ -1,4 +1,4 @@
-"""The networks of VAE and VampPrior: two gated layers each way."""
+"""The networks of VAE and VampPrior: encoder and decoder have two gated layers each."""
 
 import math
 
@@ -10,7 +10,7 @@ from keras_ssvae.networks.layers import Gated, he_normal_dense
 
 IMAGE_SHAPE = (28, 28, 1)
 LATENT_DIM = 40
-_LOGVARS = (-6.0, 2.0)  # as in VampPrior's code
+_LOGVARS = (-6.0, 2.0)  # range of the log-variances, as in VampPrior's code
 
 
 def encoder(
@@ -20,7 +20,7 @@ def encoder(
 
     Args:
         image_shape: `(H, W, C)`.
-        latent_dim: d.
+        latent_dim: Number of dimensions d.
         hidden: Outputs of each gated layer.
 
     Returns:
@@ -37,32 +37,32 @@ def decoder(
     """Latent variables `(B, d)` -> logits of the pixels `(B, H, W, C)`.
 
     Args:
-        image_shape: `(H, W, C)`; C is the number of outputs for a pixel, more than that of its colours for a
-            likelihood that needs more.
-        latent_dim: d.
+        image_shape: `(H, W, C)`; C is the number of outputs for a pixel, which is that of its colours, or more if the
+            likelihood needs more.
+        latent_dim: Number of dimensions d.
         hidden: Outputs of each gated layer.
 
     Returns:
-        A `keras.Model`. The sigmoid that makes pixels in [0, 1] of its logits is left to the likelihood.
+        A `keras.Model`. The likelihood applies the sigmoid that turns logits into pixels in [0, 1].
     """
     z = keras.Input((latent_dim,), name="z")
     return keras.Model(z, pixel_logits(two_gated(z, hidden), image_shape, hidden), name="decoder")
 
 
 def two_gated(x: Tensor, hidden: int) -> Tensor:
-    """Two gated layers, of a Keras tensor `(B, inputs)`."""
+    """Applies two gated layers to a Keras tensor `(B, inputs)`."""
     return Gated(hidden, name="gated_1")(Gated(hidden, name="gated_0")(x))
 
 
 def pixel_logits(x: Tensor, image_shape: tuple[int, int, int], inputs: int) -> Tensor:
-    """Linear outputs `(B, H, W, C)`, of a Keras tensor `(B, inputs)`."""
+    """Applies a linear layer to a Keras tensor `(B, inputs)`; returns `(B, H, W, C)`."""
     dtype = keras.config.floatx()
     x = he_normal_dense(math.prod(image_shape), inputs, dtype=dtype, name="logits")(x)
     return layers.Reshape(image_shape, dtype=dtype, name="image")(x)
 
 
 def gaussian_heads(x: Tensor, latent_dim: int, inputs: int) -> tuple[Tensor, Tensor]:
-    """Linear means and log-variances, clipped to [-6, 2], each `(B, d)`, of a Keras tensor `(B, inputs)`."""
+    """Linear layers from a Keras tensor `(B, inputs)` to means and log-variances, clipped to [-6, 2], `(B, d)` each."""
     heads = {"units": latent_dim, "inputs": inputs, "dtype": keras.config.floatx()}
     mean = he_normal_dense(**heads, name="mean")(x)
     return mean, he_normal_dense(**heads, activation=clip_logvar, name="logvar")(x)
@@ -70,5 +70,5 @@ def gaussian_heads(x: Tensor, latent_dim: int, inputs: int) -> tuple[Tensor, Ten
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 def clip_logvar(logvar: Tensor) -> Tensor:
-    """Log-variances clipped to [-6, 2]; the gradient is 0 where one was."""
+    """Clips log-variances to [-6, 2]. The gradient is 0 where they are clipped."""
     return ops.clip(logvar, *_LOGVARS)

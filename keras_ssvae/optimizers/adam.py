@@ -18,8 +18,8 @@ class Adam(keras.optimizers.Adam):
 
     Args:
         *args: The arguments of `keras.optimizers.Adam`.
-        corrected_epsilon: True adds epsilon to the root of the bias-corrected second moment, as the paper and PyTorch
-            do. False adds it to the root of the moment without correction, as TensorFlow and Keras do.
+        corrected_epsilon: True adds epsilon to the root of the bias-corrected second moment, as Adam's paper and
+            PyTorch do. False adds it to the root of the moment without correction, as TensorFlow and Keras do.
         bias_correction: False leaves out the factor `sqrt(1 - beta_2^t) / (1 - beta_1^t)`, as the released code of
             M1+M2 does. With the default betas the first steps are then longer: 3.16 times as long at step t = 1, 6.57
             at 12 (the most), 3.24 at 100, 1.26 at 1000.

@@ -16,7 +16,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
     `compile`, `save`, `load_model` and all callbacks see one optimizer, so saving and restoring keep its whole state.
     Each member acts on the variables of its own group only, also by weight decay, clipping, accumulation of gradients
     and moving averages of the weights. Groups may share variables if the training step calls the `members` one after
-    the other, as `PartedVAE` does. `apply` needs groups that share none.
+    the other, as `PartedVAE` does. `apply` needs groups that share no variable.
 
     Setting `learning_rate`, as some callbacks do, sets the rate of the first group and changes the others in
     proportion. To change one rate only, set `members[name].learning_rate`.

@@ -41,7 +41,7 @@ def plain_axes(ax: Axes, title: str = "") -> Axes:
 
 
 def plane(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
-    """Origin (d,), axes (d, 2) and names of the plane to draw: the latent plane itself or the principal one."""
+    """Origin (d,), axes (d, 2) and axis names of the drawn plane: the latent plane, or the principal axes if d > 2."""
     if z.shape[1] == 2:
         return np.zeros(2), np.eye(2), ("$z_1$", "$z_2$")
     origin = z.mean(axis=0)
@@ -59,7 +59,7 @@ def two_sigma_ellipse(centre: np.ndarray, covariance: np.ndarray, **style) -> El
 
 
 def is_inside(point: np.ndarray | None, centre: np.ndarray, covariance: np.ndarray) -> bool:
-    """Whether there is a point and it lies within the two-sigma ellipse."""
+    """Whether a point lies within the two-sigma ellipse; False without a point."""
     if point is None:
         return False
     offset = point - centre
@@ -67,7 +67,7 @@ def is_inside(point: np.ndarray | None, centre: np.ndarray, covariance: np.ndarr
 
 
 def fix_limits(ax: Axes, centres: np.ndarray, covariances: np.ndarray, points: np.ndarray) -> None:
-    """Shows four standard deviations around all centres, in a square, and says what lies outside."""
+    """Shows a square with four standard deviations around all centres, and writes how many points lie outside."""
     reach = 4 * np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
     low, high = (centres - reach).min(axis=0), (centres + reach).max(axis=0)
     middle, half = (low + high) / 2, (high - low).max() / 2
@@ -115,7 +115,7 @@ def displayable(images: np.ndarray, value_range: tuple[float, float]) -> np.ndar
 
 
 def decoded(model: Decodes, z: np.ndarray, value_range: tuple[float, float] = (-1.0, 1.0)) -> np.ndarray:
-    """Displayable images (..., H, W, C) at latent points (..., d)."""
+    """Decodes latent points (..., d) to displayable images (..., H, W, C)."""
     images = displayable(decode_batches(model, z.reshape(-1, z.shape[-1])), value_range)
     return images.reshape(*z.shape[:-1], *images.shape[1:])
 
@@ -130,7 +130,7 @@ GAP = 2  # pixels between the tiles of a mosaic
 def mosaic(ax: Axes, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Draws displayable tiles (rows, columns, H, W, channels) with gaps; returns the centres of columns and of rows.
 
-    One unit of the axes is one pixel, the first row on top, the left upper corner at (0, 0).
+    One unit of the axes is one pixel. The first row is on top, and the upper left corner is at (0, 0).
     """
     rows, columns, height, width, channels = tiles.shape
     sheet = np.ones((rows, height + GAP, columns, width + GAP, channels), "float32")
@@ -144,7 +144,7 @@ def mosaic(ax: Axes, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def trim(figure: Figure) -> None:
-    """Cuts off what a mosaic, which keeps its proportions, leaves empty at the bottom of its figure."""
+    """Cuts off the empty space at the bottom of a figure, below a mosaic, which keeps its proportions."""
     figure.draw_without_rendering()
     figure.set_figheight(figure.get_figheight() - figure.get_tightbbox().y0 + 0.1)
 
@@ -158,7 +158,7 @@ def outline(ax: Axes, column: int, row: int, tiles: np.ndarray) -> None:
 
 
 def table(combine: Callable[..., Any], left: ArrayLike, top: ArrayLike, title: str) -> Figure:
-    """Draws what `combine(images, others)` gives of each image of the left column with each one of the top row."""
+    """Draws a table of `combine(images, others)` for each image of the left column and each of the top row."""
     left, top = (np.concatenate(list(image_batches(each))) for each in (left, top))
     rows = [np.concatenate([np.ones_like(top[:1]), top])]
     for x in left[:, None]:
@@ -174,7 +174,7 @@ def table(combine: Callable[..., Any], left: ArrayLike, top: ArrayLike, title: s
 
 
 def figure_of(tiles: np.ndarray, title: str) -> tuple[Figure, Axes]:
-    """A figure of a single mosaic, which is not trimmed yet, and its axes."""
+    """Returns a figure of a single mosaic, not yet trimmed, and its axes."""
     figure = Figure(figsize=(max(0.7 * tiles.shape[1], 5.0), 0.7 * tiles.shape[0] + 0.4), layout="constrained")
     ax = plain_axes(figure.add_subplot(), title)
     mosaic(ax, tiles)
@@ -182,7 +182,7 @@ def figure_of(tiles: np.ndarray, title: str) -> tuple[Figure, Axes]:
 
 
 def in_rows(tiles: np.ndarray, columns: int) -> np.ndarray:
-    """Arranges tiles (n, H, W, channels) in rows, the last one filled up with white."""
+    """Arranges tiles (n, H, W, channels) in rows, and fills the last row with white."""
     columns = min(columns, len(tiles))
     missing = -len(tiles) % columns
     filled = np.concatenate([tiles, np.ones((missing, *tiles.shape[1:]), tiles.dtype)])
@@ -190,7 +190,7 @@ def in_rows(tiles: np.ndarray, columns: int) -> np.ndarray:
 
 
 def one_image(name: str, given: ArrayLike) -> np.ndarray:
-    """An image (H, W, C), or a batch of one, as a batch of one."""
+    """Returns one image, given as (H, W, C) or as a batch of one, as a batch of one."""
     image = np.asarray(given)
     batch = image[None] if image.ndim == 3 else image
     if batch.ndim != 4 or len(batch) != 1:

@@ -1,4 +1,4 @@
-"""The figures of `keras_ssvae.plots`, which a notebook shows by itself."""
+"""The class of the figures of `keras_ssvae.plots`, which notebooks display."""
 
 import io
 
@@ -6,9 +6,9 @@ import matplotlib.figure
 
 
 class Figure(matplotlib.figure.Figure):
-    """A figure that a notebook shows where it is the last line of a cell, without `%matplotlib inline`.
+    """A figure that a notebook displays if it is the last value of a cell, also without `%matplotlib inline`.
 
-    Where matplotlib's inline backend is on, that one shows it, and the figure appears once all the same.
+    If matplotlib's inline backend is on, that backend displays the figure, and it still appears only once.
     """
 
     def _repr_png_(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Figures of a model that finds categories by itself: images from each, and how likely they are."""
+"""Figures of models that find categories without labels: images of each category, and their probabilities."""
 
 from collections.abc import Mapping
 
@@ -16,23 +16,23 @@ from keras_ssvae.pixels import as_images
 from keras_ssvae.plots import _drawing
 from keras_ssvae.plots._figure import Figure
 
-_INCHES = 0.4  # of an image in a panel
+_INCHES = 0.4  # width of an image in a panel
 
 
 def panels(images: Mapping[str, ArrayLike], columns: int = 5, across: int = 4, title: str = "") -> Figure:
-    """Draws several groups of images, each in a panel of its own: of categories, or of models.
+    """Draws groups of images, each in its own panel, for example of several categories or models.
 
     Args:
         images: Title of a panel -> its images (n, H, W, 1 or 3): uint8, or floats in [-1, 1].
-        columns: Panels in a row.
-        across: Images in a row of a panel.
-        title: The figure's title.
+        columns: Number of panels in a row.
+        across: Number of images in a row of a panel.
+        title: Title of the figure.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If there is no panel, or one has no image, or the images are not as described.
+        ValueError: If there is no panel, a panel has no image, or the images are not as described.
 
     Example:
 
@@ -44,13 +44,13 @@ def panels(images: Mapping[str, ArrayLike], columns: int = 5, across: int = 4, t
     """
     columns, across = check_whole_number("columns", columns, 1), check_whole_number("across", across, 1)
     if not images or any(0 in np.shape(each) for each in images.values()):
-        raise ValueError("`images` has no panel, or one without an image; each needs at least one.")
+        raise ValueError("`images` has no panel, or a panel without an image; each panel needs at least one.")
     given = {name: as_images("images", each, in_doubt="warn") for name, each in images.items()}
     tiles = {
         name: _drawing.in_rows(_drawing.displayable(as_float32(each), (-1.0, 1.0)), across)
         for name, each in given.items()
     }
-    # A layout that is found by itself takes seconds for many panels, and these have no ticks.
+    # An automatic layout takes seconds for many panels, and is not needed, since these have no ticks.
     figure, axes = _grid(len(tiles), columns, _INCHES * across + 0.15, _INCHES * _rows(tiles) + 0.3, title, layout=None)
     columns = min(columns, len(tiles))
     width, height = figure.get_size_inches()
@@ -72,19 +72,19 @@ def categories(
     across: int = 4,
     seed: int = 0,
 ) -> Figure:
-    """Draws images that are generated from each category with `q(c_k) > 1/K`, the likeliest first.
+    """Draws generated images of each category with `q(c_k) > 1/K`, the most probable category first.
 
     Args:
-        model: A model that finds categories, as `CPVAE`.
+        model: A model that finds categories, such as `CPVAE`.
         probs: `q(c)`, shape (K,): the mean of `evaluation.clusters` over the training images.
-        at_most: Categories.
-        n: Images of each.
-        columns: Panels in a row.
-        across: Images in a row of a panel.
-        seed: Of the images, whose z is drawn from `p(z | c_k)`.
+        at_most: Largest number of categories that are drawn.
+        n: Number of images of each category.
+        columns: Number of panels in a row.
+        across: Number of images in a row of a panel.
+        seed: Seed of the images, whose z is drawn from `p(z | c_k)`.
 
     Returns:
-        The figure; a panel's title is the number of the category, from 0, and its probability.
+        The figure. The title of a panel is the number of the category, counted from 0, and its probability.
 
     Raises:
         ValueError: If the model finds no categories, or `probs` are not K probabilities that differ.
@@ -112,13 +112,13 @@ def categories(
 
 
 def category_probs(probs: Mapping[str, ArrayLike], columns: int = 5, title: str = "") -> Figure:
-    """Draws how likely the categories are, of each label or model in a panel of its own.
+    """Draws the probabilities of the categories, with a panel for each label or model, and a line at 1/K.
 
     Args:
-        probs: Title of a panel -> probabilities, shape (K,), as the mean of `evaluation.clusters` or what
-            `evaluation.category_probs_by_label` gives. A line is at 1/K.
-        columns: Panels in a row.
-        title: The figure's title.
+        probs: Title of a panel -> probabilities, shape (K,), such as the mean of `evaluation.clusters` or a value of
+            `evaluation.category_probs_by_label`.
+        columns: Number of panels in a row.
+        title: Title of the figure.
 
     Returns:
         The figure.
@@ -137,7 +137,7 @@ def category_probs(probs: Mapping[str, ArrayLike], columns: int = 5, title: str 
     columns = check_whole_number("columns", columns, 1)
     given = {name: np.asarray(each, "float64") for name, each in probs.items()}
     if not given or any(each.ndim != 1 or not len(each) for each in given.values()):
-        raise ValueError("`probs` has no panel, or one that is no list of probabilities.")
+        raise ValueError("`probs` has no panel, or a panel that is no list of probabilities.")
     figure, axes = _grid(len(given), columns, width=2.4 if len(given) > 1 else 5.0, height=1.7, title=title)
     for ax, (name, each) in zip(axes, given.items(), strict=True):
         _small(ax, name)
@@ -156,14 +156,14 @@ def densities(
     columns: int = 4,
     title: str = "",
 ) -> Figure:
-    """Draws distributions of a number, in bins, each in a panel of its own.
+    """Draws distributions of a number as histograms, each in its own panel.
 
     Args:
-        x: Left ends of the bins, which are equally wide, shape (n,).
+        x: Left ends of the bins, which have equal widths, shape (n,) with n at least 2.
         probs: Title of a panel -> the probabilities of the bins, shape (n,).
-        reference: Probabilities that each panel shows as a line, as those of the data.
-        columns: Panels in a row.
-        title: The figure's title.
+        reference: Probabilities that each panel also shows as a line, such as those of the data.
+        columns: Number of panels in a row.
+        title: Title of the figure.
 
     Returns:
         The figure.
@@ -177,7 +177,10 @@ def densities(
     given = {name: np.asarray(each, "float64") for name, each in probs.items()}
     others = [] if reference is None else [np.asarray(reference, "float64")]
     if not given or len(x) < 2 or any(each.shape != x.shape for each in (*given.values(), *others)):
-        raise ValueError(f"`probs` must be at least one list of {len(x)} probabilities, as many as `x` has bins, two.")
+        raise ValueError(
+            f"`probs` must be at least one list of {len(x)} probabilities, as many as `x` has bins, and `x` must have "
+            "at least two bins."
+        )
     figure, axes = _grid(len(given), columns, width=2.4, height=1.7, title=title)
     edges = np.append(x, 2 * x[-1] - x[-2])
     for ax, (name, each) in zip(axes, given.items(), strict=True):
@@ -191,7 +194,7 @@ def densities(
 
 
 def _grid(n, columns, width, height, title, layout="constrained"):
-    """A figure with n axes in rows, of so many inches each."""
+    """A figure with n axes in rows, each `width` x `height` inches."""
     columns = min(columns, n)
     rows = -(-n // columns)
     figure = Figure(figsize=(max(width * columns + 0.2, 5.0), height * rows + 0.45), layout=layout)
@@ -209,5 +212,5 @@ def _small(ax: Axes, title: str) -> Axes:
 
 
 def _rows(tiles):
-    """The rows of the highest panel, as wide as high."""
+    """The height of the highest panel, in widths of an image."""
     return max(each.shape[0] * each.shape[2] / each.shape[3] for each in tiles.values())

@@ -1,4 +1,4 @@
-"""The figures of models whose labels have latent variables of their own, as REVAE's."""
+"""Figures of models whose labels have their own latent variables, the characteristics, such as REVAE."""
 
 from collections.abc import Sequence
 
@@ -18,16 +18,16 @@ from keras_ssvae.plots._figure import Figure
 def interventions(
     model: keras.Model, images: ArrayLike, class_names: Sequence | None = None, seed: int | None = None
 ) -> Figure:
-    """Each image, its reconstruction, and what it is with other labels: REVAE's Figures 3, 9 and 10.
+    """Draws images, their reconstructions, and the images with other labels: REVAE's Figures 3, 9 and 10.
 
-    Of a model with one label there is a column for each of its values; of one with several labels a column for each
-    label, which has its last value there ("on" of a binary one).
+    For a model with one label there is a column for each of its values. For a model with several labels there is a
+    column for each label, in which the label has its last value ("on" for a binary label).
 
     Args:
         model: A `REVAE`, or another model with `intervene`.
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
         class_names: Names of the values of the one label, or of the labels. Default: their numbers.
-        seed: Of the draw of the characteristics. Default: their means, of a model that has them.
+        seed: Seed of the draw of the characteristics. Default: their means, if the model has means.
 
     Returns:
         The figure.
@@ -56,15 +56,15 @@ def interventions(
 def diversity(
     model: keras.Model, images: ArrayLike, label: int, value: int, n: int = 8, class_names: Sequence | None = None
 ) -> Figure:
-    """Each image, its reconstruction, and several draws of what it is with another value of a label: REVAE's Figure 6.
+    """Draws images, their reconstructions, and several versions of them with a given label: REVAE's Figure 6.
 
     Args:
         model: A `REVAE`, or another model with `intervene`.
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
-        label: The number of the label, from 0.
-        value: The value that it shall have.
-        n: Draws, of the seeds 1 to n.
-        class_names: For the title, names of the values of the one label, or of the labels. Default: their numbers.
+        label: The number of the label, counted from 0.
+        value: The value of this label in the versions.
+        n: Number of versions; their characteristics are drawn by the seeds 1 to n.
+        class_names: Names for the title: of the values of the one label, or of the labels. Default: their numbers.
 
     Returns:
         The figure.
@@ -99,12 +99,13 @@ def _beside(model, images, columns, title):
 
 
 def swap(model: keras.Model, images: ArrayLike, donors: ArrayLike) -> Figure:
-    """Gives images the characteristics of the labels of others: REVAE's Figure 5.
+    """Gives images the characteristics of other images, the donors: REVAE's Figure 5.
 
     Args:
         model: A `REVAE`, or another model with `swap`.
-        images: The leftmost column, whose rest of z is kept, shape (N, H, W, C): uint8, or floats in [-1, 1].
-        donors: The top row, whose z_c is taken, shape (M, H, W, C).
+        images: Images of the left column, which keep the rest of their z, shape (N, H, W, C): uint8, or floats in
+            [-1, 1].
+        donors: Images of the top row, which give their z_c, shape (M, H, W, C).
 
     Returns:
         The figure.
@@ -121,13 +122,13 @@ def swap(model: keras.Model, images: ArrayLike, donors: ArrayLike) -> Figure:
 def surface(
     model: keras.Model, image: ArrayLike, corners: Sequence[int], n: int = 8, class_names: Sequence | None = None
 ) -> Figure:
-    """An image whose characteristics lie on the surface between four classes: REVAE's Figure 7, right.
+    """Draws an image with characteristics interpolated between those of four classes: REVAE's Figure 7, right.
 
     Args:
         model: A `REVAE` with one label.
-        image: One image (H, W, C), whose rest of z is kept: uint8, or floats in [-1, 1].
+        image: One image (H, W, C), which keeps the rest of its z: uint8, or floats in [-1, 1].
         corners: Four classes: upper left, upper right, lower left and lower right.
-        n: Images along each side, at least 2.
+        n: Number of images along each side, at least 2.
         class_names: Names of all classes, for the title. Default: their numbers.
 
     Returns:
@@ -140,7 +141,7 @@ def surface(
     """
     _require(model, "plots.surface")
     if model.labels.several or not hasattr(model, "c_priors"):
-        raise ValueError("`plots.surface` needs a model with one label and a prior of z_c, as a `REVAE`.")
+        raise ValueError("`plots.surface` needs a model with one label and a prior of z_c, such as a `REVAE`.")
     classes = model.labels.check("corners", corners, 4)
     rows, columns = _shares(n)
     upper, lower = model.c_priors[0].now().means[classes].reshape(2, 2, -1)
@@ -153,13 +154,13 @@ def surface(
 def walk(
     model: keras.Model, image: ArrayLike, labels: Sequence[int], n: int = 8, class_names: Sequence | None = None
 ) -> Figure:
-    """An image whose characteristics of two labels go from those of their first value to the last: REVAE's Figure 7.
+    """Draws an image while the characteristics of two labels change from their first to their last value.
 
     Args:
         model: A `REVAE` with several labels.
-        image: One image (H, W, C), all else of which is kept: uint8, or floats in [-1, 1].
-        labels: Two labels, by number: the first changes from row to row, the second from column to column.
-        n: Images along each side, at least 2.
+        image: One image (H, W, C), which keeps everything else: uint8, or floats in [-1, 1].
+        labels: The numbers of two labels. The first changes from row to row, the second from column to column.
+        n: Number of images along each side, at least 2.
         class_names: Names of all labels, for the title. Default: their numbers.
 
     Returns:
@@ -172,10 +173,10 @@ def walk(
     """
     _require(model, "plots.walk")
     if not model.labels.several or not hasattr(model, "c_priors"):
-        raise ValueError("`plots.walk` needs a model with several labels and a prior of z_c, as a `REVAE`.")
+        raise ValueError("`plots.walk` needs a model with several labels and a prior of z_c, such as a `REVAE`.")
     numbers = model.check_label_numbers("labels", labels)
     if len(numbers) != 2:
-        raise ValueError(f"`labels` has {len(numbers)} labels; it must be two.")
+        raise ValueError(f"`labels` has {len(numbers)} labels; it must have two.")
     z = _latent(model, image)
     blocks = list(model.split_c(z))
     for i, share in zip(numbers, _shares(n), strict=True):
@@ -194,7 +195,7 @@ def _latent(model, image):
 
 
 def _shares(n):
-    """Of n x n images, which share of its way each has gone down and to the right, both `(n, n, 1)`."""
+    """The shares, from 0 to 1, of the way down and of the way to the right, for n x n images, `(n, n, 1)` each."""
     share = np.linspace(0.0, 1.0, check_whole_number("n", n, 2))
     right, down = np.meshgrid(share, share)
     return down[..., None], right[..., None]
@@ -205,7 +206,7 @@ def _mixed(start, end, share):
 
 
 def _on_surface(model, blocks, title):
-    """The images of z in blocks, each `(n, n, d_i)` or for all images `(d_i,)`."""
+    """A figure of n x n decoded images. A block of z has shape `(n, n, d_i)`, or `(d_i,)` if all images share it."""
     shape = np.broadcast_shapes(*(each.shape[:-1] for each in blocks))
     z = np.concatenate([np.broadcast_to(each, (*shape, each.shape[-1])) for each in blocks], axis=-1)
     figure, _ = _drawing.figure_of(_drawing.decoded(model, z.astype("float32")), title)
@@ -216,6 +217,6 @@ def _on_surface(model, blocks, title):
 def _require(model, function):
     if not isinstance(model, Intervenes):
         raise ValueError(
-            f"`{function}` needs a model whose labels have latent variables of their own, as `REVAE`, but "
+            f"`{function}` needs a model whose labels have latent variables of their own, such as `REVAE`, but "
             f"{type(model).__name__} has no `intervene` and `swap`."
         )

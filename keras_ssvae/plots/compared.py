@@ -29,23 +29,23 @@ def latent_spaces(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draws for each model `latent` above `grid`: EXoN's Figure 2.
+    """Draws the figure of `latent` above that of `grid`, in one column for each model: EXoN's Figure 2.
 
     Args:
-        models: Title -> a model with a latent plane, `posterior(x)` and `decode(z)`; one column each, five in a
-            row.
+        models: Title of a column -> a model with a latent plane, `posterior(x)` and `decode(z)`. A row has up to five
+            columns.
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
         labels: True classes, integers of shape (N,).
         extent: The grids run from -extent to extent on both axes.
-        n: Grid points on each axis, at least 2.
+        n: Number of grid points on each axis, at least 2.
         seed: Seed of the samples z ~ q(z | x).
-        class_names: Names written at the classes' medians; their numbers by default.
+        class_names: Names that are written at the medians of the classes; their numbers by default.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If there is no model, or one has no latent plane, or images and labels are not as described.
+        ValueError: If there is no model, a model has no latent plane, or images or labels are not as described.
 
     Example:
 
@@ -78,16 +78,16 @@ def paths(
     value_range: tuple[float, float] = (-1.0, 1.0),
     title: str = "The same straight path, decoded by each model",
 ) -> Figure:
-    """Decodes the same equally spaced points between two latent points by each model: EXoN's Figure 6.
+    """Decodes the same equally spaced points between two latent points by several models: EXoN's Figure 6.
 
     Args:
-        models: Name -> a model with `decode(z)`; one row each.
+        models: Name of a row -> a model with `decode(z)`.
         start: The point on the left, shape (d,).
-        end: The point on the right, shape (d,). Where both lie on the first axis, the points' places on it are
-            written below the images.
-        n: Images in a row, both ends included, at least 2.
-        value_range: Pixel values shown as black and white.
-        title: The figure's title.
+        end: The point on the right, shape (d,). If both points lie on the first axis, the coordinates are written below
+            the images.
+        n: Number of images in a row, both ends included, at least 2.
+        value_range: The pixel values that are shown as black and as white.
+        title: Title of the figure.
 
     Returns:
         The figure.
@@ -123,12 +123,12 @@ def errors(errors: Mapping[str, Mapping[float, Sequence[float]]], x: str = "labe
     """Draws classification errors against the number of labels, or against another number, with their spread.
 
     Args:
-        errors: Name of a line -> number of labels -> the errors of its runs in percent.
-        x: What the numbers are; the axis is logarithmic.
-        title: The figure's title.
+        errors: Name of a line -> (number of labels -> the errors of the runs, in percent).
+        x: Name of the numbers, for the axis, which is logarithmic.
+        title: Title of the figure.
 
     Returns:
-        The figure: means, and one standard deviation up and down where there are two runs or more.
+        The figure. It shows means, and plus and minus one standard deviation if there are two runs or more.
 
     Raises:
         ValueError: If there is nothing to draw.
@@ -140,7 +140,7 @@ def errors(errors: Mapping[str, Mapping[float, Sequence[float]]], x: str = "labe
     ```
     """
     if not errors or not all(line and all(map(len, line.values())) for line in errors.values()):
-        raise ValueError(f"`errors` is {errors!r}; every line needs a number of labels, and at least one error there.")
+        raise ValueError(f"`errors` is {errors!r}; every line needs a number of labels, and at least one error for it.")
     figure = Figure(figsize=(5.4, 3.8), layout="constrained")
     ax = _drawing.plain_axes(figure.add_subplot(), title)
     ticks = sorted({number for line in errors.values() for number in line})
@@ -164,4 +164,4 @@ def errors(errors: Mapping[str, Mapping[float, Sequence[float]]], x: str = "labe
 
 def _check_models(models):
     if not isinstance(models, Mapping) or not models:
-        raise ValueError(f"`models` is {models!r}; it must be a dict of at least one model, by what to call it.")
+        raise ValueError(f"`models` is {models!r}; it must be a dict of at least one model, with their names as keys.")

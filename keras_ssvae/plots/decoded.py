@@ -1,4 +1,4 @@
-"""Figures of decoded latent points: a grid, the path from one point to another, reconstructions."""
+"""Figures of decoded latent points: grids, paths between two points, and reconstructions."""
 
 from collections.abc import Sequence
 
@@ -27,14 +27,14 @@ def grid(
 ) -> Figure:
     """Decodes a square grid of the latent plane: the bottom row of EXoN's Figure 2.
 
-    Each image stands at its own z, the second axis pointing up, so that the figure matches the scatter plots.
+    Each image is drawn at its own z, with the second axis pointing up, so that the figure matches the scatter plots.
 
     Args:
         model: A model with `decode(z)` that takes z of shape (n, 2).
         extent: The grid runs from -extent to extent on both axes.
-        n: Grid points on each axis, at least 2; the default steps by 3.
-        value_range: Pixel values shown as black and white.
-        title: The figure's title.
+        n: Number of grid points on each axis, at least 2. With the defaults the distance of two points is 3.
+        value_range: The pixel values that are shown as black and as white.
+        title: Title of the figure.
 
     Returns:
         The figure.
@@ -58,7 +58,7 @@ def grid(
 def draw_grid(
     ax: Axes, model: keras.Model, extent: float, n: int, value_range: tuple[float, float], title: str
 ) -> None:
-    """What `grid` draws, into given axes."""
+    """Draws the figure of `grid` into given axes."""
     check_is_plane(model)
     n = check_whole_number("n", n, 2)
     if not extent > 0:
@@ -80,21 +80,21 @@ def draw_grid(
 def interpolation(
     model: keras.Model, labels: tuple[int, int] = (0, 1), n: int = 10, class_names: Sequence[str] | None = None
 ) -> Figure:
-    """Decodes the straight path between two classes' prior centres: the right panel of EXoN's Figure 3.
+    """Decodes the straight path between the prior's centres of two classes: the right panel of EXoN's Figure 3.
 
-    In a latent plane the path is drawn beside the images, over the prior's ellipses.
+    In a latent plane the path is also drawn beside the images, over the ellipses of the prior.
 
     Args:
-        model: A model with `decode(z)` and a prior with one component for each class (`HasClassPrior`), as `EXoN`.
+        model: A model with `decode(z)` and a prior with one component for each class (`HasClassPrior`), such as `EXoN`.
         labels: The classes at the two ends.
-        n: Images, both ends included, at least 2.
-        class_names: The classes' names; their numbers by default.
+        n: Number of images, both ends included, at least 2.
+        class_names: Names of the classes; their numbers by default.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If the model has no such prior, there is no such class, or `n` is below 2.
+        ValueError: If the model has no such prior, a class does not exist, or `n` is below 2.
 
     Example:
 
@@ -127,16 +127,16 @@ def path(
         model: A model with `decode(z)`.
         start: The point A, shape (d,).
         end: The point B, shape (d,).
-        n: Images, both ends included, at least 2.
-        value_range: Pixel values shown as black and white.
-        prior: In a latent plane, draws the path over this prior's ellipses.
-        title: The figure's title.
+        n: Number of images, both ends included, at least 2.
+        value_range: The pixel values that are shown as black and as white.
+        prior: A prior in a latent plane. If given, the path is also drawn over its ellipses, beside the images.
+        title: Title of the figure.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If the points have no common dimension, or `n` is below 2.
+        ValueError: If the points have different dimensions, or `n` is below 2.
 
     Example:
 
@@ -177,10 +177,10 @@ def image_interpolation(
     Args:
         model: A model with `encode(x)` and `decode(z)`.
         a: The images on the left, shape (N, H, W, C), or one image (H, W, C): uint8, or floats scaled to [-1, 1].
-        b: As many images, for the right. Each pair is a row.
-        n: Decoded images on a path, those of both ends included, at least 2.
-        value_range: Pixel values shown as black and white.
-        title: The figure's title.
+        b: The images on the right, in the same shape. Each pair is a row.
+        n: Number of decoded images on a path, both ends included, at least 2.
+        value_range: The pixel values that are shown as black and as white.
+        title: Title of the figure.
 
     Returns:
         The figure.
@@ -229,9 +229,9 @@ def reconstructions(
     Args:
         model: A model with `encode(x)` and `decode(z)`.
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
-        columns: Images in a row.
-        value_range: Pixel values of the reconstructions shown as black and white.
-        title: The figure's title.
+        columns: Number of images in a row.
+        value_range: The pixel values of the reconstructions that are shown as black and as white.
+        title: Title of the figure.
 
     Returns:
         The figure.
@@ -256,19 +256,19 @@ def reconstructions(
 def images(
     images: ArrayLike, columns: int = 10, value_range: tuple[float, float] = (-1.0, 1.0), title: str = ""
 ) -> Figure:
-    """Draws images side by side, row by row: generated ones, pseudo-inputs, the decoded means of a prior.
+    """Draws images in rows, such as generated images, pseudo-inputs, or the decoded means of a prior.
 
     Args:
-        images: Shape (n, H, W, 1 or 3): uint8, or floats in [-1, 1]; of another `value_range` any numbers.
-        columns: Images in a row.
-        value_range: Pixel values shown as black and white.
-        title: The figure's title.
+        images: Shape (n, H, W, 1 or 3): uint8, or floats in [-1, 1]; any numbers with another `value_range`.
+        columns: Number of images in a row.
+        value_range: The pixel values that are shown as black and as white.
+        title: Title of the figure.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If the images are not as described, there is none, or `columns` is below 1.
+        ValueError: If the images are not as described, there is no image, or `columns` is below 1.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The figure of what a model says of one image."""
+"""The figure that explains what a model sees in one image."""
 
 import textwrap
 from collections.abc import Sequence
@@ -28,25 +28,27 @@ def explanation(
     value_range: tuple[float, float] = (-1.0, 1.0),
     max_rows: int = 8,
 ) -> Figure:
-    """Draws what a model says of one image.
+    """Draws the explanation of one image by a model.
 
-    On top the image, its reconstruction, the class probabilities and where in the latent space it falls. Below a row
-    for each active coordinate: the image decoded with that coordinate two prior standard deviations below the
-    component's centre, as the image has it, and two above; and what the whole way changes, high minus low, in images
-    with colours that of the channel that changes most.
+    The upper part shows the image, its reconstruction, the class probabilities and the image's position in the latent
+    space. The lower part has a row for each active coordinate, with three decoded images: the coordinate is two prior
+    standard deviations below the component's centre, has the image's own value, and is two above the centre. A fourth
+    column shows the change of the pixels from the low to the high value; in colour images that of the channel with the
+    largest change.
 
     Args:
         image: The image, shape (H, W, C): uint8, or floats scaled to [-1, 1].
-        explanation: What `model.explain` gives for it.
-        class_names: The K classes' names; their numbers by default.
-        value_range: Pixel values of decoded images shown as black and white.
-        max_rows: The most coordinates drawn, those of the highest V-nat.
+        explanation: The explanation of this image by `model.explain`.
+        class_names: Names of the K classes; their numbers by default.
+        value_range: The pixel values of decoded images that are shown as black and as white.
+        max_rows: Largest number of coordinates that are drawn: those with the highest V-nat.
 
     Returns:
         The figure. Coordinates count from 0.
 
     Raises:
-        ValueError: If the image has not the shape of its reconstruction, the names are not K, or `max_rows` is below 1.
+        ValueError: If the image does not have the shape of its reconstruction, there are not K names, or `max_rows` is
+            below 1.
 
     Example:
 
@@ -94,7 +96,7 @@ def _heading(explanation, rows):
 
 
 def _draw_probabilities(ax: Axes, probs: np.ndarray, names: list[str]) -> None:
-    """All of few classes in their order, of many the most probable."""
+    """Draws the probabilities of all classes in order, or of the most probable ones if there are many."""
     few = len(probs) <= _MOST_BARS
     shown = np.arange(len(probs)) if few else np.argsort(-probs, kind="stable")[:_MOST_BARS]
     places = np.arange(len(shown))

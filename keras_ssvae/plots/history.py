@@ -1,4 +1,4 @@
-"""The figure of a training run."""
+"""The curves of a training run."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from matplotlib import ticker
 from keras_ssvae.plots import _drawing
 from keras_ssvae.plots._figure import Figure
 
-_SETS = {"training": "", "validation": "val_"}  # what a line is of -> the prefix of its terms
+_SETS = {"training": "", "validation": "val_"}  # the set that a line shows -> the prefix of its terms
 
 
 def curves(
@@ -16,16 +16,17 @@ def curves(
     panels: Mapping[str, Sequence[str]] | None = None,
     units: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Draws the terms of a model over the epochs, of training and validation.
+    """Draws the terms of a model over the epochs, for training and validation.
 
     Args:
-        history: Lists with one value for each epoch, as in `fit(...).history`. The terms of validation have `val_` in
-            front of their names.
-        panels: Title of a panel -> the names of the terms that it draws, a line each. By default, where the history
-            has them: the classification error (`error`), or the loss (`loss`) of a model without one; the
-            reconstruction (`reconstruction`); the KL-divergences (`kl`, and all names that begin with `kl_`).
+        history: Name of a term -> its values, one for each epoch, as in `fit(...).history`. The names of validation
+            terms begin with `val_`.
+        panels: Title of a panel -> the names of the terms that it draws, one line each. By default there are panels for
+            those of the following that the history has: the classification error (`error`), or without it the loss
+            (`loss`); the reconstruction (`reconstruction`); the KL-divergences (`kl`, and all names that begin with
+            `kl_`).
         units: Name of a term -> its unit, for the axis. By default `error` is in %, KL-divergences are in nats per
-            image, and all others say "per image".
+            image, and the axis of all others says "per image".
 
     Returns:
         The figure.
@@ -64,7 +65,7 @@ def curves(
                 values = np.asarray(history.get(prefix + name, ()), dtype="float64")
                 if not len(values):
                     continue
-                # One term: a colour for each set. Several: a colour for each term, and validation is dashed.
+                # With one term, each set has a colour. With several, each term has one, and validation is dashed.
                 alone = len(names) == 1
                 ax.plot(
                     np.arange(1, len(values) + 1),
@@ -83,7 +84,7 @@ def curves(
 
 
 def _terms(history):
-    """The names in the history that have values, without `val_`."""
+    """The names of the terms in the history that have values, without `val_`."""
     return list(dict.fromkeys(name.removeprefix("val_") for name, values in history.items() if len(values)))
 
 

@@ -20,10 +20,10 @@ def prior(prior: GaussianMixture, n: int = 3000, seed: int = 0, class_names: Seq
     """Draws samples from p(z), coloured by class: EXoN's Figure 1.
 
     Args:
-        prior: The prior; with more than two dimensions its samples are shown on their two principal axes.
-        n: How many samples.
+        prior: The prior. If it has more than two dimensions, its samples are shown on their two principal axes.
+        n: Number of samples.
         seed: Seed of the samples.
-        class_names: Names written at the classes' centres; their numbers by default.
+        class_names: Names that are written at the medians of the classes; their numbers by default.
 
     Returns:
         The figure.
@@ -50,17 +50,17 @@ def latent(
 ) -> Figure:
     """Draws one z ~ q(z | x) for each image, coloured by its label: the top row of EXoN's Figure 2.
 
-    If the model's prior has one component for each class (`class_prior`, as of `EXoN`), thin ellipses show it at two
-    standard deviations. In a latent plane the axes are then those of `prior(model.class_prior)`; where points lie
-    outside, the figure says how many.
+    If the model has a prior with one component for each class (`class_prior`, as `EXoN` has), thin ellipses show its
+    components at two standard deviations. In a latent plane the axes are then those of `prior(model.class_prior)`, and
+    the figure says how many points lie outside.
 
     Args:
-        model: A model with `posterior(x)` and `latents`, as all of this library; see `HasPosterior`.
+        model: A model with `posterior(x)` and `latents`, such as all models of this library; see `HasPosterior`.
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
         labels: True classes, integers of shape (N,).
         seed: Seed of the samples.
-        class_names: Names written at the classes' medians; their numbers by default.
-        batch_size: Images in a batch.
+        class_names: Names that are written at the medians of the classes; their numbers by default.
+        batch_size: Number of images in a batch.
 
     Returns:
         The figure.
@@ -92,15 +92,16 @@ def scatter(
     class_names: Sequence[str] | None = None,
     title: str = "",
 ) -> Figure:
-    """Draws latent variables coloured by class, each class's name at its median.
+    """Draws latent variables, coloured by class, with the name of each class at its median.
 
     Args:
-        z: Latent variables, shape (n, d), n and d at least 2. With d > 2 they are shown on their two principal axes.
+        z: Latent variables, shape (n, d), n and d at least 2. If d > 2, they are shown on their two principal axes.
         labels: Classes, integers of shape (n,).
-        prior: Draws its ellipses at two standard deviations, with a small name in those that their class has left. In
-            the plane it also decides the axes, so that figures of one prior can be compared.
-        class_names: One name for each class; the class's number by default.
-        title: The figure's title.
+        prior: A prior whose components are drawn as ellipses at two standard deviations. An ellipse that does not
+            contain the median of its class gets the class's name in small letters. If d = 2, the prior also sets the
+            limits of the axes, so that figures with the same prior can be compared.
+        class_names: Names of the classes; their numbers by default.
+        title: Title of the figure.
 
     Returns:
         The figure.
@@ -127,7 +128,7 @@ def draw_scatter(
     class_names: Sequence[str] | None,
     title: str,
 ) -> None:
-    """What `scatter` draws, into given axes."""
+    """Draws the figure of `scatter` into given axes."""
     z = np.asarray(z, dtype="float64")
     if z.ndim != 2 or min(z.shape) < 2:
         raise ValueError(f"`z` has shape {z.shape}; a scatter plot needs (points, dimensions), at least 2 of each.")
@@ -148,7 +149,7 @@ def draw_scatter(
     points = (z - origin) @ axes
     _drawing.plain_axes(ax, title)
     ax.set(aspect="equal", xlabel=axis_names[0], ylabel=axis_names[1])
-    # Small classes stay visible and no class covers the others: the points are drawn in one call, in mixed order.
+    # All points are drawn in one call, in random order, so that no class covers the others and small ones stay visible.
     order = np.random.default_rng(0).permutation(len(points))
     colours = np.array([_drawing.colour(k) for k in range(num_classes)])[labels]
     size = float(np.clip(24_000 / len(points), 3.0, 14.0))

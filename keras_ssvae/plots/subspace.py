@@ -1,4 +1,4 @@
-"""Figures of the activated latent subspace: V-nat, and what the coordinates do to an image."""
+"""Figures of the activated latent subspace: V-nat, and the effect of the coordinates on an image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,13 +20,13 @@ def v_nat(
     class_names: Sequence[str] | None = None,
     delta: float = 1.0,
 ) -> Figure:
-    """Draws V-nat of each latent coordinate, those above delta in colour: EXoN's Figures 5(a) and 7.
+    """Draws V-nat of each latent coordinate, with values above delta in colour: EXoN's Figures 5(a) and 7.
 
     Args:
-        values: V-nat in nats, shape (K, d), as `evaluation.v_nat` or `evaluation.report` give it.
-        classes: The class or the classes to draw; by default all, on common axes.
-        class_names: The K classes' names; their numbers by default.
-        delta: From which V-nat on a coordinate counts as activated.
+        values: V-nat in nats, shape (K, d), from `evaluation.v_nat` or `evaluation.report`.
+        classes: The class or the classes to draw; by default all. All panels have the same axes.
+        class_names: Names of the K classes; their numbers by default.
+        delta: A coordinate counts as activated if its V-nat is above this value, in nats.
 
     Returns:
         The figure. Coordinates count from 0.
@@ -70,7 +70,7 @@ def v_nat(
             rf"$\delta = {delta:g}$", (1, delta), xycoords=("axes fraction", "data"), xytext=(3, 0),
             textcoords="offset points", va="center", fontsize=9, color=_drawing.INK, annotation_clip=False,
         )  # fmt: skip
-    if len(shown) < axes.size:  # an odd number: the panel above the empty place gets the tick labels
+    if len(shown) < axes.size:  # with an odd number, the panel above the empty place gets the tick labels
         axes[-1, -1].set_visible(False)
         axes[-2, -1].tick_params(labelbottom=True)
     axes[0, 0].xaxis.get_major_locator().set_params(integer=True)
@@ -80,11 +80,11 @@ def v_nat(
 
 
 def v_nat_correlation(values: ArrayLike, class_names: Sequence[str] | None = None) -> Figure:
-    """Draws how the classes' V-nat correlate over the coordinates: EXoN's Figure 8.
+    """Draws the correlations of the classes' V-nat over the coordinates: EXoN's Figure 8.
 
     Args:
-        values: V-nat, shape (K, d), d at least 2, as `evaluation.v_nat` gives it.
-        class_names: The K classes' names; their numbers by default.
+        values: V-nat, shape (K, d), d at least 2, from `evaluation.v_nat`.
+        class_names: Names of the K classes; their numbers by default.
 
     Returns:
         The figure.
@@ -106,7 +106,7 @@ def v_nat_correlation(values: ArrayLike, class_names: Sequence[str] | None = Non
     if len(constant):
         raise ValueError(
             f"`values` of class {constant[0]} are the same in all of the {rows.shape[1]} coordinates; a correlation "
-            "needs at least 2 that differ."
+            "needs at least 2 different values."
         )
     correlation = np.atleast_2d(np.corrcoef(rows))
     size = 0.48 * len(names) + 1.8
@@ -136,18 +136,19 @@ def perturbation(
     value_range: tuple[float, float] = (-1.0, 1.0),
     title: str = "Noise on the latent coordinates, and what it changes",
 ) -> Figure:
-    """Adds noise to the activated coordinates, and to the others, of encoded images: EXoN's Figure 5(b).
+    """Adds noise to the activated coordinates of encoded images, and to the other ones: EXoN's Figure 5(b).
+
+    The figure has two rows for each image: the noise in each coordinate, and the decoded images.
 
     Args:
         model: A model with `encode(x)` and `decode(z)`.
-        images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1]. Each image gives two rows, the noise in each
-            coordinate and the decoded images.
-        active: Which coordinates are activated, booleans of shape (d,), or (N, d) with one row for each image, as in
+        images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
+        active: The activated coordinates: booleans of shape (d,), or (N, d) with one row for each image, such as
             `evaluation.activated(values)[labels]`.
         extent: The noise is uniform from -extent to extent, drawn once for each image and coordinate.
         seed: Seed of the noise.
-        value_range: Pixel values shown as black and white.
-        title: The figure's title.
+        value_range: The pixel values that are shown as black and as white.
+        title: Title of the figure.
 
     Returns:
         The figure.
@@ -206,19 +207,19 @@ def axis_sweep(
     value_range: tuple[float, float] = (-1.0, 1.0),
     title: str = "One coordinate changed; framed: nearest to the image's own value",
 ) -> Figure:
-    """Changes one coordinate of an encoded image at a time, those of the highest V-nat: EXoN's Figure 9.
+    """Changes single coordinates of an encoded image, those with the highest V-nat: EXoN's Figure 9.
 
-    The frame in a row is around the image that is nearest to the unchanged one.
+    Each row changes one coordinate. Its frame marks the image whose coordinate is nearest to the original value.
 
     Args:
         model: A model with `encode(x)` and `decode(z)`.
         image: One image, shape (H, W, C): uint8, or floats scaled to [-1, 1].
         v_nat: V-nat of the image's class, shape (d,).
-        n_axes: How many coordinates, at most d; the first row has the highest V-nat.
-        points: Images in a row, at least 2.
+        n_axes: Number of coordinates, at most d; the first row has the highest V-nat.
+        points: Number of images in a row, at least 2.
         extent: The coordinate runs from -extent to extent.
-        value_range: Pixel values shown as black and white.
-        title: The figure's title.
+        value_range: The pixel values that are shown as black and as white.
+        title: Title of the figure.
 
     Returns:
         The figure. Coordinates count from 0.
@@ -272,19 +273,19 @@ def activated_noise(
     value_range: tuple[float, float] = (-1.0, 1.0),
     title: str | None = None,
 ) -> Figure:
-    """Adds noise to all activated coordinates of an encoded image, many times: EXoN's Figure 10.
+    """Draws an encoded image many times, with noise on all activated coordinates: EXoN's Figure 10.
 
     The first image, in a frame, has no noise.
 
     Args:
         model: A model with `encode(x)` and `decode(z)`.
         image: One image, shape (H, W, C): uint8, or floats scaled to [-1, 1].
-        active: Which coordinates are activated in the image's class, booleans of shape (d,).
-        draws: How many images with noise, at least 1.
+        active: The activated coordinates of the image's class, booleans of shape (d,).
+        draws: Number of images with noise, at least 1.
         extent: The noise is uniform from -extent to extent.
         seed: Seed of the noise.
-        value_range: Pixel values shown as black and white.
-        title: The figure's title; by default which noise, and on how many coordinates.
+        value_range: The pixel values that are shown as black and as white.
+        title: Title of the figure; by default it names the noise and the number of coordinates.
 
     Returns:
         The figure.
@@ -325,7 +326,7 @@ def _class_names(values: Any, class_names: Sequence[str] | None) -> list[str]:
 
 
 def _v_nats(values: Any, classes: Sequence[int]) -> np.ndarray:
-    """The rows of these classes, float64 of shape (classes, d); a missing row, None in a report, is refused."""
+    """The rows of given classes, float64 of shape (classes, d). A missing row (None in a report) is an error."""
     rows = [np.asarray(values[k], dtype="float64") for k in classes]
     for k, row in zip(classes, rows, strict=True):
         if row.ndim != 1 or row.size == 0 or row.shape != rows[0].shape or not np.isfinite(row).all():

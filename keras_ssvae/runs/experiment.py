@@ -30,8 +30,9 @@ class Experiment:
     Attributes:
         name: Name of the system, as in titles.
         description: Text of `--help`.
-        settings: Data set -> its settings, which are the defaults of their flags. The first data set is the paper's. If
-            `digits` is among them, `--dataset auto` uses the digits when the first data set is not available.
+        settings: Data set -> its settings, which are the defaults of their flags. The first data set is that of the
+            system's paper. If `digits` is among them, `--dataset auto` uses the digits when the first data set is not
+            available.
         labels: Default number of labelled images. None for a model without labels: then no flag is about labels.
         build_model: (settings, prior) -> the compiled model.
         figures: (run, report of the test set) -> (name -> figure), of the trained model.

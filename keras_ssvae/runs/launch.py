@@ -77,7 +77,7 @@ class Pool:
     def __exit__(self, *error) -> None:
         for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
-                # Windows cannot interrupt a process in a group of its own; terminating is safe, for a run can resume.
+                # Windows cannot interrupt a process that has its own console. Terminating is safe: a run can resume.
                 process.terminate() if os.name == "nt" else process.send_signal(signal.SIGINT)
         until = time.monotonic() + _SECONDS_TO_END
         for process in self._processes.values():

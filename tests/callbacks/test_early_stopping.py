@@ -302,7 +302,7 @@ def test_a_file_of_before_there_were_states_has_the_same_arrays(tmp_path, whole)
 @pytest.mark.parametrize(
     ("stoppings", "change", "sentence"),
     [
-        ([], None, "has the state of 1 callbacks, and `callbacks` holds 0"),
+        ([], None, "has the state of 1 callbacks, but `callbacks` holds 0"),
         ([{"monitor": "val_loss"}], None, "has monitored the min of 'val_error', not the min of 'val_loss'"),
         ([{"mode": "max"}], None, "not the max of 'val_error'"),
         ([{}], lambda arrays: arrays.pop("callbacks/0/record"), "does not fit"),

@@ -325,7 +325,7 @@ def test_arrays_that_do_not_fit_are_named(score, latents, factors, message):
         (lambda: factor_score(GRID, GRID[:, :1]), "`factors` has 1 columns; this score needs at least 2"),
         (
             lambda: factor_score(GRID, GRID, group_size=101),
-            "in column 2 of `factors` has 101 images, the size of a group",
+            "in column 2 of `factors` has 101 images, the size",
         ),
         (lambda: factor_score(GRID, GRID, group_size=1), "`group_size` is 1; it must be an integer of at least 2, for"),
         (lambda: factor_vae_score(GRID, GRID, group_size=1), "`group_size` is 1; it must be an integer of at least 2"),

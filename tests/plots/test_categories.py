@@ -69,7 +69,7 @@ def test_distributions_are_drawn_over_that_of_the_data():
         (lambda: plots.categories(Shades(), [0.5, 0.5]), "the probabilities of the 4 categories"),
         (lambda: plots.categories(Shades(), [0.25] * 4), "no number above 1/4"),
         (lambda: plots.panels({}), "`images` has no panel"),
-        (lambda: plots.panels({"none": np.zeros((0, 4, 4, 1))}), "one without an image"),
+        (lambda: plots.panels({"none": np.zeros((0, 4, 4, 1))}), "a panel without an image"),
         (lambda: plots.category_probs({"a": [[0.5]]}), "`probs` has no panel"),
         (lambda: plots.densities([0.0, 0.5], {"a": [1.0]}), "must be at least one list of 2 probabilities"),
     ],

@@ -109,7 +109,7 @@ def test_a_surface_is_of_one_label_and_a_walk_of_two_of_several(model):
         plots.surface(several, x, [0, 1, 2, 0])
     with pytest.raises(ValueError, match="several labels"):
         plots.walk(model, x, [0, 1])
-    with pytest.raises(ValueError, match="`labels` has 1 labels; it must be two"):
+    with pytest.raises(ValueError, match="`labels` has 1 labels; it must have two"):
         plots.walk(several, x, [0])
     with pytest.raises(ValueError, match=r"`n` is 1\. It must be an integer of at least 2"):
         plots.walk(several, x, [0, 1], n=1)
