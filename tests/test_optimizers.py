@@ -273,7 +273,7 @@ def test_an_unbound_optimizer_says_what_to_call():
 @pytest.mark.parametrize("names", [["first"], ["first", "third"], ["first", "second", "third"]])
 def test_groups_without_an_optimizer_of_that_name_are_refused_by_name(names):
     optimizer, *_ = two_groups()
-    with pytest.raises(ValueError, match=r"the groups \['first', 'second'\].*variables have the groups") as error:
+    with pytest.raises(ValueError, match=r"the groups \['first', 'second'\].*variables are in the groups") as error:
         optimizer.bind({name: [] for name in names})
     assert str(sorted(names)) in str(error.value)
 

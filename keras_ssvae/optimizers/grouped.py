@@ -66,7 +66,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         """
         if set(groups) != set(self.members):
             raise ValueError(
-                f"`optimizers` has the groups {sorted(self.members)}, but the model's variables have the groups "
+                f"`optimizers` has the groups {sorted(self.members)}, but the model's variables are in the groups "
                 f"{sorted(groups)}. Give an optimizer for each of these."
             )
         averaged = [name for name, optimizer in self.members.items() if optimizer.use_ema]
