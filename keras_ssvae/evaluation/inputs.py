@@ -1,6 +1,6 @@
 """Checks of images and labels, and images that go through a model batch by batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -196,15 +196,18 @@ def sample_posterior(model: HasPosterior, images: ArrayLike, seed: int = 0, batc
         with trusted():
             posterior = model.posterior(ops.convert_to_tensor(batch))
         arrays = {name: ops.convert_to_numpy(values) for name, values in posterior.items()}
-        components = _draw_components(arrays, rng)
+        components = _draw_components(arrays, model.latents, rng)
         parts = [_draw_part(arrays, part, components, rng) for part in model.latents]
         samples.append(np.concatenate(parts, axis=1))
     return np.concatenate(samples)
 
 
-def _draw_components(posterior: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray | None:
-    """The component of each image, by the Gumbel-max trick, where a part is a mixture."""
-    if not any(name.endswith("mean") and values.ndim == 3 for name, values in posterior.items()):
+def _draw_components(
+    posterior: dict[str, np.ndarray], parts: Iterable[str], rng: np.random.Generator
+) -> np.ndarray | None:
+    """The component of each image, by the Gumbel-max trick, where a part is a mixture or the component itself."""
+    is_mixture = any(name.endswith("mean") and values.ndim == 3 for name, values in posterior.items())
+    if not is_mixture and ("mean" in posterior or all(f"{part}_mean" in posterior for part in parts)):
         return None
     probs = posterior["probs"]
     return np.argmax(np.log(np.maximum(probs, 1e-30)) + rng.gumbel(size=probs.shape), axis=1)

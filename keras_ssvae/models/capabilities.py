@@ -77,7 +77,8 @@ class HasPosterior(Protocol):
 
     `posterior` returns a dictionary. A part called `z` is Gaussian with the entries `z_mean` and `z_logvar`, `(B, d)`;
     an only part may leave out its name: `mean` and `logvar`. Entries of shape `(B, K, d)` are the K components of a
-    mixture, whose weights are `probs`, `(B, K)`; a part without entries of its own is then the one-hot component.
+    mixture, whose weights are `probs`, `(B, K)`. A part without entries of its own is the one-hot component, or label,
+    of which `probs` are the probabilities.
     """
 
     latents: dict[str, int]

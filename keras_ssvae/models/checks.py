@@ -57,6 +57,16 @@ def check_parts(model: Any, images: Any, labels: Tensor | None) -> None:
         check_one_hot(labels, images["labeled"], model.labels.width)
 
 
+def check_labeled_alone(model: Any, images: Any, hint: str = "") -> None:
+    """Raises ValueError for a training batch with images that have no label, on which the model does not train."""
+    if not isinstance(images, dict) or "unlabeled" in images:
+        raise ValueError(
+            f"`x` of a training batch holds images without labels, on which {type(model).__name__} does not train; it "
+            "must be labelled images alone. `data.semi_supervised((images, labels), None, ...)` makes such batches."
+            + hint
+        )
+
+
 def check_as_many(images: Tensor, name: str, others: Tensor) -> None:
     """Raises ValueError unless there are as many `others`, the argument of this name, as images."""
     if None not in (images.shape[0], others.shape[0]) and images.shape[0] != others.shape[0]:

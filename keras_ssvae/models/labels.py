@@ -287,6 +287,14 @@ class ClassifierMixin:
         wrong = ops.not_equal(predicted, ops.cast(ops.reshape(labels, ops.shape(predicted)), predicted.dtype))
         return ops.cast(wrong, "float32")
 
+    def one_hot_targets(self, labels: Tensor, num_images: int | None = None) -> Tensor:
+        """True labels of an evaluation, integers or one-hot, as one-hot rows `(B, width)`."""
+        if not is_symbolic(labels):
+            labels = ops.convert_to_tensor(self.labels.check_targets("labels", labels, num_images))
+        if len(labels.shape) == 2 and labels.shape[-1] == self.labels.width and labels.shape[1:] != self.labels.shape:
+            return ops.cast(labels, "float32")
+        return self.labels.one_hot(ops.cast(labels, "int32"))
+
     def generate(self, labels: Tensor | int, seed: int | Tensor) -> Tensor:
         """Images from the prior, of given classes or of classes drawn from `p(y)`.
 

@@ -104,9 +104,9 @@ class VAE(UnlabeledVAE):
         self.kl = kl
         self._check_kl()
         self.latents = {"z": self.prior.latent_dim}
-        self.encoder = encoder or vae.encoder(latent_dim=self.latent_dim)
+        self.encoder = encoder or self._make_encoder()
         self.image_shape = input_shape("encoder", self.encoder)
-        self.decoder = decoder or vae.decoder(self.decoded_shape, self.latent_dim)
+        self.decoder = decoder or self._make_decoder()
         shapes = {
             "encoder": (self.image_shape, [(None, self.latent_dim)] * 2),
             "decoder": ((self.latent_dim,), (None, *self.decoded_shape)),
@@ -115,6 +115,14 @@ class VAE(UnlabeledVAE):
         self._check_networks({"encoder": encoder, "decoder": decoder}, shapes, kinds)
         self.prior.bind(self.encoder)
         self.build((None, *self.image_shape))
+
+    # The networks where none is given
+
+    def _make_encoder(self) -> keras.Model:
+        return vae.encoder(latent_dim=self.latent_dim)
+
+    def _make_decoder(self) -> keras.Model:
+        return vae.decoder(self.decoded_shape, self.latent_dim)
 
     def _check_kl(self):
         if self.kl not in ("sampled", "closed_form"):

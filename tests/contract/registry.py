@@ -11,10 +11,11 @@ import keras
 from contract import small
 
 from keras_ssvae import likelihoods, priors
-from keras_ssvae.models import CPVAE, HVAE, M1, M1M2, M2, M3, REVAE, VAE, EXoN, PartedVAE
+from keras_ssvae.models import CPVAE, CVAE, HVAE, M1, M1M2, M2, M3, NVAE, REVAE, VAE, BetaVAE, EXoN, PartedVAE
 from keras_ssvae.networks import cp_vae as cp_vae_networks
 from keras_ssvae.networks import hvae as hvae_networks
 from keras_ssvae.networks import kingma
+from keras_ssvae.networks import nvae as nvae_networks
 from keras_ssvae.networks import revae as revae_networks
 from keras_ssvae.networks import vae as networks
 from keras_ssvae.optimizers import Adam, GroupedOptimizer, NormalizedAdam, PlateauAdam
@@ -629,11 +630,134 @@ def _m2(stacked):
     )
 
 
+# N-VAE, beta-VAE and CVAE
+
+
+def nvae(dropout=0.0, weights_seed=33, **arguments):
+    """With the term that the paper does not have, too; without it the tests of the model run it."""
+    given = {"num_classes": small.K, "class_dims": 1, "shared_dims": small.D, "beta_c": 1.5, "unlabeled_term": True}
+    parts = {"encoder": lambda: small.class_encoder(dropout), "decoder": lambda: small.label_decoder(2 * small.K + 2)}
+    given |= {name: build() for name, build in parts.items() if name not in arguments}
+    return small.with_weights(NVAE(**{**given, **arguments}), weights_seed)
+
+
+def nvae_of_arguments(**arguments):
+    without_bias = arguments.get("class_bias") is False
+    own = {"decoder": small.label_decoder(small.K + small.D)} if without_bias else {}
+    return nvae(**own | arguments)
+
+
+NVAE_ENTRY = Entry(
+    name="N-VAE",
+    build=nvae_of_arguments,
+    optimizer=lambda **adam: Adam(1e-2, **adam),
+    parts=("labeled", "unlabeled"),
+    needs=(),
+    sizes=(small.K,),
+    must_have_labels=True,
+    arguments={
+        "num_classes": small.K,
+        "class_dims": 1,
+        "shared_dims": small.D,
+        "class_bias": False,
+        "likelihood": likelihoods.Laplace(0.5),
+        "beta_c": LinearWarmUp(2.0, 10, 468),
+        "unlabeled_term": True,
+        "class_names": SEVERAL_NAMES[0],
+        "seed": 9,
+        "name": "mine",
+    },
+    weights=("beta_c",),
+    fixed=("class_dims", "shared_dims"),
+    networks={
+        "encoder": (small.features, lambda: small.class_encoder(latent_dim=small.K)),
+        "decoder": (
+            lambda: small.label_decoder(small.K + small.D),
+            lambda: small.label_decoder(2 * small.K + 2, shape=(8, 8, 1)),
+        ),
+    },
+    labelled_terms=("reconstruction", "cross_entropy", "total"),
+    falling={"loss": 0.97},
+    as_published=lambda: {
+        "encoder": nvae_networks.class_encoder(small.IMAGE_SHAPE, small.K, small.K + 2, filters=(4,), hidden=(8,)),
+        "decoder": nvae_networks.decoder(small.IMAGE_SHAPE, 2 * small.K + 2, filters=(4,), hidden=(8,)),
+    },
+    draws=("epsilon_labeled", "epsilon_unlabeled"),
+)
+
+
+def cvae(dropout=0.0, weights_seed=8, **arguments):
+    given = {"num_classes": small.K, "z_dim": small.D, "class_priors": [UNEVEN], "beta": 0.7, "binarize": True}
+    parts = {"encoder": lambda: small.label_encoder(dropout), "decoder": small.label_decoder}
+    given |= {name: build() for name, build in parts.items() if name not in arguments}
+    return small.with_weights(CVAE(**{**given, **arguments}), weights_seed)
+
+
+_OF_M2 = _m2(stacked=False)
+CVAE_ENTRY = Entry(
+    name="CVAE",
+    variant=True,
+    build=cvae,
+    optimizer=_OF_M2.optimizer,
+    parts=("labeled",),
+    needs=("labeled",),
+    sizes=(small.K,),
+    must_have_labels=True,
+    arguments={
+        "num_classes": small.K,
+        "z_dim": small.D,
+        "class_priors": [[0.2, 0.2, 0.6]],
+        "likelihood": likelihoods.Bernoulli(1e-4),
+        "beta": LinearWarmUp(2.0, 10, 468),
+        "binarize": True,
+        "class_names": SEVERAL_NAMES[0],
+        "seed": 9,
+        "name": "mine",
+    },
+    weights=("beta",),
+    networks={name: _OF_M2.networks[name] for name in ("encoder", "decoder")},
+    labelled_terms=("reconstruction", "kl_z", "total"),
+    falling={"loss": 0.97},
+    as_published=lambda: {
+        "encoder": nvae_networks.label_encoder(small.IMAGE_SHAPE, small.K, small.D, filters=(4,), hidden=(8,)),
+        "decoder": nvae_networks.decoder(small.IMAGE_SHAPE, small.K + small.D, filters=(4,), hidden=(8,)),
+    },
+    draws=("epsilon_labeled", "uniform_labeled"),
+)
+
+
+def beta_vae(dropout=0.0, weights_seed=3, **arguments):
+    parts = {"encoder": lambda: small.gaussian_encoder(dropout), "decoder": lambda: small.decoder(activation=None)}
+    parts |= {"prior": lambda: priors.StandardNormal(small.D)}
+    given = {name: build() for name, build in parts.items() if name not in arguments}
+    return small.with_weights(BetaVAE(**{**given, **arguments}), weights_seed)
+
+
+_OF_VAE = _vae(vamp=False)
+BETA_VAE_ENTRY = Entry(
+    name="beta-VAE",
+    variant=True,
+    build=beta_vae,
+    optimizer=lambda **adam: Adam(1e-2, **adam),
+    parts=_OF_VAE.parts,
+    needs=_OF_VAE.needs,
+    arguments={**_OF_VAE.arguments, "likelihood": likelihoods.Bernoulli(1e-4), "binarize": True, "kl": "sampled"},
+    weights=("beta",),
+    networks=_OF_VAE.networks,
+    falling={"loss": 0.97},
+    as_published=lambda: {
+        "encoder": nvae_networks.encoder(small.IMAGE_SHAPE, small.D, filters=(4,), hidden=(8,)),
+        "decoder": nvae_networks.decoder(small.IMAGE_SHAPE, small.D, filters=(4,), hidden=(8,)),
+    },
+    draws=("epsilon",),
+)
+
+
 _ALL = (
     EXON,
     _parted(several=False),
     _parted(several=True),
-    _vae(vamp=False),
+    _OF_VAE,
     _vae(vamp=True),
     HVAE_ENTRY,
     CP_VAE,
@@ -641,7 +765,10 @@ _ALL = (
     _revae(several=True),
     M3_ENTRY,
     M1_ENTRY,
-    _m2(stacked=False),
+    _OF_M2,
     _m2(stacked=True),
+    NVAE_ENTRY,
+    CVAE_ENTRY,
+    BETA_VAE_ENTRY,
 )
 ENTRIES = tuple(entry for entry in _ALL if not (entry.variant and "WITHOUT_VARIANTS" in os.environ))

@@ -141,6 +141,14 @@ def label_classifier(dropout=0.0, num_classes=K, shape=IMAGE_SHAPE):
     return keras.Model(x, layers.Dense(num_classes, name="class")(layers.Dropout(dropout)(h)), name="classifier")
 
 
+def class_encoder(dropout=0.0, num_classes=K, latent_dim=K + D):
+    """N-VAE's: images -> the mean and the log-variance of a Gaussian, and logits of the classes."""
+    images = keras.Input(IMAGE_SHAPE)
+    x = layers.Dropout(dropout)(layers.Dense(8, activation="tanh", name="seen")(layers.Flatten()(images)))
+    heads = {"mean": latent_dim, "logvar": latent_dim, "logits": num_classes}
+    return keras.Model(images, [layers.Dense(units, name=f"of_{n}")(x) for n, units in heads.items()], name="encoder")
+
+
 def with_weights(model, seed):
     """The same weights each time, biases included."""
     rng = np.random.default_rng(seed)

@@ -44,7 +44,8 @@ def batches(entry, **arguments):
     sizes = {"labeled_batch_size": 5, "unlabeled_batch_size": 8, "steps_per_epoch": STEPS}
     classes = entry.sizes if len(entry.sizes) > 1 else sum(entry.sizes)
     keep = {"num_classes": classes or None, "seed": 1, "augment": lambda images, seed: images}
-    return data.semi_supervised(labeled, images, **sizes, **keep, **arguments)
+    unlabeled = images if "unlabeled" in entry.parts else None
+    return data.semi_supervised(labeled, unlabeled, **sizes, **keep, **arguments)
 
 
 def validation(entry):

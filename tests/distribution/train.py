@@ -76,17 +76,19 @@ def batches_of(entry):
     num_classes = (entry.sizes if len(entry.sizes) > 1 else entry.sizes[0]) if entry.sizes else 10
     sizes |= {"unlabeled_batch_size": 6, "steps_per_epoch": STEPS}
     validation = (data.scale(images), labels) if entry.sizes else (data.scale(images),)
-    return data.semi_supervised(labeled, images, num_classes=num_classes, seed=1, **sizes), validation
+    unlabeled = images if "unlabeled" in entry.parts else None
+    return data.semi_supervised(labeled, unlabeled, num_classes=num_classes, seed=1, **sizes), validation
 
 
 def count_devices(batch, labels=None):
     """In the place of `model.check_batch`, which sees the batch inside the step."""
     if JAX:
-        if not isinstance(batch["unlabeled"], jax.core.Tracer):
+        part = batch["unlabeled" if "unlabeled" in batch else "labeled"]
+        if not isinstance(part, jax.core.Tracer):
             return  # `fit` looks at the first batch before the training
-        shape = batch["unlabeled"].shape
+        shape = part.shape
         jax.debug.inspect_array_sharding(
-            batch["unlabeled"], callback=lambda sharding: seen.add(shape[0] // sharding.shard_shape(shape)[0])
+            part, callback=lambda sharding: seen.add(shape[0] // sharding.shard_shape(shape)[0])
         )
     else:
         seen.add(tf.distribute.get_replica_context().num_replicas_in_sync)

@@ -1,42 +1,23 @@
 """M2: a VAE whose label is a latent variable where it is not known (Kingma et al., 2014)."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import keras
-import numpy as np
 from keras import ops
 
-from keras_ssvae.backend import argmax
-from keras_ssvae.checks import check_whole_number
-from keras_ssvae.distributions import (
-    Tensor,
-    as_floatx,
-    gaussian_kl,
-    gaussian_log_prob,
-    of_components,
-    sample_gaussian,
-    sample_gumbel,
-)
-from keras_ssvae.likelihoods import Bernoulli, Likelihood, to_unit
-from keras_ssvae.models import probes
-from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.checks import check_network, check_parts, input_shape, parts_of
-from keras_ssvae.models.importance import log_likelihood
+from keras_ssvae.distributions import Tensor
+from keras_ssvae.likelihoods import Likelihood
+from keras_ssvae.models.checks import check_parts, input_shape, parts_of
+from keras_ssvae.models.conditional import ConditionalVAE
 from keras_ssvae.models.kingma.weight_prior import negative_log_prior
-from keras_ssvae.models.labels import ClassifierMixin, Labels
 from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.models.passes import in_use
-from keras_ssvae.models.sampling import binary_images, check_likelihood
 from keras_ssvae.networks import kingma
-from keras_ssvae.noise import Stream, normal, normal_of_images
-from keras_ssvae.pixels import as_array
-
-_NETWORKS = ("encoder", "decoder", "classifier")
+from keras_ssvae.noise import normal_of_images
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
-class M2(ClassifierMixin, BaseVAE):
+class M2(ConditionalVAE):
     """VAE with a label beside z, over whose values it sums where an image has none.
 
     **Generation**: `y ~ p(y)`, `z ~ N(0, I)`, and `x | y, z` of the `likelihood`, whose parameters the decoder gives.
@@ -116,7 +97,6 @@ class M2(ClassifierMixin, BaseVAE):
 
     training_terms = ("reconstruction", "kl_z", "kl_y", "cross_entropy", "weight_prior")
     test_terms = ("error", "reconstruction", "kl_z", "kl_y")
-    reduction = "mean"
     objective_weights = ("alpha", "weight_prior")
     forward_passes = {"classifier": 1, "encoder": 1, "decoder": 1}  # noqa: RUF012
 
@@ -143,8 +123,7 @@ class M2(ClassifierMixin, BaseVAE):
         class_names: Sequence | None = None,
     ):
         super().__init__(seed=seed, name=name)
-        self.likelihood, self.binarize = Bernoulli() if likelihood is None else likelihood, binarize
-        check_likelihood(self.likelihood, binarize)
+        self._set_likelihood(likelihood, binarize)
         self.alpha, self.weight_prior = alpha, weight_prior
         self._set_labels(num_classes, z_dim, class_priors, class_names)
         shape = kingma.IMAGE_SHAPE if classifier is None else input_shape("classifier", classifier)
@@ -154,36 +133,16 @@ class M2(ClassifierMixin, BaseVAE):
         self.image_shape = shape
         self.build((None, *self.image_shape))
 
-    def _set_labels(self, num_classes, z_dim, class_priors, class_names):
-        self.labels = Labels(check_whole_number("num_classes", num_classes, 2))
-        self.class_names = class_names
-        self.z_dim = check_whole_number("z_dim", z_dim, 1)
-        self.latents = {"z": self.z_dim, "y": self.labels.width}
-        self.class_priors = self.labels.check_probs("class_priors", class_priors)
-
-    def _set_networks(self, given, shape):
-        """The networks, those of the paper where none is given, for x of a shape."""
-        width, outputs = self.labels.width, (*shape[:-1], shape[-1] * self.likelihood.outputs_per_value)
-        makers: dict[str, Callable[[], keras.Model]] = {
+    def _makers(self, shape, outputs):
+        width = self.labels.width
+        return {
             "encoder": lambda: kingma.m2_encoder(shape, width, self.z_dim),
             "decoder": lambda: kingma.m2_decoder(outputs, width, self.z_dim),
             "classifier": lambda: kingma.m2_classifier(shape, width),
         }
-        for name in _NETWORKS:
-            setattr(self, name, given[name] or makers[name]())
-        shapes: dict[str, tuple[Any, Any]] = {
-            "encoder": ([shape, (width,)], [(None, self.z_dim)] * 2),
-            "decoder": ((self.latent_dim,), (None, *outputs)),
-            "classifier": (shape, (None, width)),
-        }
-        reason = f"{width} classes, {self.z_dim} dimensions of z and {self._seen(shape)}"
-        kinds: dict[str, dict[int, str | None]] = {"encoder": {1: probes.LOGVAR}, "decoder": {0: self.likelihood.takes}}
-        for name, (takes, gives) in shapes.items():
-            check_network(name, getattr(self, name), takes, gives, reason, self.made_by[name])
-            probes.probe(name, given[name], kinds.get(name, {0: probes.CLASS_LOGITS}), unit_pixels=name != "decoder")
 
-    def _seen(self, shape):
-        return f"images {shape} of a {type(self.likelihood).__name__} likelihood"
+    def _shapes(self, shape, outputs):
+        return {**super()._shapes(shape, outputs), "classifier": (shape, (None, self.labels.width))}
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`autoencoder` (encoder and decoder) and `classifier`."""
@@ -191,20 +150,6 @@ class M2(ClassifierMixin, BaseVAE):
             "autoencoder": [*self.encoder.trainable_variables, *self.decoder.trainable_variables],
             "classifier": self.classifier.trainable_variables,
         }
-
-    # What M1+M2 does otherwise
-
-    def _drawn(self, images: Tensor, noise: dict[str, Tensor], part: str) -> Tensor:
-        """The x of a training step, of the images of a part of the batch."""
-        return binary_images(images, noise[f"uniform_{part}"]) if self.binarize else images
-
-    def _observed(self, images: Tensor) -> Tensor:
-        """The x of images in use."""
-        return ops.convert_to_tensor(images)
-
-    def _inputs(self, x: Tensor) -> Tensor:
-        """What networks see of x."""
-        return to_unit(x)
 
     # Training
 
@@ -219,11 +164,6 @@ class M2(ClassifierMixin, BaseVAE):
             noise[f"epsilon_{part}"] = keras.random.normal((rows, *labels, self.z_dim), seed=seed)
             noise |= self._noise_of_x(part, rows, seed)
         return noise
-
-    def _noise_of_x(self, part, rows, seed):
-        if not self.binarize:
-            return {}
-        return {f"uniform_{part}": keras.random.uniform((rows, *self.image_shape), seed=seed)}
 
     def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
         run = self.passes(noise["dropout"])
@@ -260,28 +200,8 @@ class M2(ClassifierMixin, BaseVAE):
         kernels = [variable for variable in autoencoder if len(variable.shape) > 1]
         return [*kernels, *self.classifier.trainable_variables]
 
-    def _log_p_y(self):
-        (probs,) = self.class_priors
-        return as_floatx(np.log(probs / probs.sum()))
-
     def _kl_y(self, log_q):
         return ops.sum(ops.exp(log_q) * (log_q - self._log_p_y()), axis=-1)
-
-    def _with_all_labels(self, x, epsilon=None):
-        """Each x `(B, ...)` with each of the K labels, `B K` rows, and their noise, given as `(B, K, d)`."""
-        rows, k = ops.shape(x)[0], self.labels.width
-        pairs = ops.repeat(x, k, axis=0), ops.tile(ops.eye(k), (rows, 1))
-        return pairs if epsilon is None else (*pairs, ops.reshape(epsilon, (rows * k, self.z_dim)))
-
-    def _terms_of_rows(self, run, x, y, epsilon):
-        """The terms of x with given labels y; `run` runs a network."""
-        mean, logvar = run(self.encoder, [self._inputs(x), y])
-        z = sample_gaussian(mean, logvar, epsilon)
-        outputs = run(self.decoder, ops.concatenate([z, y], axis=-1))
-        return {
-            "reconstruction": -self.likelihood.log_prob(x, outputs),
-            "kl_z": gaussian_kl(mean, logvar, 0.0, ops.ones(())),
-        }
 
     def _expected(self, terms, log_q):
         """The expectations under q(y | x), of terms of each x with all labels."""
@@ -297,85 +217,5 @@ class M2(ClassifierMixin, BaseVAE):
         terms = {**self._expected(of_labels, log_q), "kl_y": self._kl_y(log_q)}
         return terms if labels is None else {**terms, **self.error_terms(ops.exp(log_q), labels)}
 
-    # Use: deterministic, tensors in, tensors out
-
-    def call(self, images, training=False) -> dict[str, Tensor]:
-        """Everything that inference gives: what `posterior` does, `latent`, as `encode` gives it, `reconstruction`."""
-        x = self._observed(self.as_images(images))
-        outputs = self._posterior(x)
-        latent = self._most_probable(x, outputs["probs"])
-        return {**outputs, "latent": latent, "reconstruction": self.decode(latent)}
-
     def _log_q(self, x):
         return ops.log_softmax(in_use(self.classifier, self._inputs(x)))
-
-    def classify(self, images: Tensor) -> Tensor:
-        """Class probabilities `q(y | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, K)`."""
-        return ops.exp(self._log_q(self._observed(self.as_images(images))))
-
-    def posterior(self, images: Tensor) -> dict[str, Tensor]:
-        """`q(y, z | x)`: `probs` `(B, K)`, and of each label `z_mean` and `z_logvar`, `(B, K, d)`."""
-        return self._posterior(self._observed(self.as_images(images)))
-
-    def _posterior(self, x):
-        mean, logvar = self._q_of_all_labels(x)
-        return {"probs": ops.exp(self._log_q(x)), "z_mean": mean, "z_logvar": logvar}
-
-    def _q_of_all_labels(self, x):
-        """Mean and log-variance of `q(z | x, y)` for each label, `(B, K, d)`."""
-        x, y = self._with_all_labels(x)
-        shape = (-1, self.labels.width, self.z_dim)
-        return [ops.reshape(values, shape) for values in in_use(self.encoder, [self._inputs(x), y])]
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Latent variables (z, y) `(B, d + K)`: the most probable label, one-hot, and the mean of z given it."""
-        x = self._observed(self.as_images(images))
-        return self._most_probable(x, self._log_q(x))
-
-    def _most_probable(self, x, scores):
-        y = ops.one_hot(argmax(scores), self.labels.width, dtype=scores.dtype)
-        mean, _ = in_use(self.encoder, [self._inputs(x), y])
-        return ops.concatenate([mean, y], axis=-1)
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Images `(B, H, W, C)` in [-1, 1] at latent variables (z, y) `(B, d + K)`: the mean of the likelihood."""
-        return self.likelihood.mean(self.decoder(as_array("z", z), training=False))
-
-    def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
-        """`z ~ N(0, I)` beside the given labels, one-hot, `(B, d + K)`."""
-        z = normal((ops.shape(labels)[0], self.z_dim), Stream(seed, 0))
-        return ops.concatenate([z, ops.one_hot(labels, self.labels.width, dtype=z.dtype)], axis=-1)
-
-    def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:
-        samples = (num_images, num_samples)
-        return {
-            "gumbel": sample_gumbel((*samples, self.labels.width), seed=stream),
-            "epsilon": keras.random.normal((*samples, self.z_dim), seed=stream),
-        }
-
-    def log_weights(self, images, noise) -> Tensor:
-        """As `BaseVAE.log_weights`; the label is sampled from `q(y | x)` too."""
-        return self._log_weights_of(self._observed(self.as_images(images)), noise)
-
-    def _log_weights_of(self, x, noise):
-        log_q, q = self._log_q(x), self._q_of_all_labels(x)
-        chosen = argmax(log_q[:, None] + noise["gumbel"])
-        mean, logvar = (of_components(values, chosen) for values in q)
-        z, y = sample_gaussian(mean, logvar, noise["epsilon"]), ops.one_hot(chosen, self.labels.width, dtype=mean.dtype)
-        log_ratio = gaussian_log_prob(z, 0.0, ops.zeros((self.z_dim,))) - gaussian_log_prob(z, mean, logvar)
-        log_ratio += ops.sum(y * (self._log_p_y() - log_q[:, None]), axis=-1)
-        return log_likelihood(self.decoder, self.likelihood, x, ops.concatenate([z, y], axis=-1)) + log_ratio
-
-    # Serialisation
-
-    def get_config(self) -> dict[str, Any]:
-        objects = (*_NETWORKS, "likelihood")
-        return {
-            **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in objects},
-            "num_classes": self.num_classes,
-            "z_dim": self.z_dim,
-            "class_priors": [probs.tolist() for probs in self.class_priors],
-            "binarize": self.binarize,
-            "class_names": self.class_names,
-            **super().get_config(),
-        }
