@@ -4,6 +4,7 @@ from keras_ssvae.data import augment
 from keras_ssvae.data.binary import binarize
 from keras_ssvae.data.celeba import CELEBA_ATTRIBUTES, CELEBA_LABELS, CELEBA_PRIORS, CelebA, CelebAPart, load_celeba
 from keras_ssvae.data.dsprites import FactorData, load_dsprites
+from keras_ssvae.data.generated import GeneratedImages, augment_with
 from keras_ssvae.data.omniglot import load_omniglot
 from keras_ssvae.data.pipeline import distribute, semi_supervised
 from keras_ssvae.data.sources import CLASS_NAMES, DataDamagedError, DataUnavailableError, ImageData, load
@@ -20,9 +21,11 @@ __all__ = [
     "DataDamagedError",
     "DataUnavailableError",
     "FactorData",
+    "GeneratedImages",
     "ImageData",
     "Split",
     "augment",
+    "augment_with",
     "binarize",
     "class_frequencies",
     "distribute",

@@ -26,6 +26,7 @@ def assemble(
     kinds: Labels | None,
     seed: int,
     augment: Callable | None,
+    replace_labeled: Callable | None = None,
 ) -> tuple[dict[str, Tensor], Tensor] | tuple[dict[str, Tensor]]:
     """Makes the batch of a step of its images and labels; see `semi_supervised` for the arguments.
 
@@ -36,12 +37,15 @@ def assemble(
         kinds: What labels an image has.
         seed: Seed of the augmentation.
         augment: `None`, or a function `(images, seed) -> images`.
+        replace_labeled: `None`, or a function `(images, labels, counter) -> images` of the labelled part.
 
     Returns:
         Tuple `(x, y)`, as described in `semi_supervised`; without labels `(x,)`.
     """
     parts = {"labeled": None if labeled is None else labeled[0], "unlabeled": unlabeled}
     x = {kind: to_float(images) for kind, images in parts.items() if images is not None}
+    if replace_labeled is not None and labeled is not None:
+        x["labeled"] = replace_labeled(x["labeled"], ops.cast(labeled[1], "int32"), counter)
     for kind in list(x):
         stream = Stream(seed, counter, purpose=f"augment {kind}")
         x[f"{kind}_augmented"] = _augmented(augment, x[kind], stream)

@@ -60,6 +60,7 @@ def make_batches(
     seed: int,
     start_step: int,
     augment: Callable | None,
+    replace_labeled: Callable | None,
     augment_on: str,
     shuffle: bool,
     shuffle_buffer: int | None,
@@ -78,7 +79,9 @@ def make_batches(
         sources["labeled"] = (_compact(images), np.asarray(labels, np.int32))
     if "unlabeled" in sources:
         sources["unlabeled"] = _compact(sources["unlabeled"])
-    return _Batches(sources, parts, steps_per_epoch, start_step, _Settings(kinds, seed, augment), shuffle)
+    return _Batches(
+        sources, parts, steps_per_epoch, start_step, _Settings(kinds, seed, augment, replace_labeled), shuffle
+    )
 
 
 def _compact(images):
@@ -93,6 +96,7 @@ class _Settings(NamedTuple):
     kinds: Labels | None
     seed: int
     augment: Callable | None
+    replace_labeled: Callable | None
 
 
 class _Batches(keras.utils.PyDataset):

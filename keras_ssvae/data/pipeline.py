@@ -31,6 +31,7 @@ def semi_supervised(
     rhythm: str | tuple[int, int] = "paired",
     augment: Callable | None = None,
     augment_on: str = "host",
+    replace_labeled: Callable | None = None,
     shuffle: bool = True,
     shuffle_buffer: int | None = None,
     allow_missing: bool = False,
@@ -69,6 +70,8 @@ def semi_supervised(
             `keras.random.SeedGenerator` that begins anew at every step, to be handed to functions of `keras.random`.
         augment_on: `"host"`, or `"device"` to augment on the accelerator. The images are the same. On JAX it makes no
             difference: everything is done on the device.
+        replace_labeled: `None`, or what `data.augment_with` makes: generated images in the place of some of the
+            labelled ones, before these are augmented. Not where batches alternate.
         shuffle: `False`: every pass goes through the images in the order given. Each epoch still begins with the first
             one, so an epoch that is shorter than a set never comes to its last images.
         allow_missing: Whether a label may be missing for a labelled image, -1, so that its one-hot row is 0. Models
@@ -147,6 +150,11 @@ def semi_supervised(
             f"`steps_per_epoch` is {steps_per_epoch}, and with `rhythm` = {turns} none of these steps is unlabelled. "
             "Make it larger, or leave `unlabeled` out."
         )
+    if replace_labeled is not None and (not callable(replace_labeled) or labeled is None or turns is not None):
+        raise ValueError(
+            f"`replace_labeled` is {replace_labeled!r}. It must be what `data.augment_with` makes, for batches with "
+            "labelled images in each step."
+        )
     batches = make_batches(
         sources,
         parts,
@@ -155,6 +163,7 @@ def semi_supervised(
         seed=int(seed),
         start_step=int(start_step),
         augment=augment,
+        replace_labeled=replace_labeled,
         augment_on=augment_on,
         shuffle=shuffle,
         shuffle_buffer=None if shuffle_buffer is None else int(shuffle_buffer),

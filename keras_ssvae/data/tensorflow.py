@@ -42,6 +42,7 @@ def make_batches(
     seed: int,
     start_step: int,
     augment: Callable | None,
+    replace_labeled: Callable | None,
     augment_on: str,
     shuffle: bool,
     shuffle_buffer: int | None,
@@ -85,6 +86,7 @@ def make_batches(
             kinds=kinds,
             seed=seed,
             augment=augment and functools.partial(_augmented, augment, device, alternating),
+            replace_labeled=replace_labeled,
         )
 
     batches = tf.data.Dataset.from_tensors(0).map(begin).flat_map(batches_from)

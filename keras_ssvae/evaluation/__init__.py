@@ -13,6 +13,7 @@ from keras_ssvae.evaluation.categories import (
     likeliest_categories,
 )
 from keras_ssvae.evaluation.clustering import ClusterAccuracy, cluster_accuracy
+from keras_ssvae.evaluation.dimensions import kl_per_dimension
 from keras_ssvae.evaluation.disentanglement import (
     DCI,
     beta_vae_score,
@@ -70,6 +71,7 @@ __all__ = [
     "kl_decomposition",
     "kl_divergence",
     "kl_gaussian_bounds",
+    "kl_per_dimension",
     "likeliest_categories",
     "load_classifier",
     "mig",

@@ -161,6 +161,11 @@ class BaseVAE(WeightedObjective, ChecksData):
         return sum(self.latents.values())
 
     @property
+    def normal_parts(self) -> tuple[str, ...]:
+        """The parts of the latent variables whose prior is N(0, I), whatever the label."""
+        return ()
+
+    @property
     def steps_taken(self) -> keras.Variable | int:
         """The training steps so far, 0 before `compile`; of accumulated gradients each counts, not in `iterations`."""
         return private.steps_taken(self.optimizer) if self.compiled else 0

@@ -87,6 +87,40 @@ class HasPosterior(Protocol):
 
 
 @runtime_checkable
+class HasNormalParts(Protocol):
+    """Names parts of its latent variables whose prior is the standard normal, whatever the label, as `normal_parts`.
+
+    `posterior` and `latents` are as for `HasPosterior`. The names may be none, for a prior of another kind.
+    """
+
+    latents: dict[str, int]
+
+    @property
+    def normal_parts(self) -> tuple[str, ...]: ...
+
+    def posterior(self, images: Tensor) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
+class HasClassCentres(Protocol):
+    """Has `sample_latent(labels, seed, scale)`, at scale 0 the centre of a class, and `coordinates` of a part there.
+
+    `coordinates(part, label)` are the places of the latent variables of this part that decide an image of the class.
+    """
+
+    labels: Labels
+
+    @property
+    def normal_parts(self) -> tuple[str, ...]: ...
+
+    def sample_latent(self, labels: Tensor, seed: int | Tensor, scale: float = 1.0) -> Tensor: ...
+
+    def coordinates(self, part: str, label: int) -> list[int]: ...
+
+    def decode(self, z: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
 class HasClassPrior(Protocol):
     """Has `class_prior`, a mixture with one component for each class, and a posterior with as many components.
 

@@ -123,6 +123,10 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
 
     # Training
 
+    @property
+    def normal_parts(self) -> tuple[str, ...]:
+        return tuple(part for part in self.latents if part == "z_rest")
+
     def check_batch(self, images, labels) -> None:
         check_parts(self, images, labels)
 

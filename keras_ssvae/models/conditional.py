@@ -76,6 +76,10 @@ class ConditionalVAE(ClassifierMixin, BaseVAE):
     def _seen(self, shape):
         return f"images {shape} of a {type(self.likelihood).__name__} likelihood"
 
+    @property
+    def normal_parts(self) -> tuple[str, ...]:
+        return ("z",)
+
     # What a model of features does otherwise
 
     def _drawn(self, images: Tensor, noise: dict[str, Tensor], part: str) -> Tensor:
@@ -162,9 +166,9 @@ class ConditionalVAE(ClassifierMixin, BaseVAE):
         """Images `(B, H, W, C)` in [-1, 1] at latent variables (z, y) `(B, d + K)`: the mean of the likelihood."""
         return self.likelihood.mean(self.decoder(as_array("z", z), training=False))
 
-    def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
+    def sample_latent(self, labels: Tensor, seed: int | Tensor, scale: float = 1.0) -> Tensor:
         """`z ~ N(0, I)` beside the given labels, one-hot, `(B, d + K)`."""
-        z = normal((ops.shape(labels)[0], self.z_dim), Stream(seed, 0))
+        z = scale * normal((ops.shape(labels)[0], self.z_dim), Stream(seed, 0))
         return ops.concatenate([z, ops.one_hot(labels, self.labels.width, dtype=z.dtype)], axis=-1)
 
     def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:

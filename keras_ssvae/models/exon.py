@@ -409,9 +409,9 @@ class EXoN(ClassifierMixin, BaseVAE):
         """Images `(B, H, W, C)` in [-1, 1] at latent variables `(B, d)`."""
         return as_floatx(self.decoder(as_array("z", z), training=False))
 
-    def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
+    def sample_latent(self, labels: Tensor, seed: int | Tensor, scale: float = 1.0) -> Tensor:
         """`z ~ N(m_k, s_k^2)` of given classes, `(B, d)`."""
-        epsilon = normal((ops.shape(labels)[0], self.latent_dim), Stream(seed, 0))
+        epsilon = scale * normal((ops.shape(labels)[0], self.latent_dim), Stream(seed, 0))
         return self.prior.draw(labels, epsilon)
 
     def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """What labels an image has, and the verbs of models that classify."""
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -224,13 +226,15 @@ class ClassifierMixin:
     """The verbs of a model whose images have labels.
 
     A subclass sets `labels` and then `class_names`, which its configuration keeps, and gives `classify`, and
-    `sample_latent(labels, seed)`: latent variables of images of these classes, from the prior. Unless all values of a
+    `sample_latent(labels, seed, scale)`: latent variables of images of these classes, from the prior, of which `scale`
+    multiplies the standard deviations. Unless all values of a
     label are equally probable it has `class_priors`, for each label the probabilities of its values.
     """
 
     labels: Labels
     decode: Callable[[Tensor], Tensor]
-    sample_latent: Callable[[Tensor, int | Tensor], Tensor]
+    sample_latent: Callable[..., Tensor]
+    latents: dict[str, int]
 
     @property
     def label_probs(self) -> list[np.ndarray] | None:
@@ -295,27 +299,43 @@ class ClassifierMixin:
             return ops.cast(labels, "float32")
         return self.labels.one_hot(ops.cast(labels, "int32"))
 
-    def generate(self, labels: Tensor | int, seed: int | Tensor) -> Tensor:
+    def generate(self, labels: Tensor | int, seed: int | Tensor, scale: float = 1.0) -> Tensor:
         """Images from the prior, of given classes or of classes drawn from `p(y)`.
 
         Args:
             labels: Class of each image, integers `(B,)`, or `(B, n)` of n labels; or the number of images B.
             seed: An integer; the same seed gives the same images. Or of given classes a tensor of one seed for each
                 image, which then depends on nothing else: it is the one image of its label and this seed.
+            scale: By how much the latent variables are further from the mean of their prior, given the class, than
+                those of the prior: 1 draws from it, 0 takes the mean. It multiplies standard deviations.
 
         Returns:
             `(B, H, W, C)` in [-1, 1].
 
         Raises:
-            ValueError: If a label is out of range, or the labels have another shape.
+            ValueError: If a label is out of range, or the labels have another shape, or `scale` is negative.
         """
+        if not (isinstance(scale, numbers.Real) and 0 <= scale < math.inf):
+            raise ValueError(f"`scale` is {scale!r}; it must be a finite number, 0 or more.")
         if is_integer(labels):
             if labels < 0:
                 raise ValueError(f"`labels` is {labels}; as a number of images it must be 0 or more.")
             labels = self.sample_labels(int(labels), seed)
         elif not is_symbolic(labels):
             labels = self.labels.check("labels", labels)
-        return self.decode(self.sample_latent(ops.cast(ops.convert_to_tensor(labels), "int32"), seed))
+        return self.decode(self.sample_latent(ops.cast(ops.convert_to_tensor(labels), "int32"), seed, scale))
+
+    def coordinates(self, part: str, label: int) -> list[int]:
+        """Where the latent variables of a part stand that decide an image of a class, among all of them.
+
+        Raises:
+            ValueError: If there is no such part.
+        """
+        if part not in self.latents:
+            raise ValueError(f"`part` is {part!r}; it must be one of {list(self.latents)}.")
+        names = list(self.latents)
+        start = sum(self.latents[name] for name in names[: names.index(part)])
+        return list(range(start, start + self.latents[part]))
 
     def sample_labels(self, n: int, seed: int | Tensor) -> Tensor:
         """Labels of n images, int32 `(n,)` or, of several, `(n, labels)`, drawn from `p(y)`."""

@@ -145,18 +145,20 @@ class M3(CharacteristicVAE):
     def log_prior(self, z) -> Tensor:
         return StandardNormal(self.latent_dim).log_prob(z)
 
-    def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
+    def sample_latent(self, labels: Tensor, seed: int | Tensor, scale: float = 1.0) -> Tensor:
         """z of `N(0, I)` whose z_c the classifier puts into the given labels, by rejection, `(B, d)`."""
+        if isinstance(scale, float | int) and scale == 0:
+            raise ValueError("`scale` is 0; M3 chooses z_c among draws of the prior, so it must be above 0.")
         rows, stream = ops.shape(labels)[0], Stream(seed, 0)
         labels = ops.reshape(labels, (rows, len(self.labels.sizes)))
-        z_c = self._accepted({i: labels[:, i] for i in range(len(self.labels.sizes))}, stream)
-        rest = [normal((rows, self.rest_dim), stream)] if self.rest_dim else []
+        z_c = self._accepted({i: labels[:, i] for i in range(len(self.labels.sizes))}, stream, scale)
+        rest = [scale * normal((rows, self.rest_dim), stream)] if self.rest_dim else []
         return ops.concatenate([*z_c.values(), *rest], axis=-1)
 
-    def _accepted(self, values, stream):
+    def _accepted(self, values, stream, scale=1.0):
         """Number of a label -> its characteristic variables `(B, d_i)`, the first that have its value of `values`."""
         rows, c_dim = ops.shape(next(iter(values.values())))[0], sum(self.c_dims)
-        candidates = normal((rows, self.attempts, c_dim), stream)
+        candidates = scale * normal((rows, self.attempts, c_dim), stream)
         logits = self.classifier(ops.reshape(candidates, (-1, c_dim)), training=False)
         probs = ops.reshape(ops.exp(self.log_q_y(logits)), (-1, self.attempts, self.labels.width))
         of_labels = list(zip(self.split_c(candidates), self.labels.split(probs), strict=True))

@@ -225,6 +225,15 @@ class NVAE(ClassifierMixin, BaseVAE):
         """z_c and z_s of z `(..., L d_c + d_s)`."""
         return blocks(z, [self.labels.width * self.class_dims, self.shared_dims])
 
+    @property
+    def normal_parts(self) -> tuple[str, ...]:
+        return tuple(part for part in self.latents if part != "y")
+
+    def coordinates(self, part: str, label: int) -> list[int]:
+        """As `ClassifierMixin.coordinates`; of z_c those of this class alone, which the others do not see."""
+        places = super().coordinates(part, label)
+        return places[label * self.class_dims : (label + 1) * self.class_dims] if part == "z_c" else places
+
     # Training
 
     def check_batch(self, images, labels) -> None:
@@ -333,9 +342,9 @@ class NVAE(ClassifierMixin, BaseVAE):
         y, z = blocks(as_array("z", z), [self.labels.width, self.z_dim])
         return self.likelihood.mean(self.decoder(self.decoder_inputs(y, z), training=False))
 
-    def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
+    def sample_latent(self, labels: Tensor, seed: int | Tensor, scale: float = 1.0) -> Tensor:
         """The given labels, one-hot, beside `z ~ N(0, I)`, of all classes."""
-        z = normal((ops.shape(labels)[0], self.z_dim), Stream(seed, 0))
+        z = scale * normal((ops.shape(labels)[0], self.z_dim), Stream(seed, 0))
         return ops.concatenate([ops.one_hot(labels, self.labels.width, dtype=z.dtype), z], axis=-1)
 
     def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:

@@ -222,6 +222,10 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             )
         super().compile(optimizer, **kwargs)
 
+    @property
+    def normal_parts(self) -> tuple[str, ...]:
+        return ("z",)
+
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`supervised` (encoder and logits of c) and `main` (everything)."""
         supervised = [*self.encoder.trainable_variables, *self.heads.c_logits.trainable_variables]
@@ -368,13 +372,13 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         """Images `(B, H, W, C)` in [-1, 1] at latent variables (z, u) `(B, d)`."""
         return self.likelihood.mean(self.decoder(as_array("z", z), training=False))
 
-    def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
+    def sample_latent(self, labels: Tensor, seed: int | Tensor, scale: float = 1.0) -> Tensor:
         """`z ~ N(0, I)` and `u_i ~ p(u_i | c_i)` of given classes, `(B, d)`."""
         rows, stream = ops.shape(labels)[0], Stream(seed, 0)
         labels = ops.reshape(labels, (rows, len(self.labels.sizes)))
-        parts = [normal((rows, self.z_dim), stream)]
+        parts = [scale * normal((rows, self.z_dim), stream)]
         for i, prior in enumerate(self.u_priors):
-            parts.append(prior.draw(labels[:, i], normal((rows, prior.latent_dim), stream)))
+            parts.append(prior.draw(labels[:, i], scale * normal((rows, prior.latent_dim), stream)))
         return ops.concatenate(parts, axis=-1)
 
     def posterior_noise(self, num_images, num_samples, stream) -> dict[str, Tensor]:

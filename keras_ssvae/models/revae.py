@@ -358,13 +358,14 @@ class REVAE(CharacteristicVAE):
             log_prob += ops.logsumexp(prior.component_log_probs(z_i) + log_p, axis=-1)
         return log_prob
 
-    def sample_latent(self, labels: Tensor, seed: int | Tensor) -> Tensor:
+    def sample_latent(self, labels: Tensor, seed: int | Tensor, scale: float = 1.0) -> Tensor:
         """`z_ci ~ p(z_ci | y_i)` of given labels and the rest of `N(0, I)`, `(B, d)`."""
         rows, stream = ops.shape(labels)[0], Stream(seed, 0)
         labels = ops.reshape(labels, (rows, len(self.labels.sizes)))
-        rest = normal((rows, self.rest_dim), stream) if self.rest_dim else ops.zeros((rows, 0))
+        rest = scale * normal((rows, self.rest_dim), stream) if self.rest_dim else ops.zeros((rows, 0))
         parts = [
-            prior.draw(labels[:, i], normal((rows, prior.latent_dim), stream)) for i, prior in enumerate(self.c_priors)
+            prior.draw(labels[:, i], scale * normal((rows, prior.latent_dim), stream))
+            for i, prior in enumerate(self.c_priors)
         ]
         return ops.concatenate([*parts, rest], axis=-1)
 

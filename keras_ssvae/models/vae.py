@@ -133,6 +133,10 @@ class VAE(UnlabeledVAE):
                 'a mixture has no closed form. Set `kl="sampled"`.'
             )
 
+    @property
+    def normal_parts(self) -> tuple[str, ...]:
+        return ("z",) if isinstance(self.prior, StandardNormal) else ()
+
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`autoencoder` (encoder and decoder) and, where it is learned, `prior`."""
         groups = {"autoencoder": [*self.encoder.trainable_variables, *self.decoder.trainable_variables]}

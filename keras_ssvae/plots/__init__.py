@@ -16,6 +16,7 @@ from keras_ssvae.plots.decoded import (
     path,
     reconstructions,
 )
+from keras_ssvae.plots.dimensions import kl_per_dimension
 from keras_ssvae.plots.explained import explanation
 from keras_ssvae.plots.history import curves
 from keras_ssvae.plots.parted_vae import learned_prior, transfer, traversals
@@ -38,6 +39,7 @@ __all__ = [
     "images",
     "interpolation",
     "interventions",
+    "kl_per_dimension",
     "latent",
     "latent_spaces",
     "learned_prior",

@@ -1,13 +1,14 @@
-"""Figures of PartedVAE's latent space: what z and u change, transferred attributes, learned priors."""
+"""Traversals at a fixed label, and figures of PartedVAE's latent space: transferred attributes, learned priors."""
 
 from collections.abc import Sequence
 
 import keras
 import numpy as np
+from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae.checks import check_whole_number, is_integer
-from keras_ssvae.models.capabilities import HasLabelPriors, Transfers
+from keras_ssvae.models.capabilities import HasClassCentres, HasLabelPriors, Transfers
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.plots import _drawing
 from keras_ssvae.plots._figure import Figure
@@ -23,16 +24,18 @@ def traversals(
     deviations: Sequence[float] = _DEVIATIONS,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Decodes one coordinate after the other along its prior: PartedVAE's Figures 4 and 9.
+    """Decodes one coordinate after the other at a fixed label: PartedVAE's Figures 4 and 9, N-VAE's 1, 2, 6 and 7.
 
     Each panel is a class. In each of its rows one coordinate takes the given values, in standard deviations from the
-    mean of its prior; all other coordinates are at the means of theirs.
+    mean of its prior; all other coordinates are at the means of theirs, given the class.
 
     Args:
-        model: A `PartedVAE`.
-        labels: The classes to draw, values of the label c_i.
-        part: `"z"`, the class-independent coordinates, or `"u"`, those of u_i.
-        variable: i, of several labels; the others have their value 0.
+        model: A `PartedVAE`, or a model with `normal_parts` and the centres of its classes (`HasClassCentres`), as
+            `NVAE`, `CVAE`, `M2` and `REVAE`.
+        labels: The classes to draw; of `PartedVAE` values of the label c_i.
+        part: One of `normal_parts`, as `"z_c"` of `NVAE`, the coordinates of the class, and `"z_s"`; of `PartedVAE`
+            `"z"`, the class-independent coordinates, or `"u"`, those of u_i.
+        variable: i, of several labels of `PartedVAE`; the others have their value 0.
         deviations: Standard deviations, at least 2.
         class_names: Names of the values of c_i; their numbers by default.
 
@@ -50,27 +53,58 @@ def traversals(
 
     Reference: PartedVAE, Figures 4 and 9.
     """
-    if part not in ("z", "u") or len(deviations) < 2:
-        raise ValueError(f'`part` is {part!r} and must be "z" or "u"; `deviations` are {deviations}, at least 2.')
-    prior, start = _u_prior(model, variable, "plots.traversals")
-    classes = Labels(prior.num_classes).check("labels", labels)
-    coordinates = range(model.z_dim) if part == "z" else range(start, start + prior.latent_dim)
+    points_of = _of_priors if isinstance(model, HasLabelPriors) or not _has_centres(model) else _of_centres
+    classes, places = points_of(model, labels, part, variable, len(deviations))
     points = []
-    for k in classes:
-        mean, deviation = _centre(model, variable, k)
+    for mean, deviation, coordinates in places:
         point = np.tile(mean, (len(coordinates), len(deviations), 1))
         for row, j in enumerate(coordinates):
             point[row, :, j] += deviation[j] * np.asarray(deviations)
         points.append(point)
     panels = _drawing.decoded(model, np.stack(points))
+    coordinates = places[0][2]
     width = max(0.35 * len(deviations) * len(classes), 4.0)
     figure = Figure(figsize=(width, 0.42 * len(coordinates) + 0.8), layout="constrained")
     for ax, k, tiles in zip(figure.subplots(1, len(classes), squeeze=False)[0], classes, panels, strict=True):
         columns, rows = _drawing.mosaic(_drawing.plain_axes(ax, _name(k, class_names)), tiles)
         ax.set(xticks=columns[[0, -1]], xticklabels=[f"{value:+g}" for value in (deviations[0], deviations[-1])])
-        ax.set(yticks=rows, yticklabels=[f"${part}_{{{j}}}$" for j in range(len(coordinates))])
+        ax.set(yticks=rows, yticklabels=[_coordinate(part, j) for j in range(len(coordinates))])
     _drawing.trim(figure)
     return figure
+
+
+def _coordinate(part, j):
+    """Its name: that of coordinate 0 of `z_c` is `z` with the index `c,0`."""
+    stem, _, index = part.partition("_")
+    return f"${stem}_{{{index + ',' if index else ''}{j}}}$"
+
+
+def _has_centres(model):
+    return isinstance(model, HasClassCentres) and bool(model.normal_parts)
+
+
+def _of_priors(model, labels, part, variable, count):
+    """The classes, and of each the mean and the deviation of its prior, and the coordinates of a part."""
+    if part not in ("z", "u") or count < 2:
+        raise ValueError(f'`part` is {part!r} and must be "z" or "u"; `deviations` are {count}, at least 2.')
+    prior, start = _u_prior(model, variable, "plots.traversals")
+    classes = Labels(prior.num_classes).check("labels", labels)
+    coordinates = range(model.z_dim) if part == "z" else range(start, start + prior.latent_dim)
+    return classes, [(*_centre(model, variable, k), coordinates) for k in classes]
+
+
+def _of_centres(model, labels, part, variable, count):
+    """As `_of_priors`, of a part whose prior is the standard normal."""
+    if part not in model.normal_parts or count < 2:
+        raise ValueError(
+            f"`part` is {part!r} and must be one of {list(model.normal_parts)}; `deviations` are {count}, at least 2."
+        )
+    if model.labels.several:
+        raise ValueError(f"`model` has the labels {model.num_classes}; here it must have one. Draw `interventions`.")
+    classes = model.labels.check("labels", labels)
+    centres = ops.convert_to_numpy(model.sample_latent(ops.convert_to_tensor(classes, "int32"), 0, scale=0.0))
+    places = [model.coordinates(part, int(k)) for k in classes]
+    return classes, [(centre, np.ones_like(centre), each) for centre, each in zip(centres, places, strict=True)]
 
 
 def transfer(model: keras.Model, images: ArrayLike, attributes: ArrayLike) -> Figure:

@@ -1,0 +1,75 @@
+"""How much each latent variable tells of an image."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike
+
+from keras_ssvae.distributions import gaussian_kl
+from keras_ssvae.evaluation.inputs import image_batches
+from keras_ssvae.models.capabilities import HasNormalParts
+from keras_ssvae.models.labels import Labels
+from keras_ssvae.pixels import trusted
+
+
+def kl_per_dimension(
+    model: Any, images: ArrayLike, labels: ArrayLike | None = None, batch_size: int = 500
+) -> dict[str, np.ndarray]:
+    """The mean divergence of each latent variable from its standard normal prior, in closed form, in nats.
+
+    A variable that says nothing of the image has 0. Where a posterior depends on a label that is not known, as that of
+    `M2`, it is the expectation under the probabilities of the labels.
+
+    Args:
+        model: A model with `normal_parts` (`HasNormalParts`): `NVAE`, `CVAE`, `BetaVAE`, `M1`, `M2`, `M1M2`, `VAE`
+            with a standard normal prior, `PartedVAE` for its z, `REVAE` and `M3` for the rest of z.
+        images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
+        labels: Classes, integers of shape (N,), for the means of the images of each class.
+        batch_size: Images in a batch.
+
+    Returns:
+        For each part of the latent variables the means of its d variables, float64 of shape (d,), or (K, d) of K
+        classes. Those of `NVAE`'s `z_c` are of all classes, one after the other.
+
+    Raises:
+        ValueError: If the model has no such part, a class has no image, or images or labels are not as described.
+
+    Example:
+
+    ```python
+    print(kl_per_dimension(model, test_images)["z_s"])
+    ```
+
+    Reference: N-VAE, Figures 5 and 10.
+    """
+    parts = model.normal_parts if isinstance(model, HasNormalParts) else ()
+    if not parts:
+        raise ValueError(
+            f"`model` is a {type(model).__name__} without latent variables whose prior is the standard normal, "
+            "`normal_parts`; for the others there is no divergence of one variable alone. `evaluation.v_nat` tells "
+            "which variables change with the image."
+        )
+    rows: dict[str, list[np.ndarray]] = {part: [] for part in parts}
+    for batch in image_batches(images, batch_size):
+        with trusted():
+            posterior = model.posterior(ops.convert_to_tensor(batch))
+        for part in parts:
+            prefix = f"{part}_" if f"{part}_mean" in posterior else ""
+            mean, logvar = (posterior[f"{prefix}{kind}"][..., None] for kind in ("mean", "logvar"))
+            kl = ops.convert_to_numpy(gaussian_kl(mean, logvar, 0.0, ops.ones(()))).astype("float64")
+            if kl.ndim == 3:
+                kl = np.einsum("bk,bkd->bd", ops.convert_to_numpy(posterior["probs"]).astype("float64"), kl)
+            rows[part].append(kl)
+    of_images = {part: np.concatenate(values) for part, values in rows.items()}
+    if labels is None:
+        return {part: values.mean(axis=0) for part, values in of_images.items()}
+    given = np.asarray(labels)
+    count = int(given.max()) + 1 if given.size and given.dtype.kind in "iu" and given.max() >= 0 else 1
+    classes = Labels(count).check("labels", labels, len(next(iter(of_images.values()))))
+    missing = np.setdiff1d(np.arange(count), classes)
+    if len(missing):
+        raise ValueError(f"`labels` hold no image of the classes {missing.tolist()}; each must have one.")
+    return {
+        part: np.stack([values[classes == k].mean(axis=0) for k in range(count)]) for part, values in of_images.items()
+    }

@@ -1,0 +1,52 @@
+"""How much each latent variable tells of an image."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from keras_ssvae.plots import _drawing
+from keras_ssvae.plots._figure import Figure
+
+
+def kl_per_dimension(kl: Mapping[str, ArrayLike], class_names: Sequence[str] | None = None) -> Figure:
+    """Draws what `evaluation.kl_per_dimension` gives: bars, or of classes a table in shades: N-VAE's Figures 5 and 10.
+
+    Args:
+        kl: Part of the latent variables -> the mean divergences of its d variables, `(d,)`, or `(K, d)` of K classes.
+        class_names: Names of the classes; their numbers by default.
+
+    Returns:
+        The figure, with a panel for each part. Variables count from 0.
+
+    Raises:
+        ValueError: If there is no part, or one has another shape.
+
+    Example:
+
+    ```python
+    kl = evaluation.kl_per_dimension(model, data.test_images, data.test_labels)
+    plots.kl_per_dimension(kl, class_names=data.class_names).savefig("kl.png")
+    ```
+
+    Reference: N-VAE, Figures 5 and 10.
+    """
+    parts = {part: np.asarray(values, "float64") for part, values in kl.items()}
+    if not parts or any(values.ndim not in (1, 2) or not values.size for values in parts.values()):
+        shapes = {part: values.shape for part, values in parts.items()}
+        raise ValueError(f"`kl` has the shapes {shapes}; it must be (d,) or (K, d) of at least one part.")
+    widths = [max(values.shape[-1], 3) for values in parts.values()]
+    figure = Figure(figsize=(0.35 * sum(widths) + 2.0 * len(parts), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(parts), squeeze=False, width_ratios=widths)[0]
+    for ax, (part, values) in zip(panels, parts.items(), strict=True):
+        _drawing.plain_axes(ax, part)
+        ax.set(xlabel="variable", xticks=range(values.shape[-1]))
+        if values.ndim == 1:
+            ax.bar(range(len(values)), values)
+            ax.set(ylabel="KL-divergence (nats)")
+            continue
+        shown = ax.imshow(values, vmin=0.0, aspect="auto")
+        names = range(len(values)) if class_names is None else class_names
+        ax.set(yticks=range(len(values)), yticklabels=list(names)[: len(values)], ylabel="class")
+        figure.colorbar(shown, ax=ax, label="KL-divergence (nats)")
+    return figure

@@ -1,0 +1,114 @@
+"""The divergence of each latent variable, and traversals at a fixed label, of every model that has them."""
+
+import numpy as np
+import pytest
+from contract import asking, registry, small
+from keras import ops
+
+from keras_ssvae import evaluation, plots
+from keras_ssvae.models.capabilities import HasNormalParts
+from keras_ssvae.priors import GaussianMixture
+
+IMAGES, LABELS = small.images(7), np.array([0, 1, 2, 0, 1, 2, 0])
+NORMAL = {
+    "PartedVAE, one label": {"z"}, "PartedVAE, several labels": {"z"}, "VAE": {"z"}, "beta-VAE": {"z"}, "M1": {"z"},
+    "REVAE, one label": {"z_rest"}, "REVAE, several labels": {"z_rest"}, "M3": {"z_rest"}, "M2": {"z"}, "M1M2": {"z"},
+    "N-VAE": {"z_c", "z_s"}, "CVAE": {"z"},
+}  # fmt: skip
+
+
+def kl_of(mean, logvar):
+    return 0.5 * (mean**2 + np.exp(logvar) - logvar - 1)
+
+
+@pytest.mark.parametrize("entry", registry.ENTRIES, ids=lambda entry: entry.name)
+def test_the_parts_have_the_divergences_of_their_posteriors(entry):
+    model = entry.build()
+    if entry.name not in NORMAL:
+        with pytest.raises(ValueError, match="without latent variables whose prior is the standard normal"):
+            evaluation.kl_per_dimension(model, IMAGES)
+        return
+    assert isinstance(model, HasNormalParts)
+    given = evaluation.kl_per_dimension(model, IMAGES, batch_size=3)
+    assert set(given) == NORMAL[entry.name]
+    posterior = asking.to_numpy(model.posterior(IMAGES))
+    of_classes = evaluation.kl_per_dimension(model, IMAGES, LABELS)
+    for part, values in given.items():
+        prefix = "" if "mean" in posterior else f"{part}_"
+        kl = kl_of(posterior[f"{prefix}mean"], posterior[f"{prefix}logvar"])
+        kl = (posterior["probs"][:, :, None] * kl).sum(axis=1) if kl.ndim == 3 else kl
+        assert values.shape == (model.latents[part],)
+        np.testing.assert_allclose(values, kl.mean(axis=0), rtol=1e-4, atol=1e-6)
+        expected = [kl[k == LABELS].mean(axis=0) for k in range(3)]
+        np.testing.assert_allclose(of_classes[part], expected, rtol=1e-4, atol=1e-6)
+    figures = plots.kl_per_dimension(given), plots.kl_per_dimension(of_classes, class_names="abc")
+    for figure in figures:
+        assert [ax.get_title() for ax in figure.axes if ax.get_title()] == list(given)
+
+
+def test_the_divergences_of_a_part_add_up_to_its_term():
+    model = registry.nvae()
+    terms = asking.to_numpy(model.evaluation_terms(IMAGES, LABELS))
+    given = evaluation.kl_per_dimension(model, IMAGES)
+    for part in ("z_c", "z_s"):
+        np.testing.assert_allclose(given[part].sum(), terms[f"kl_{part[-1]}"].mean(), rtol=1e-5)
+
+
+def test_a_class_without_an_image_and_a_prior_of_another_kind_are_sentences():
+    model = registry.vae()
+    with pytest.raises(ValueError, match=r"`labels` hold no image of the classes \[1\]"):
+        evaluation.kl_per_dimension(model, IMAGES, 2 * (LABELS > 0))
+    mixture = registry.vae(prior=GaussianMixture([[-1.0, 0.0], [1.0, 0.0]], 1.0))
+    with pytest.raises(ValueError, match="`model` is a VAE without latent variables whose prior"):
+        evaluation.kl_per_dimension(mixture, IMAGES)
+    with pytest.raises(ValueError, match="`kl` has the shapes"):
+        plots.kl_per_dimension({"z": np.zeros((2, 2, 2))})
+
+
+class Recording:
+    """Remembers what a model decodes."""
+
+    def __init__(self, model):
+        self.model, self.points = model, []
+        for name in ("labels", "latents", "normal_parts", "sample_latent", "coordinates", "num_classes"):
+            setattr(self, name, getattr(model, name))
+
+    def decode(self, z):
+        self.points.append(ops.convert_to_numpy(z))
+        return self.model.decode(z)
+
+
+@pytest.mark.parametrize("name", ["N-VAE", "CVAE", "M2", "REVAE, one label"])
+def test_a_traversal_moves_one_coordinate_from_the_centre_of_the_class(name):
+    entries = {entry.name: entry for entry in registry.ENTRIES}
+    if name not in entries:
+        pytest.skip("it is a variant")
+    recording = Recording(entries[name].build())
+    model = recording.model
+    for part in model.normal_parts:
+        recording.points.clear()
+        figure = plots.traversals(recording, [2, 0], part, deviations=(-3.0, 0.0, 3.0))
+        assert len(figure.axes) == 2
+        centres = ops.convert_to_numpy(model.sample_latent(ops.convert_to_tensor([2, 0]), 0, scale=0.0))
+        points = np.concatenate(recording.points).reshape(2, -1, 3, model.latent_dim) - centres[:, None, None]
+        for k, of_class in zip((2, 0), points, strict=True):
+            places = model.coordinates(part, k)
+            assert len(of_class) == len(places)
+            for row, place in zip(of_class, places, strict=True):
+                np.testing.assert_allclose(row, np.outer([-3, 0, 3], np.eye(model.latent_dim)[place]), atol=1e-6)
+
+
+def test_the_coordinates_of_a_class_are_those_that_its_images_depend_on():
+    model = registry.nvae()
+    base = ops.convert_to_numpy(model.sample_latent(ops.convert_to_tensor([0, 1, 2]), 1))
+    before = ops.convert_to_numpy(model.decode(base))
+    for label in range(small.K):
+        (place,) = model.coordinates("z_c", label)
+        moved = base.copy()
+        moved[:, place] += 2.0
+        changed = np.abs(ops.convert_to_numpy(model.decode(moved)) - before).max(axis=(1, 2, 3)) > 1e-3
+        np.testing.assert_array_equal(changed, np.arange(small.K) == label)
+    with pytest.raises(ValueError, match=r"`part` is 'z'; it must be one of \['y', 'z_c', 'z_s'\]"):
+        model.coordinates("z", 0)
+    with pytest.raises(ValueError, match=r"`part` is 'y' and must be one of \['z_c', 'z_s'\]"):
+        plots.traversals(model, [0], "y")
