@@ -85,9 +85,9 @@ def test_an_image_without_a_label_stays():
 
 
 def test_the_images_are_what_the_models_generate_and_later_training_changes_nothing():
-    """Of every model of the contract tests with labels."""
+    """Of one model of each kind with labels."""
     for entry in registry.ENTRIES:
-        if not entry.sizes:
+        if not entry.sizes or entry.variant:
             continue
         model = entry.build()
         labels = np.stack([np.arange(12) % size for size in entry.sizes], axis=-1)
