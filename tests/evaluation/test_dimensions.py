@@ -43,7 +43,7 @@ def test_the_parts_have_the_divergences_of_their_posteriors(entry):
         np.testing.assert_allclose(of_classes[part], expected, rtol=1e-4, atol=1e-6)
     figures = plots.kl_per_dimension(given), plots.kl_per_dimension(of_classes, class_names="abc")
     for figure in figures:
-        assert [ax.get_title() for ax in figure.axes if ax.get_title()] == list(given)
+        assert [ax.get_title("left") for ax in figure.axes if ax.get_title("left")] == list(given)
 
 
 def test_the_divergences_of_a_part_add_up_to_its_term():
