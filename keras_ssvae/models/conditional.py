@@ -113,6 +113,7 @@ class ConditionalVAE(ClassifierMixin, BaseVAE):
 
     def _terms_of_rows(self, run, x, y, epsilon):
         """The terms of x with given labels y; `run` runs a network."""
+        x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)  # Keras takes no array beside a tensor
         mean, logvar = run(self.encoder, [self._inputs(x), y])
         z = sample_gaussian(mean, logvar, epsilon)
         outputs = run(self.decoder, ops.concatenate([z, y], axis=-1))

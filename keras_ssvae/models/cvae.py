@@ -141,8 +141,7 @@ class CVAE(ConditionalVAE):
 
     def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
         x = self._drawn(batch["labeled"], noise, "labeled")
-        labels = ops.convert_to_tensor(batch["labels"])
-        return self._terms_of_rows(self.passes(noise["dropout"]), x, labels, noise["epsilon_labeled"])
+        return self._terms_of_rows(self.passes(noise["dropout"]), x, batch["labels"], noise["epsilon_labeled"])
 
     def objective(self, terms, step) -> Tensor:
         return terms["reconstruction"] + self.weights_at(step).beta * terms["kl_z"]
