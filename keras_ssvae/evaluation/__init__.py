@@ -13,7 +13,7 @@ from keras_ssvae.evaluation.categories import (
     likeliest_categories,
 )
 from keras_ssvae.evaluation.clustering import ClusterAccuracy, cluster_accuracy
-from keras_ssvae.evaluation.dimensions import kl_per_dimension
+from keras_ssvae.evaluation.dimensions import kl_per_dimension, variance_share_of_classes
 from keras_ssvae.evaluation.disentanglement import (
     DCI,
     beta_vae_score,
@@ -82,4 +82,5 @@ __all__ = [
     "sample_classes",
     "sap",
     "v_nat",
+    "variance_share_of_classes",
 ]

@@ -8,7 +8,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae.checks import check_whole_number, is_integer
-from keras_ssvae.models.capabilities import HasClassCentres, HasLabelPriors, Transfers
+from keras_ssvae.models.capabilities import HasClassCentres, HasLabelPriors, HasNormalParts, Transfers
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.plots import _drawing
 from keras_ssvae.plots._figure import Figure
@@ -18,11 +18,12 @@ _DEVIATIONS = tuple(np.linspace(-2.0, 2.0, 9).tolist())
 
 def traversals(
     model: keras.Model,
-    labels: Sequence[int],
+    labels: Sequence[int] | None,
     part: str = "z",
     variable: int = 0,
     deviations: Sequence[float] = _DEVIATIONS,
     class_names: Sequence[str] | None = None,
+    columns: int | None = None,
 ) -> Figure:
     """Decodes one coordinate after the other at a fixed label: PartedVAE's Figures 4 and 9, N-VAE's 1, 2, 6 and 7.
 
@@ -31,13 +32,15 @@ def traversals(
 
     Args:
         model: A `PartedVAE`, or a model with `normal_parts` and the centres of its classes (`HasClassCentres`), as
-            `NVAE`, `CVAE`, `M2` and `REVAE`.
-        labels: The classes to draw; of `PartedVAE` values of the label c_i.
+            `NVAE`, `CVAE`, `M2` and `REVAE`, or without labels, as `BetaVAE`.
+        labels: The classes to draw; of `PartedVAE` values of the label c_i. None for a model without labels, whose one
+            panel has all other coordinates at 0.
         part: One of `normal_parts`, as `"z_c"` of `NVAE`, the coordinates of the class, and `"z_s"`; of `PartedVAE`
             `"z"`, the class-independent coordinates, or `"u"`, those of u_i.
         variable: i, of several labels of `PartedVAE`; the others have their value 0.
         deviations: Standard deviations, at least 2.
         class_names: Names of the values of c_i; their numbers by default.
+        columns: Panels in a row; all of them by default.
 
     Returns:
         The figure. Coordinates count from 0.
@@ -53,21 +56,31 @@ def traversals(
 
     Reference: PartedVAE, Figures 4 and 9.
     """
-    points_of = _of_priors if isinstance(model, HasLabelPriors) or not _has_centres(model) else _of_centres
-    classes, places = points_of(model, labels, part, variable, len(deviations))
+    if labels is None:
+        places = _of_origin(model, part, len(deviations))
+        titles = [""]
+    else:
+        points_of = _of_priors if isinstance(model, HasLabelPriors) or not _has_centres(model) else _of_centres
+        classes, places = points_of(model, labels, part, variable, len(deviations))
+        titles = [_name(k, class_names) for k in classes]
     points = []
     for mean, deviation, coordinates in places:
         point = np.tile(mean, (len(coordinates), len(deviations), 1))
         for row, j in enumerate(coordinates):
             point[row, :, j] += deviation[j] * np.asarray(deviations)
         points.append(point)
-    panels = _drawing.decoded(model, np.stack(points))
+    tiles = _drawing.decoded(model, np.stack(points))
     coordinates = places[0][2]
-    width = max(0.35 * len(deviations) * len(classes), 4.0)
-    figure = Figure(figsize=(width, 0.42 * len(coordinates) + 0.8), layout="constrained")
-    for ax, k, tiles in zip(figure.subplots(1, len(classes), squeeze=False)[0], classes, panels, strict=True):
-        columns, rows = _drawing.mosaic(_drawing.plain_axes(ax, _name(k, class_names)), tiles)
-        ax.set(xticks=columns[[0, -1]], xticklabels=[f"{value:+g}" for value in (deviations[0], deviations[-1])])
+    across = len(titles) if columns is None else min(check_whole_number("columns", columns, 1), len(titles))
+    down = -(-len(titles) // across)
+    width = max(0.35 * len(deviations) * across, 4.0)
+    figure = Figure(figsize=(width, (0.42 * len(coordinates) + 0.8) * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for ax in panels[len(titles) :]:
+        ax.set_axis_off()
+    for ax, title, of_class in zip(panels, titles, tiles, strict=False):
+        steps, rows = _drawing.mosaic(_drawing.plain_axes(ax, title), of_class)
+        ax.set(xticks=steps[[0, -1]], xticklabels=[f"{value:+g}" for value in (deviations[0], deviations[-1])])
         ax.set(yticks=rows, yticklabels=[_coordinate(part, j) for j in range(len(coordinates))])
     _drawing.trim(figure)
     return figure
@@ -105,6 +118,22 @@ def _of_centres(model, labels, part, variable, count):
     centres = ops.convert_to_numpy(model.sample_latent(ops.convert_to_tensor(classes, "int32"), 0, scale=0.0))
     places = [model.coordinates(part, int(k)) for k in classes]
     return classes, [(centre, np.ones_like(centre), each) for centre, each in zip(centres, places, strict=True)]
+
+
+def _of_origin(model, part, count):
+    """As `_of_priors`, of the one panel of a model without labels."""
+    if isinstance(model, HasLabelPriors) or _has_centres(model):
+        raise ValueError(f"`labels` is None, but {type(model).__name__} has classes. Give the classes to draw.")
+    parts = model.normal_parts if isinstance(model, HasNormalParts) else ()
+    if part not in parts or count < 2:
+        raise ValueError(
+            f"`part` is {part!r} and must be one whose prior is the standard normal, of {list(parts)}; `deviations` "
+            f"are {count}, at least 2."
+        )
+    names = list(model.latents)
+    start = sum(model.latents[name] for name in names[: names.index(part)])
+    zeros = np.zeros(sum(model.latents.values()), "float32")
+    return [(zeros, np.ones_like(zeros), range(start, start + model.latents[part]))]
 
 
 def transfer(model: keras.Model, images: ArrayLike, attributes: ArrayLike) -> Figure:

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 
 # Argument of a function of the library -> the flag that sets it.
 _FLAGS = {"num_labeled": "--labels", "labeled_indices": "--labeled-indices", "num_validation": "--validation"}
-_FLAGS |= {name: f"--{name.replace('_', '-')}" for name in ("seed", "beta", "labeled_batch_size")}
+_FLAGS |= {
+    name: f"--{name.replace('_', '-')}"
+    for name in ("seed", "beta", "labeled_batch_size", "beta_c", "class_dims", "shared_dims")
+}
 
 
 class UserError(Exception):

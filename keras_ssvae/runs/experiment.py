@@ -33,7 +33,8 @@ class Experiment:
         settings: Data set -> its settings, which are the defaults of their flags. The first data set is that of the
             system's paper. If `digits` is among them, `--dataset auto` uses the digits when the first data set is not
             available.
-        labels: Default number of labelled images. None for a model without labels: then no flag is about labels.
+        labels: Default number of labelled images. None for a model without labels, or for one that trains on labelled
+            images alone (`sets.AllLabeled`): then no flag is about labels.
         build_model: (settings, prior) -> the compiled model.
         figures: (run, report of the test set) -> (name -> figure), of the trained model.
         own_settings: (flags, data set, epochs) -> the settings of the schedules and of the experiment's own flags.

@@ -187,7 +187,7 @@ def prepare(plan: Plan) -> Run:
 def _name_classes(model, plan):
     """Tells a model the names of its classes, if it learns the labels of the data set."""
     names = getattr(plan.images, "class_names", ())  # an experiment with several labels per image names them itself
-    if isinstance(model, ClassifierMixin) and model.num_classes == len(names) and plan.settings.get("labels"):
+    if isinstance(model, ClassifierMixin) and model.num_classes == len(names) and plan.sets.num_labeled:
         model.class_names = names
 
 

@@ -43,6 +43,7 @@ class InMemory:
         unlabeled: Which images the model trains on without their labels; see `unlabeled` of `data.split`.
         stratify: How many labelled and validation images each class gets; see `stratify` of `data.split`.
         num_images: Number of images that the model trains on without their labels.
+        num_labeled: Number of images that the model sees with their labels.
         num_test_images: Number of test images.
         num_evaluated: Number of test images that are evaluated after each epoch.
 
@@ -63,7 +64,7 @@ class InMemory:
         labels, validation, seed = settings.get("labels", 0), settings["validation"], settings["seed"]
         how = {"unlabeled": self.unlabeled, "stratify": self.stratify}
         self.split = data.split(images.train_labels, labels, validation, seed, indices, **how)
-        self.num_images = len(self.split.unlabeled)
+        self.num_images, self.num_labeled = len(self.split.unlabeled), len(self.split.labeled)
         self.num_test_images = self.num_evaluated = len(images.test_images)
 
     @functools.cached_property  # figures and evaluation share one array
@@ -113,6 +114,32 @@ class Rest(InMemory):
     """Images in memory. The unlabelled images are all except the labelled and the validation images."""
 
     unlabeled = "rest"
+
+
+class AllLabeled(InMemory):
+    """Images in memory for a model that trains on labelled images alone: all images but those of validation.
+
+    Arguments and attributes are those of `InMemory`; `num_images` counts these labelled images.
+    """
+
+    unlabeled = "all_but_validation"
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.num_labeled = self.num_images
+
+    def batches(self, start_step: int) -> Any:
+        images, chosen = self.images, self.split.unlabeled
+        sizes = {name: self.settings[name] for name in ("steps_per_epoch", "seed", "augment_on")}
+        return data.semi_supervised(
+            (images.train_images[chosen], images.train_labels[chosen]),
+            None,
+            num_classes=images.num_classes,
+            labeled_batch_size=self.settings["batch_size"],
+            start_step=start_step,
+            augment=self.augment,
+            **sizes,
+        )
 
 
 class WithoutLabels(InMemory):
@@ -202,7 +229,8 @@ class OnDisk:
         self.train, self.held_out = self._parts(settings["validation"])
         self.split = self.train.draw(settings["labels"], settings["seed"])
         self.unlabeled = self._unlabeled()
-        self.num_images, self.num_test_images = len(self.unlabeled.labels), len(images.test.complete)
+        self.num_images, self.num_labeled = len(self.unlabeled.labels), len(self.split)
+        self.num_test_images = len(images.test.complete)
 
     def _parts(self, validation):
         """The part that the labelled images are drawn from, and the part of the validation images."""
