@@ -12,10 +12,10 @@ which the figures depend most. On 2 CPU cores 15 epochs take about half an hour;
 embedded in scikit-learn, no download) takes one or two minutes, with settings of its own. With KERAS_BACKEND=jax it
 trains on JAX, without TensorFlow.
 
-The table has means over the test images. "own z_c" and "other z_c" are the KL-divergences of the latent variables of the
-image's own class and of the other classes, nats for each variable (Figures 5 and 10). "class share" is the share of the
-variance of z_s that the class explains, and "KL of q(z)" the divergence of the distribution of z_s over all images from
-its prior, nats (Figure 3: unimodal or not). CVAE and beta-VAE have z in the place of z_s.
+The table has means over the test images. "own z_c" and "other z_c" are the KL-divergences of the latent variables of
+the image's own class and of the other classes, nats for each variable (Figures 5 and 10). "class share" is the share of
+the variance of z_s that the class explains, and "KL of q(z)" the divergence of the distribution of z_s over all images
+from its prior, nats (Figure 3: unimodal or not). CVAE and beta-VAE have z in the place of z_s.
 """
 
 import argparse

@@ -90,7 +90,7 @@ def variance_share_of_classes(z: ArrayLike, labels: ArrayLike) -> float:
         The share.
 
     Raises:
-        ValueError: If shapes or labels are not as described, or all numbers are the same.
+        ValueError: If shapes or labels are not as described, or all z are the same.
 
     Example:
 
@@ -101,7 +101,7 @@ def variance_share_of_classes(z: ArrayLike, labels: ArrayLike) -> float:
     Reference: N-VAE, Figure 3, which has no number.
     """
     z, given = np.asarray(z, "float64"), np.asarray(labels)
-    if z.ndim != 2 or len(z) < 2 or not np.isfinite(z).all() or not np.ptp(z):
+    if z.ndim != 2 or len(z) < 2 or not np.isfinite(z).all() or not np.ptp(z, axis=0).any():
         raise ValueError(
             f"`z` has shape {z.shape}; it must be finite numbers (N, d), of at least 2 images that differ."
         )

@@ -112,3 +112,53 @@ def test_the_coordinates_of_a_class_are_those_that_its_images_depend_on():
         model.coordinates("z", 0)
     with pytest.raises(ValueError, match=r"`part` is 'y' and must be one of \['z_c', 'z_s'\]"):
         plots.traversals(model, [0], "y")
+
+
+def test_a_traversal_without_labels_moves_one_coordinate_from_the_origin():
+    points, model = [], registry.beta_vae()
+
+    class Watched:
+        latents, normal_parts = model.latents, model.normal_parts
+
+        def posterior(self, images):
+            return model.posterior(images)
+
+        def decode(self, z):
+            points.append(ops.convert_to_numpy(z))
+            return model.decode(z)
+
+    (ax,) = plots.traversals(Watched(), None, deviations=(-3.0, 0.0, 3.0)).axes
+    assert len(ax.get_yticks()) == small.D
+    expected = [step * direction for direction in np.eye(small.D) for step in (-3, 0, 3)]
+    np.testing.assert_allclose(np.concatenate(points), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="`labels` is None, but NVAE has classes"):
+        plots.traversals(registry.nvae(), None)
+    with pytest.raises(
+        ValueError, match=r"`part` is 'u' and must be one .* of \['z'\]"
+    ):
+        plots.traversals(Watched(), None, "u")
+
+
+def test_panels_of_a_traversal_stand_in_rows():
+    figure = plots.traversals(registry.nvae(), [0, 1, 2], "z_c", deviations=(-1.0, 1.0), columns=2)
+    shown = [ax for ax in figure.axes if ax.get_title("left")]
+    assert [ax.get_title("left") for ax in shown] == ["0", "1", "2"]
+    left, lower = ({round(getattr(ax.get_position(), side), 2) for ax in shown} for side in ("x0", "y0"))
+    assert (len(left), len(lower)) == (2, 2)
+
+
+def test_the_share_of_the_variance_that_the_classes_explain():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [3000, 1000])
+    means = np.array([[0.0, 1.0], [2.0, 1.0]])[labels]
+    # Of the means it is 4 * 3/16; of each of the two variables the classes have the variance 1.
+    share = evaluation.variance_share_of_classes(means + rng.standard_normal(means.shape), labels)
+    np.testing.assert_allclose(share, 0.75 / 2.75, atol=0.02)
+    assert evaluation.variance_share_of_classes(means, labels) == pytest.approx(1.0)
+    assert evaluation.variance_share_of_classes([[1.0], [-1.0], [1.0], [-1.0]], [0, 0, 1, 1]) == 0.0
+    assert evaluation.variance_share_of_classes([[1.0], [-1.0], [3.0]], [0, 0, 2]) == pytest.approx(6 / 8)
+    for z, given in ((np.ones((3, 2)), [0, 1, 0]), (np.full((2, 1), np.nan), [0, 1]), ([1.0, 2.0], [0, 1])):
+        with pytest.raises(ValueError, match="`z` has shape"):
+            evaluation.variance_share_of_classes(z, given)
+    with pytest.raises(ValueError, match="`labels`"):
+        evaluation.variance_share_of_classes(means, labels[1:])
