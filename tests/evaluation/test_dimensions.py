@@ -133,9 +133,7 @@ def test_a_traversal_without_labels_moves_one_coordinate_from_the_origin():
     np.testing.assert_allclose(np.concatenate(points), expected, atol=1e-6)
     with pytest.raises(ValueError, match="`labels` is None, but NVAE has classes"):
         plots.traversals(registry.nvae(), None)
-    with pytest.raises(
-        ValueError, match=r"`part` is 'u' and must be one .* of \['z'\]"
-    ):
+    with pytest.raises(ValueError, match=r"`part` is 'u' and must be one .* of \['z'\]"):
         plots.traversals(Watched(), None, "u")
 
 
