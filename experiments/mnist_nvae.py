@@ -8,9 +8,8 @@ beta-VAE does not see the labels.
 Each model, beta_c, pair of dimensions and seed is a run; finished runs are kept, and the same command goes on with what
 is left. `--model nvae beta_vae` makes Figure 3, `--model nvae nvae_without_bias` Figure 10, `--beta-c 1 1.5 2 4` tests
 the claim that all beta_c above 1 are alike, and `--class-dims 1 2 --shared-dims 2 4 8 20` varies the dimensions, on
-which the figures depend most. On 2 CPU cores 15 epochs take about half an hour; `--dataset digits` (1,437 images
-embedded in scikit-learn, no download) takes one or two minutes, with settings of its own. With KERAS_BACKEND=jax it
-trains on JAX, without TensorFlow.
+which the figures depend most. `--dataset digits` (1,437 images embedded in scikit-learn, no download) has settings and
+smaller networks of its own. With KERAS_BACKEND=jax it trains on JAX, without TensorFlow.
 
 The table has means over the test images. "own z_c" and "other z_c" are the KL-divergences of the latent variables of
 the image's own class and of the other classes, nats for each variable (Figures 5 and 10). "class share" is the share of
@@ -43,10 +42,12 @@ from keras_ssvae.runs.run import Run
 from keras_ssvae.runs.sets import AllLabeled, InMemory, WithoutLabels
 
 PAPER = {"epochs": 15, "steps_per_epoch": 469, "batch_size": 128, "validation": 0}
+PAPER |= {"filters": list(nvae.FILTERS), "hidden": list(nvae.HIDDEN)}
 SETTINGS = {
     "mnist": PAPER,
     "fashion_mnist": PAPER,
-    "digits": {"epochs": 60, "steps_per_epoch": 20, "batch_size": 64, "validation": 200},
+    "digits": {"epochs": 30, "steps_per_epoch": 40, "batch_size": 64, "validation": 200}
+    | {"filters": [16, 32], "hidden": [256]},
 }
 MODELS = ("nvae", "nvae_without_bias", "cvae", "beta_vae")
 BETA = 5.0  # of beta-VAE
@@ -82,6 +83,11 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     if args.model not in MODELS:
         raise UserError(f"--model is {args.model}; it must be one of {', '.join(MODELS)}.")
     vars(args).update(depends_on({axis.name: getattr(args, axis.name) for axis in AXES}))
+    dims = {"--class-dims": args.class_dims, "--shared-dims": args.shared_dims}
+    dims = {flag: value for flag, value in dims.items() if value is not None}
+    if min(dims.values()) < 0 or not any(dims.values()):
+        given = " and ".join(f"{flag} is {value}" for flag, value in dims.items())
+        raise UserError(f"{given}; none may be negative, and one must be at least 1.")
     return args
 
 
@@ -107,15 +113,20 @@ def sets(images: data.ImageData, settings: dict[str, Any], *given: Any) -> InMem
 
 def build_model(settings: dict[str, Any], given: None = None) -> keras.Model:
     keras.utils.set_random_seed(settings["seed"])
-    name, shared, seed = settings["model"], settings["shared_dims"], settings["seed"]
+    sizes = {name: settings[name] for name in ("filters", "hidden")}
+    name, shared, seed, classes = settings["model"], settings["shared_dims"], settings["seed"], nvae.NUM_CLASSES
     if name == "beta_vae":
-        model = BetaVAE(prior=StandardNormal(shared), beta=BETA, seed=seed)
+        networks = nvae.encoder(latent_dim=shared, **sizes), nvae.decoder(inputs=shared, **sizes)
+        model = BetaVAE(*networks, prior=StandardNormal(shared), beta=BETA, seed=seed)
     elif name == "cvae":
         z_dim = settings["class_dims"] + shared
-        model = CVAE(nvae.label_encoder(latent_dim=z_dim), z_dim=z_dim, seed=seed)
+        networks = nvae.label_encoder(latent_dim=z_dim, **sizes), nvae.decoder(inputs=z_dim + classes, **sizes)
+        model = CVAE(*networks, z_dim=z_dim, seed=seed)
     else:
-        sizes = {"class_dims": settings["class_dims"], "shared_dims": shared}
-        model = NVAE(**sizes, class_bias=name == "nvae", beta_c=settings["beta_c"], seed=seed)
+        z_dim, bias = classes * settings["class_dims"] + shared, name == "nvae"
+        networks = nvae.class_encoder(latent_dim=z_dim, **sizes), nvae.decoder(inputs=z_dim + classes * bias, **sizes)
+        dims = {"class_dims": settings["class_dims"], "shared_dims": shared}
+        model = NVAE(*networks, **dims, class_bias=bias, beta_c=settings["beta_c"], seed=seed)
     model.compile(Adam(1e-3), **flags.compile_options(settings))
     return model
 

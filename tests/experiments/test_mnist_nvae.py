@@ -15,13 +15,8 @@ def without_export(modules, monkeypatch):
     """Tests of the export have it elsewhere."""
     monkeypatch.setattr(modules.runner, "export_saved_model", lambda model, folder: folder / "1")
     monkeypatch.setattr(modules.script, "DRAWS", 50)
-    for name in ("label_encoder", "class_encoder", "encoder", "decoder"):
-        made = getattr(modules.script.nvae, name)
-        monkeypatch.setattr(modules.script.nvae, name, with_small_layers(made))
-
-
-def with_small_layers(make):
-    return lambda *args, **sizes: make(*args, **{**sizes, "filters": (4,), "hidden": (8,)})
+    small = {**modules.script.SETTINGS["digits"], "filters": [4], "hidden": [8]}
+    monkeypatch.setitem(modules.script.SETTINGS, "digits", small)
 
 
 @pytest.mark.parametrize(
@@ -112,9 +107,9 @@ def test_a_table_has_a_row_for_each_model_and_figure_10(call_table, table_of, tm
     ("args", "match"),
     [
         (("--model", "gan"), "--model is gan; it must be one of nvae, nvae_without_bias, cvae, beta_vae"),
-        (("--class-dims", "0", "--shared-dims", "0"), "--class-dims and --shared-dims are both 0"),
+        (("--class-dims", "0", "--shared-dims", "0"), "--class-dims is 0 and --shared-dims is 0; none may"),
         (("--beta-c", "-1"), "--beta-c is -1"),
-        (("--class-dims", "-1"), "--class-dims is -1"),
+        (("--class-dims", "-1"), "--class-dims is -1 and --shared-dims is 2; none may"),
     ],
 )
 def test_flags_that_do_not_fit_are_a_sentence(refused, args, match):
