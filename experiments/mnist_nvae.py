@@ -225,7 +225,7 @@ def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
     if isinstance(model, NVAE) and model.class_dims:
         by_class = of_classes(run)
         own = by_class[labels, labels].mean(axis=0)
-        kl["z_c of its class"] = own
+        kl["z_c, own class"] = own
         drawn["kl_by_class"] = plots.kl_per_dimension({"z_c": by_class.reshape(len(by_class), -1)}, names)
     if shared is not None:
         kl[part] = kl_by_variable(*shared)

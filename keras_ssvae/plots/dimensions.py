@@ -37,13 +37,14 @@ def kl_per_dimension(kl: Mapping[str, ArrayLike], class_names: Sequence[str] | N
         raise ValueError(f"`kl` has the shapes {shapes}; it must be (d,) or (K, d) of at least one part.")
     widths = [max(values.shape[-1], 3) for values in parts.values()]
     figure = Figure(figsize=(0.35 * sum(widths) + 2.0 * len(parts), 3.4), layout="constrained")
-    panels = figure.subplots(1, len(parts), squeeze=False, width_ratios=widths)[0]
+    bars = all(values.ndim == 1 for values in parts.values())
+    panels = figure.subplots(1, len(parts), squeeze=False, width_ratios=widths, sharey=bars)[0]
     for ax, (part, values) in zip(panels, parts.items(), strict=True):
         _drawing.plain_axes(ax, part)
         ax.set(xlabel="variable", xticks=range(values.shape[-1]))
         if values.ndim == 1:
-            ax.bar(range(len(values)), values)
-            ax.set(ylabel="KL-divergence (nats)")
+            ax.bar(range(len(values)), values, color=_drawing.colour(0))
+            ax.set(ylabel="KL-divergence (nats)", xlim=(-0.7, max(len(values), 3) - 0.3))
             continue
         shown = ax.imshow(values, vmin=0.0, aspect="auto")
         names = range(len(values)) if class_names is None else class_names

@@ -74,7 +74,7 @@ def traversals(
     across = len(titles) if columns is None else min(check_whole_number("columns", columns, 1), len(titles))
     down = -(-len(titles) // across)
     width = max(0.35 * len(deviations) * across, 4.0)
-    figure = Figure(figsize=(width, (0.42 * len(coordinates) + 0.8) * down), layout="constrained")
+    figure = Figure(figsize=(width, (0.36 * len(coordinates) + 0.55) * down), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for ax in panels[len(titles) :]:
         ax.set_axis_off()
