@@ -12,6 +12,7 @@ import keras
 import pytest
 
 from keras_ssvae import models
+from keras_ssvae.models.base import BaseVAE
 
 ROOT = Path(__file__).parents[1]
 PAGES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))]
@@ -24,6 +25,7 @@ SHAPES = {
     "docs/data_and_training.md": {"z": (5, 2)},
     "docs/exon.md": {"overlap": (3, 3), "images": (2, 28, 28, 1), "walk": (1, 10, 28, 28, 1)},
     "docs/m2.md": {"probs": (5, 10), "drawn": (2, 28, 28, 1)},
+    "docs/nvae.md": {"drawn": (2, 28, 28, 1), "kl": (10, 10)},
     "docs/parted_vae.md": {"styled": (4, 32, 32, 1)},
     "docs/revae.md": {"seven": (5, 28, 28, 1), "swapped": (4, 28, 28, 1)},
     "docs/serving.md": {"images": (2, 28, 28, 1)},
@@ -128,4 +130,5 @@ def test_the_readme_leads_to_each_page_and_each_page_to_the_tables_of_symbols():
     for system in systems:
         file = Path(inspect.getfile(system)).relative_to(ROOT).as_posix()
         assert f"](../{file})" in pages, f"No page links to {file}, whose {system.__name__} has the table of symbols."
-        assert re.search(r"^ *\| papers? .*\| code ", system.__doc__, flags=re.M), system
+        documented = "\n".join(each.__doc__ or "" for each in system.__mro__ if issubclass(each, BaseVAE))
+        assert re.search(r"^ *\| .*\bpapers? .*\| code ", documented, flags=re.M), system
