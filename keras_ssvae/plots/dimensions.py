@@ -39,6 +39,7 @@ def kl_per_dimension(kl: Mapping[str, ArrayLike], class_names: Sequence[str] | N
     figure = Figure(figsize=(0.35 * sum(widths) + 2.0 * len(parts), 3.4), layout="constrained")
     bars = all(values.ndim == 1 for values in parts.values())
     panels = figure.subplots(1, len(parts), squeeze=False, width_ratios=widths, sharey=bars)[0]
+    highest = max(values.max() for values in parts.values())  # shades mean the same in all panels
     for ax, (part, values) in zip(panels, parts.items(), strict=True):
         _drawing.plain_axes(ax, part)
         ax.set(xlabel="variable", xticks=range(values.shape[-1]))
@@ -46,7 +47,7 @@ def kl_per_dimension(kl: Mapping[str, ArrayLike], class_names: Sequence[str] | N
             ax.bar(range(len(values)), values, color=_drawing.colour(0))
             ax.set(ylabel="KL-divergence (nats)", xlim=(-0.7, max(len(values), 3) - 0.3))
             continue
-        shown = ax.imshow(values, vmin=0.0, aspect="auto")
+        shown = ax.imshow(values, vmin=0.0, vmax=highest, aspect="auto")
         names = range(len(values)) if class_names is None else class_names
         ax.set(yticks=range(len(values)), yticklabels=list(names)[: len(values)], ylabel="class")
         figure.colorbar(shown, ax=ax, label="KL-divergence (nats)")
