@@ -1,4 +1,4 @@
-"""What REVAE and M3 have in common: a part of z that a classifier reads, and one that it does not see."""
+"""Base of REVAE and M3: a classifier reads one part of z and does not see the other part."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,25 +31,25 @@ Posterior = tuple[Tensor, Tensor]  # means and log-variances
 
 
 class CharacteristicVAE(ClassifierMixin, BaseVAE):
-    """Base of models with `z = (z_c, rest)`, `q(z | x)` a Gaussian, and `q(y | z_c)` a classifier.
+    """Base of models with `z = (z_c, rest)`, a Gaussian `q(z | x)` and a classifier `q(y | z_c)`.
 
-    z_c holds the characteristics of the labels, those of each label of several side by side: its own are the only ones
-    that its probabilities depend on. `q(y | x)` is the expectation of `q(y | z_c)`, over samples of z_c.
+    z_c holds the characteristics of all labels, side by side. The probabilities of a label depend only on its own
+    characteristics. `q(y | x)` is the mean of `q(y | z_c)` over samples of z_c.
 
-    A subclass ends its constructor with `self.build((None, *self.image_shape))`, when all its variables are there.
+    A subclass ends its constructor with `self.build((None, *self.image_shape))`, after it has made all its variables.
 
-    A batch has labelled images, unlabelled ones, or both; the terms have a row for each of them, labelled ones first.
+    A batch has labelled images, unlabelled images, or both. The terms have one row for each, labelled images first.
 
     Args:
-        encoder: Images `(B, H, W, C)` with pixels in [0, 1] -> `(mean, logvar)` of z, each `(B, d)`.
-        decoder: `(B, d)` -> the outputs that the likelihood takes, `(B, H, W, C)`.
-        classifier: z_c `(B, m_c)` -> logits, those of all labels side by side.
-        num_classes: Values of the label, or of each label of several.
-        c_dims: Dimensions of z_c, or of each label's z_c.
+        encoder: Maps images `(B, H, W, C)` with pixels in [0, 1] to `(mean, logvar)` of z, each `(B, d)`.
+        decoder: Maps `(B, d)` to the outputs that the likelihood takes, `(B, H, W, C)`.
+        classifier: Maps z_c `(B, m_c)` to logits, those of all labels side by side.
+        num_classes: Number of values of the label; for several labels a tuple of these numbers.
+        c_dims: Dimensions of z_c; for several labels those of each, or one number for all.
         rest_dim: Dimensions of the rest of z.
         likelihood: One of `likelihoods`.
-        classifier_samples: Samples of z_c of which `q(y | x)` is the mean.
-        seed: Of the noise of training.
+        classifier_samples: Number of samples of z_c over which `q(y | x)` is the mean.
+        seed: Seed of the training noise.
         name: Model name.
         class_names: Names of the classes.
     """
@@ -138,7 +138,7 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
         return {**noise, **self.own_noise(batch, seed)}
 
     def own_noise(self, batch: dict[str, Tensor], seed: keras.random.SeedGenerator) -> dict[str, Tensor]:
-        """The random numbers of a step that are not for the sample of z, by the name of the part that they are for."""
+        """Draws the other random numbers of a step, besides those for z. Their names end with a part of the batch."""
         return {}
 
     @staticmethod
@@ -156,7 +156,7 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
         return blocks(self.z_c(values), self.c_dims)
 
     def rest(self, values: Tensor) -> Tensor:
-        """What of z `(..., d)` belongs to no label."""
+        """The part of z `(..., d)` that belongs to no label."""
         return values[..., sum(self.c_dims) :]
 
     def z_c(self, z: Tensor) -> Tensor:
@@ -164,20 +164,20 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
         return z[..., : sum(self.c_dims)]
 
     def log_q_y(self, logits: Tensor) -> Tensor:
-        """`log q(y_i | z_ci)` of the classifier's logits `(..., width)`, those of all labels side by side."""
+        """`log q(y_i | z_ci)` from the logits of the classifier `(..., width)`, all labels side by side."""
         parts = [ops.log_softmax(each, axis=-1) for each in self.labels.split(as_floatx(logits))]
         return ops.concatenate(parts, axis=-1)
 
     # Use: deterministic, tensors in, tensors out
 
     def call(self, images, training=False) -> dict[str, Tensor]:
-        """Everything that inference gives: what `posterior` does, `latent`, the mean of z, and `reconstruction`."""
+        """Returns all outputs of inference: those of `posterior`, `latent` (see `encode`) and `reconstruction`."""
         outputs = self.posterior(images)
         latent = ops.concatenate([outputs[f"{part}_mean"] for part in self.latents], axis=-1)
         return {**outputs, "latent": latent, "reconstruction": self.decode(latent)}
 
     def posterior(self, images: Tensor) -> dict[str, Tensor]:
-        """`probs`, `q(y | x)` `(B, width)`, and means and log-variances of z_c and of the rest."""
+        """`q(y | x)`, `probs` `(B, width)`, and the means and log-variances of z_c and of the rest."""
         mean, logvar = self.infer(images)
         outputs = {"probs": self.probs(mean, logvar)}
         for kind, values in (("mean", mean), ("logvar", logvar)):
@@ -190,20 +190,20 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
         return mean, logvar
 
     def classify(self, images: Tensor) -> Tensor:
-        """Class probabilities `q(y | x)`, the mean of `q(y | z_c)` over samples of z_c that are always the same.
+        """Class probabilities `q(y | x)`: the mean of `q(y | z_c)` over samples of z_c, with fixed noise.
 
         Args:
             images: `(B, H, W, C)` in [-1, 1].
 
         Returns:
-            `(B, K)`; of several labels side by side.
+            `(B, K)`; several labels side by side.
         """
         return self.probs(*self.infer(images))
 
     def probs(self, mean: Tensor, logvar: Tensor) -> Tensor:
-        """`q(y | x)` of the parameters of `q(z | x)`."""
+        """`q(y | x)` from the parameters of `q(z | x)`."""
         c_dim, samples = sum(self.c_dims), self.classifier_samples
-        # Of each image the same ones, and constants: a served model draws nothing.
+        # The same constants for each image: a served model draws nothing.
         epsilon = generator(0).standard_normal((samples, c_dim), dtype=np.float32)
         z_c = sample_gaussian(mean[:, None, :c_dim], logvar[:, None, :c_dim], epsilon)
         logits = self.classifier(ops.reshape(z_c, (-1, c_dim)), training=False)
@@ -232,18 +232,18 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
         raise NotImplementedError
 
     def swap(self, images: Tensor, donors: Tensor, labels: ArrayLike | None = None) -> Tensor:
-        """The images with the characteristics of others: `decode(z_c(donors), rest(images))`, as Figure 5 of REVAE.
+        """Gives images the characteristics of others: `decode(z_c(donors), rest(images))`, as Figure 5 of REVAE.
 
         Args:
-            images: `(B, H, W, C)` in [-1, 1]; the rest of their z is kept.
-            donors: As many images, whose z_c is taken.
-            labels: The numbers of the labels whose characteristics are taken, from 0. Default: all.
+            images: `(B, H, W, C)` in [-1, 1]. They keep the rest of their z.
+            donors: As many images, which give their z_c.
+            labels: Numbers of the labels, from 0, whose characteristics are taken. Default: all.
 
         Returns:
             `(B, H, W, C)`.
 
         Raises:
-            ValueError: If there are not as many donors, or there is no such label.
+            ValueError: If the number of donors differs from that of the images, or a label does not exist.
         """
         images, donors = self.as_images(images), self.as_images(donors, "donors")
         check_as_many(images, "donors", donors)
@@ -254,22 +254,22 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
     def intervene(
         self, images: Tensor, label: int | Sequence[int], value: ArrayLike, seed: int | Tensor | None = None
     ) -> Tensor:
-        """The images with another value of a label, or of several; all else of their z is kept.
+        """Gives images another value of one label or several; the rest of their z is kept.
 
         Args:
             images: `(B, H, W, C)` in [-1, 1].
-            label: The number of the label, from 0, or a list of the n numbers of several.
-            value: The value that it shall have: an integer, or one for each image `(B,)`. Of a list of labels a row
-                `(n,)`, or one for each image `(B, n)`. Where it is -1 the characteristics are those that the image has.
-            seed: Of the draw of `z_ci ~ p(z_ci | value)`: other seeds give other images of this value. Or a tensor of
-                one seed for each image, which then depends on nothing else. Default, and -1: the mean of this
-                distribution; of `M3`, which knows no mean, -1 is a seed as any other.
+            label: Number of the label, from 0, or a list of n numbers.
+            value: The new value: an integer, or one for each image `(B,)`. For a list of labels a row `(n,)`, or one
+                for each image `(B, n)`. With -1 an image keeps its own characteristics of this label.
+            seed: Seed of the draw `z_ci ~ p(z_ci | value)`; other seeds give other images of this value. A tensor with
+                one seed for each image makes each image independent of the others. None, the default, and -1 take the
+                mean of this distribution. `M3` has no such mean: there -1 is an ordinary seed.
 
         Returns:
             `(B, H, W, C)`.
 
         Raises:
-            ValueError: If there is no such label, or no such value.
+            ValueError: If a label or a value does not exist.
         """
         z, numbers = self.encode(images), self.check_label_numbers("label", label)
         values = self._check_values(numbers, value, z, of_list=np.ndim(label) > 0)
@@ -279,14 +279,19 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
         return self.decode(self.with_c(z, replaced))
 
     def draw_c(self, values: dict[int, Tensor], seed: int | Tensor) -> dict[int, Tensor]:
-        """Characteristic variables `(B, d_i)` of values `(B,)` of labels, by the number of each label.
+        """Draws characteristic variables for given values of labels.
 
-        Those of a label do not depend on which other labels there are; `seed` is as for `intervene`.
+        Args:
+            values: Number of a label -> its values `(B,)`.
+            seed: As for `intervene`.
+
+        Returns:
+            Number of a label -> its characteristic variables `(B, d_i)`. They do not depend on the other labels.
         """
         raise NotImplementedError
 
     def check_label_numbers(self, name: str, labels: ArrayLike) -> list[int]:
-        """The numbers of labels as a list of integers; a ValueError unless each is that of a label, and comes once."""
+        """Returns label numbers as a list of integers; raises ValueError for an unknown or repeated number."""
         given = np.atleast_1d(np.asarray(labels))
         count = len(self.labels.sizes)
         right = given.ndim == 1 and len({*given.tolist()}) == len(given) > 0 and np.issubdtype(given.dtype, np.integer)
@@ -298,7 +303,7 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
         return given.tolist()
 
     def _check_values(self, numbers, value, z, of_list):
-        """Values `(B,)` of each label, by its number; a ValueError if there is no such value, -1 apart."""
+        """Label number -> its values `(B,)`; raises ValueError for a value that does not exist and is not -1."""
         if not is_symbolic(value):
             sizes = [self.labels.sizes[i] for i in numbers]
             labels = Labels(tuple(sizes) if of_list else sizes[0], allow_missing=True)
@@ -313,7 +318,7 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
         return {number: value[:, i] for i, number in enumerate(numbers)}
 
     def with_c(self, z: Tensor, replaced: dict[int, Tensor]) -> Tensor:
-        """Latent variables z with other characteristic variables of some labels, by their number."""
+        """Replaces in z the characteristic variables of some labels, given by label number."""
         parts = [replaced.get(i, part) for i, part in enumerate(self.split_c(z))]
         return ops.concatenate([*parts, self.rest(z)], axis=-1)
 

@@ -1,4 +1,4 @@
-"""CP-VAE, whose prior of z depends on a category that it finds by itself, and its variants INDq, INDp and INDqp."""
+"""CP-VAE, a VAE that groups images into categories by itself, and its variants INDq, INDp and INDqp (Lavda et al.)."""
 
 import math
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from keras_ssvae.networks import cp_vae, vae
 from keras_ssvae.noise import Stream, normal, normal_of_images
 from keras_ssvae.priors import LearnedMixture, Prior, StandardNormal
 
-# Argument -> its values.
+# Argument -> the values that it may have.
 CHOICES = {
     **dict.fromkeys(("factorised_posterior", "factorised_prior", "elu", "sum_categories"), (True, False)),
     "z_heads": ("sample", "own_sample", "probs"),
@@ -41,25 +41,27 @@ _GUMBEL_FLOOR = 1e-10  # as in the released code
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class CPVAE(ClusterMixin, UnlabeledVAE):
-    """Variational autoencoder with a category c of each image, on which the prior of z depends; without labels.
+    """Variational autoencoder without labels that assigns each image a category c, on which the prior of z depends.
 
-    Categories are clusters that the model finds. They are not classes: nothing says which is which.
+    Categories are clusters that the model finds. They are not classes: no label says which category is which class.
 
-    **Generation**, (8) and (9): `c` uniform over K categories; `z | c = k ~ N(m_k, diag s_k^2)`, learned; `x | z, c` of
-    the `likelihood`, whose parameters the decoder gives.
+    **Generation**, (8) and (9): `c` is uniform over K categories; `z | c = k ~ N(m_k, diag s_k^2)` with learned means
+    and variances. The decoder gives, from z and c, the parameters of the `likelihood`, from which x follows.
 
     **Inference**, (10): `q(c | x) q(z | x, c)`.
 
-    **Objective**, (11) (minimised; means over the batch; nats per image): `reconstruction + beta (kl_z + kl_c)`.
+    **Objective**, (11), minimised: `reconstruction + beta (kl_z + kl_c)`, in nats per image, as means over the batch.
 
-    | system | `factorised_posterior` | `factorised_prior` | inference (Table 1)            | generation          |
+    **Variants**, Table 1. Two arguments make the conditional distributions of z independent of c:
+
+    | system | `factorised_posterior` | `factorised_prior` | inference                      | generation          |
     |--------|------------------------|--------------------|--------------------------------|---------------------|
     | CP-VAE | False                  | False              | `q(c given x) q(z given x, c)` | `p(c) p(z given c)` |
     | INDq   | True                   | False              | `q(c given x) q(z given x)`    | `p(c) p(z given c)` |
     | INDp   | False                  | True               | `q(c given x) q(z given x, c)` | `p(c) p(z)`         |
     | INDqp  | True                   | True               | `q(c given x) q(z given x)`    | `p(c) p(z)`         |
 
-    | paper                             | code                                                                     |
+    | CP-VAE's paper                    | code                                                                     |
     |-----------------------------------|--------------------------------------------------------------------------|
     | `pi(x)`                           | `clusters(images)`, of the features of `encoder` by `heads`              |
     | `q(z given x, c)`                 | `heads`, linear layers of the features and of c                          |
@@ -72,47 +74,56 @@ class CPVAE(ClusterMixin, UnlabeledVAE):
     | temperature of the Gumbel-softmax | `temperature`; its course is `schedules.AnnealedTemperature`             |
     | `beta`                            | `beta`; the warm-up is `schedules.LinearWarmUp`                          |
 
-    In training c is a Gumbel-softmax sample, and so it is in `loss` of validation, which is the paper's figure. With
-    such a c it is no bound for the discrete model; `discrete_loss` of validation is one: its c is drawn one-hot, and
-    B1 takes the posterior of each category. The temperature there is that of the last training step.
+    In training c is a Gumbel-softmax sample. Validation has two losses, both at the temperature of the last training
+    step:
 
-    Departures. Figure 2 of the paper gives the probabilities pi(x) to the layers of z, by which z does not depend on c;
-    here they see the sample that the decoder sees (`z_heads`). B1 takes the posterior at this sample for all K
-    divergences, as the released code; (12) has one for each category (`posteriors="each"`). The prior learns by B1,
-    whose gradient (16) has with the other sign. Initial weights, ELU after the logits, clipping and the course of the
-    temperature are the released code's, of which the paper does not speak. `as_released` has that code's other choices:
-    a second sample for z, and a prior that is not trained, with the log-variances `2 log(1 + exp(v / 2))`; but unlike
-    it the model generates from the same prior.
+    * `loss` also uses a Gumbel-softmax sample. It is the figure that CP-VAE's paper reports, but not a bound for the
+      discrete model.
+    * `discrete_loss` is a bound for the discrete model: c is drawn one-hot, and B1 uses the posterior of each category.
+
+    **Departures** from CP-VAE's paper:
+
+    * In Figure 2 the layers of z see the probabilities pi(x), so that z would not depend on c. Here they see the sample
+      that the decoder sees (`z_heads`).
+    * (12) has a posterior for each category (`posteriors="each"`). By default B1 uses the posterior at the sample for
+      all K divergences, as the released code does.
+    * The prior learns by minimising B1. The gradient (16) of the paper has the opposite sign.
+    * The paper does not describe initial weights, the ELU after the logits, clipping, and the course of the
+      temperature. They are those of the released code.
+
+    `as_released` also takes the other choices of that code: a second sample for z, and a prior that is not trained,
+    with the log-variances `2 log(1 + exp(v / 2))`. Unlike that code, the model generates from the same prior.
 
     Clipping of pixels and log-variances, `binarize`, batches and validation are as in `VAE`.
 
     Args:
-        encoder: Keras model, images `(B, H, W, C)` with pixels in [0, 1] -> features `(B, F)`. Default: two gated
-            layers of 300.
-        decoder: Keras model, `(B, d + K)` -> the outputs that the likelihood takes, `(B, H, W, C)`. Default: two gated
-            layers of 300.
-        prior: A `priors.Prior` of K components with equal weights, or of one with `factorised_prior`. Default:
-            `LearnedMixture(K, d, bounded=False)`, or the standard normal.
-        num_categories: K.
-        z_dim: d.
-        factorised_posterior: Whether z does not depend on c in inference.
-        factorised_prior: Whether z does not depend on c in generation.
+        encoder: Keras model that maps images `(B, H, W, C)` with pixels in [0, 1] to features `(B, F)`. Default: two
+            gated layers of 300 units.
+        decoder: Keras model that maps (z, c), side by side `(B, d + K)`, to the outputs that the likelihood takes,
+            `(B, H, W, C)`. Default: two gated layers of 300 units.
+        prior: A `priors.Prior` with K components of equal weights; with `factorised_prior`, with one component.
+            Default: `LearnedMixture(K, d, bounded=False)`; with `factorised_prior`, the standard normal.
+        num_categories: Number K of categories.
+        z_dim: Dimensions d of z.
+        factorised_posterior: True makes z independent of c in inference.
+        factorised_prior: True makes z independent of c in generation.
         likelihood: One of `likelihoods`. Default: `Bernoulli(1e-5)`.
-        beta: Weight of the divergences.
-        temperature: Of the Gumbel-softmax, above 0: a number, a variable or a schedule of the step.
-        z_heads: What of c the layers of z see: the `"sample"` that the decoder sees, an `"own_sample"` with the same
-            probabilities, or the `"probs"`. Of no effect with a factorised posterior.
-        posteriors: Of B1: `"one"`, or the posterior of `"each"` category. The same where z does not depend on c.
+        beta: Weight of both divergences.
+        temperature: Temperature of the Gumbel-softmax, above 0: a number, a variable or a schedule of the step.
+        z_heads: Input for c of the layers of z: the `"sample"` that the decoder sees, an `"own_sample"` with the same
+            probabilities, or the `"probs"`. It has no effect with a factorised posterior.
+        posteriors: Posterior in B1: `"one"`, that of the sample, or that of `"each"` category. Both are the same if z
+            does not depend on c.
         elu: Whether the logits pass through an ELU.
-        sum_categories: Of `log_weights`, with which `evaluation.nll` works: whether each sums over all categories,
-            which decodes K images, one after the other, and has less noise, or c is drawn from `q(c | x)`.
-        binarize: Whether training images are drawn from their pixels; for a Bernoulli likelihood only.
-        cluster_names: A name for each category, which a served model tells; two may have the same.
-        seed: Of the noise of training. The initial weights follow `keras.utils.set_random_seed`.
+        sum_categories: How `log_weights`, and so `evaluation.nll`, treats c. True sums over all categories: it decodes
+            K images, one after the other, and has less noise. False draws c from `q(c | x)`.
+        binarize: Whether each training step draws binary images; only for a Bernoulli likelihood.
+        cluster_names: A name for each category, which a served model returns. Two categories may have the same name.
+        seed: Seed of the training noise. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
 
     Raises:
-        ValueError: For an argument that does not fit the others.
+        ValueError: If an argument is invalid or does not fit the others.
 
     Example:
         >>> model = CPVAE(num_categories=150, temperature=AnnealedTemperature(steps_per_epoch=500))
@@ -200,8 +211,8 @@ class CPVAE(ClusterMixin, UnlabeledVAE):
     def _check_prior(self):
         if type(self.prior).bind is not Prior.bind:
             raise ValueError(
-                f"`prior` is {self.prior!r}, whose components an encoder makes of images; the encoder of CPVAE gives "
-                "features, of which it cannot. Give it a `priors.LearnedMixture(K, d, bounded=False)`."
+                f"`prior` is {self.prior!r}, whose components come from an encoder that gives means and log-variances; "
+                "the encoder of CPVAE gives features. Use `priors.LearnedMixture(K, d, bounded=False)`."
             )
         wanted = 1 if self.factorised_prior else self.num_categories, self.latents["z"]
         if (self.prior.num_components, self.prior.latent_dim) != wanted or not self.prior.uniform:
@@ -219,13 +230,13 @@ class CPVAE(ClusterMixin, UnlabeledVAE):
         train_prior: bool = False,
         **arguments: Any,
     ) -> Self:
-        """CP-VAE or a variant with the choices of the released code, of 30 November 2019, which has CP-VAE and INDq.
+        """Makes CP-VAE or a variant with the choices of the released code of 30 November 2019 (CP-VAE and INDq).
 
         Args:
-            num_categories: K.
-            z_dim: d.
-            train_prior: Whether `p(z | c)` is learned, as the paper says; the code leaves it out.
-            **arguments: Others of the constructor.
+            num_categories: Number K of categories.
+            z_dim: Dimensions d of z.
+            train_prior: Whether `p(z | c)` is trained, as in CP-VAE's paper. The released code does not train it.
+            **arguments: Other arguments of the constructor.
         """
         given: dict[str, Any] = {"num_categories": num_categories, "z_dim": z_dim, "z_heads": "own_sample"}
         if not arguments.get("factorised_prior"):
@@ -234,7 +245,7 @@ class CPVAE(ClusterMixin, UnlabeledVAE):
         return cls(**given | arguments)
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
-        """`autoencoder` (encoder, its heads, and decoder) and, where it is learned, `prior`."""
+        """`autoencoder` (encoder, its heads, and decoder) and, if it is learned, `prior`."""
         parts = self.encoder, self.heads, self.decoder
         groups = {"autoencoder": [variable for part in parts for variable in part.trainable_variables]}
         return groups | ({"prior": self.prior.trainable_variables} if self.prior.trainable_variables else {})
@@ -309,13 +320,13 @@ class CPVAE(ClusterMixin, UnlabeledVAE):
     # Use: deterministic, tensors in, tensors out
 
     def call(self, images, training=False) -> dict[str, Tensor]:
-        """Everything that inference gives: what `posterior` does, `latent`, as `encode` gives it, `reconstruction`."""
+        """Returns all outputs of inference: those of `posterior`, `latent` (see `encode`) and `reconstruction`."""
         outputs = self.posterior(images)
         latent = self._most_probable(outputs)
         return {**outputs, "latent": latent, "reconstruction": self.decode(latent)}
 
     def posterior(self, images: Tensor) -> dict[str, Tensor]:
-        """`q(c, z | x)`: `probs` `(B, K)`, and of each category `z_mean` and `z_logvar`, `(B, K, d)`."""
+        """`q(c, z | x)`: `probs` `(B, K)`, and for each category `z_mean` and `z_logvar`, `(B, K, d)`."""
         h = in_use(self.encoder, to_unit(self.as_images(images)))
         probs = _softmax(self.heads.logits(h))
         mean, logvar = self._q_of_each(h, probs)
@@ -339,7 +350,7 @@ class CPVAE(ClusterMixin, UnlabeledVAE):
     def sample_latent(
         self, n: int, seed: int | Tensor, categories: ArrayLike | None = None, probs: ArrayLike | None = None
     ) -> Tensor:
-        """c as in `generate` and `z ~ p(z | c)`, side by side, z first, `(n, d + K)`."""
+        """Draws c as in `generate`, and `z ~ p(z | c)`: side by side, z first, `(n, d + K)`."""
         stream = Stream(seed, 0)
         chosen = self.categories_of(n, stream, categories, probs)
         z = self.prior.draw(self._components(chosen), normal((n, self.latents["z"]), stream))
@@ -356,13 +367,13 @@ class CPVAE(ClusterMixin, UnlabeledVAE):
         return noise
 
     def log_weights(self, images, noise) -> Tensor:
-        """As `BaseVAE.log_weights`; c is summed over with `sum_categories`, and else drawn from `q(c | x)`."""
+        """As `BaseVAE.log_weights`. With `sum_categories` it sums over c; otherwise it draws c from `q(c | x)`."""
         images = self.as_images(images)
         h = in_use(self.encoder, to_unit(images))
         log_probs = ops.log_softmax(self.heads.logits(h))
         q = self._q_of_each(h, ops.exp(log_probs))
         epsilon = noise["epsilon"]
-        if self.sum_categories:  # one category after the other, or K times as many images would be in memory
+        if self.sum_categories:  # one category at a time: all at once need K times the memory
             shape = ops.shape(epsilon)[:2]
             of_each = ops.map(
                 lambda k: self._joint(images, q, ops.broadcast_to(k, shape), epsilon), ops.arange(self.num_categories)
@@ -372,7 +383,7 @@ class CPVAE(ClusterMixin, UnlabeledVAE):
         return self._joint(images, q, chosen, epsilon) - ops.take_along_axis(log_probs, chosen, axis=1)
 
     def _joint(self, images, q, chosen, epsilon):
-        """`log p(x, z, c) - log q(z | x, c)` of given categories `(B, S)`."""
+        """`log p(x, z, c) - log q(z | x, c)` for given categories `(B, S)`."""
         mean, logvar = (of_components(values, chosen) for values in q)
         z = sample_gaussian(mean, logvar, epsilon)
         log_p_z = self.prior.log_prob_given(z, self._components(chosen)) - math.log(self.num_categories)
@@ -399,5 +410,5 @@ def _gumbel(uniform):
 
 
 def _softmax(logits):
-    # Of one category Keras warns of its softmax.
+    # Keras warns about a softmax over one category.
     return ops.softmax(logits) if logits.shape[-1] > 1 else ops.ones_like(logits)

@@ -39,36 +39,45 @@ from keras_ssvae.priors import GaussianMixture, Prior
 
 _PARTS = ("labeled", "unlabeled", "labeled_augmented", "unlabeled_augmented")
 _NETWORKS = ("encoder", "decoder", "classifier")
-# Beta(a, a) of the mixing weight rho: mostly ends of [0, 1] for true labels, mostly the middle for pseudo-labels.
+# The mixing weight rho follows Beta(a, a). With a = 0.1, for true labels, it is mostly near 0 or 1; with a = 2, for
+# pseudo-labels, it is mostly near 1/2.
 _LABELED_MIXING = 0.1
 _UNLABELED_MIXING = 2.0
-# What the Gaussian KL weighs at first while classes settle, for each number of an image: so much that z tells nothing
-# of an image but its class.
+# The first weight of the Gaussian KL while the classes settle, for each number of an image. It is so large that z
+# then carries no information about an image except its class.
 _SETTLING_WEIGHT = 1 / 16
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class EXoN(ClassifierMixin, BaseVAE):
-    """Semi-supervised VAE whose latent space has a layout that you design: one Gaussian per class, where you put it.
+    """Semi-supervised VAE whose latent space you design: the prior has one Gaussian per class, where you place it.
 
-    **Generation**: `y ~ uniform`, or the `weights` of the prior, `z | y = k ~ N(m_k, diag s_k^2)`,
-    `x | z ~ N(D(z), beta I)`.
+    A few labelled images tie each class to its Gaussian, and the unlabelled images fill it. A classifier is part of
+    the model and is trained with it.
 
-    **Inference**: `q(z | x) = sum_k w(k | x) N(mu_k(x), diag sigma_k^2(x))`, (4). A sample takes its component by the
-    Gumbel-max trick (straight-through gradient).
+    **Generation**: the class is `y ~ uniform`, or follows the `weights` of the prior. Then
+    `z | y = k ~ N(m_k, diag s_k^2)` and `x | z ~ N(D(z), beta I)`.
 
-    **Objective** (minimised; sums over the batch; (10) times beta, with `H` the cross entropy):
+    **Inference**: the posterior is a mixture with one component for each class,
+    `q(z | x) = sum_k w(k | x) N(mu_k(x), diag sigma_k^2(x))`, (4). The classifier gives its weights `w`. Training
+    samples the component with the Gumbel-max trick (straight-through gradient).
+
+    **Objective**, minimised: (10) of EXoN's paper times beta. The terms are summed over the batch:
 
         reconstruction + beta (kl_categorical + kl_gaussian + cross_entropy)
             + lambda1 (cross_entropy + sci_labeled) + lambda2 sci_unlabeled
 
-    Two things that the paper does not have are off by default. In its training the classes settle in the first epoch,
-    when the classifier is still wrong in 40 %, and often far from their places of the prior: `settling_steps` cures
-    that. And the classifier, which sees sharp images only, takes blurred ones of the decoder for others:
-    `consistency` shows it reconstructions, by a term `+ lambda2 consistency H(w(y | x), w(y | D(z)))` whose gradient
-    goes to `w(y | D(z))` alone. `evaluation.places` measures both.
+    SCI is soft-label consistency interpolation: cross entropy of mixed images and their mixed labels or pseudo-labels.
 
-    | paper                       | code                                                                       |
+    Two options are not in EXoN's paper and are off by default. `evaluation.places` measures what both improve.
+
+    * `settling_steps`: with the published training the classes settle in the first epoch, when the classifier is still
+      wrong for 40 % of the images. They often settle far from their Gaussians of the prior. This option prevents that.
+    * `consistency`: a classifier that sees only sharp images mistakes blurred ones from the decoder for other classes.
+      This option also shows it reconstructions, by the term `+ lambda2 consistency H(w(y | x), w(y | D(z)))`, where H
+      is the cross entropy. Its gradient reaches `w(y | D(z))` alone.
+
+    | EXoN's paper                | code                                                                       |
     |-----------------------------|----------------------------------------------------------------------------|
     | `w(y given x; eta)`         | `classifier` (logits); `probs` after the softmax                             |
     | `mu_k(x), sigma_k^2(x); xi` | `encoder`: `mean`, `logvar`, each `(B, K, d)`                                |
@@ -82,38 +91,44 @@ class EXoN(ClassifierMixin, BaseVAE):
     | `rho`                       | `mix_weight_labeled ~ Beta(.1, .1)`, `mix_weight_unlabeled ~ Beta(2, 2)`     |
     | `lambda_1`, `lambda_2(t)`   | `lambda1`, `lambda2`                                                         |
 
-    It follows the released code where this departs from the paper: the labelled cross entropy is inside the beta term
-    too; one rho for a batch; pseudo-labels come from the augmented images in training mode and leave no trace in the
-    moving statistics; probabilities are clipped to [1e-10, 1] inside logarithms.
+    Where the released code differs from EXoN's paper, the model follows the code:
 
-    A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled`, `unlabeled`, `labeled_augmented`,
-    `unlabeled_augmented` (see `data.semi_supervised`); `y` one-hot labels of the labelled part. The ELBO sees the
-    images as they are, cross entropy and SCI the augmented ones. Validation data is `(images, labels)`; callbacks
-    monitor `val_error` (percent) or `val_loss`, which is the objective without the terms that augmentation or mixing
-    make random: `reconstruction + beta (kl_categorical + kl_gaussian)`. Both are smaller the better.
+    * The labelled cross entropy is also inside the beta term.
+    * All images of a batch share one rho.
+    * Pseudo-labels come from the augmented images in training mode, and do not change the moving statistics.
+    * Probabilities are clipped to [1e-10, 1] inside logarithms.
+
+    **Batch**: `(x, y)`, as `data.semi_supervised` makes it. `x` is a dictionary of float images in [-1, 1] with the
+    keys `labeled`, `unlabeled`, `labeled_augmented` and `unlabeled_augmented`. `y` holds one-hot labels of the labelled
+    part. The ELBO uses the images as they are; cross entropy and SCI use the augmented ones.
+
+    **Validation** data is `(images, labels)`. Callbacks monitor `val_error` (percent) or `val_loss`. The latter is
+    `reconstruction + beta (kl_categorical + kl_gaussian)`: the objective without the terms that augmentation or mixing
+    makes random. Smaller is better for both.
 
     Args:
-        encoder: Keras model, images `(B, H, W, C)` -> `(mean, logvar)`, each `(B, K, d)`. Default: Table 4.
-        decoder: Keras model, `(B, d)` -> images. Default: Table 4.
-        classifier: Keras model, images -> logits `(B, K)`. Default: Table 5.
-        prior: `priors.GaussianMixture`. Default: `priors.circle()`, the paper's for MNIST. Where the classes are
-            uneven, give it `weights=data.class_frequencies(labels, K)`.
-        beta: Variance of the decoder; the weight of the KL-divergence.
+        encoder: Keras model that maps images `(B, H, W, C)` to `(mean, logvar)`, each `(B, K, d)`. Default: Table 4 of
+            EXoN's paper.
+        decoder: Keras model that maps `(B, d)` to images. Default: Table 4.
+        classifier: Keras model that maps images to logits `(B, K)`. Default: Table 5.
+        prior: `priors.GaussianMixture` with one component for each class. Default: `priors.circle()`, the published
+            prior for MNIST. Where the classes differ in size, give it `weights=data.class_frequencies(labels, K)`.
+        beta: Variance of the decoder, and weight of the KL-divergence.
         lambda1: Weight of cross entropy and SCI of the labelled images.
-        lambda2: Weight of SCI of the unlabelled images: a number (then a variable, that a callback can move) or a
-            Keras schedule of the step, as `schedules.RampUp`.
-        pseudo_label_dropout: Whether the classifier drops out when it makes pseudo-labels, as for MNIST; the original
-            code does not for CIFAR-10.
-        seed: Of the noise of training. The initial weights follow `keras.utils.set_random_seed`.
+        lambda2: Weight of SCI of the unlabelled images: a number, which becomes a variable that a callback can change,
+            or a Keras schedule of the step, such as `schedules.RampUp`.
+        pseudo_label_dropout: Whether dropout is active when the classifier makes pseudo-labels. True is the original
+            code's choice for MNIST, False the one for CIFAR-10.
+        seed: Seed of the training noise. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
-        class_names: Names of the classes, which the served model answers with. Default: none.
-        settling_steps: For so many training steps the Gaussian KL weighs more than beta, so that each class settles
-            where the prior puts it, before the decoder learns what tells images of a class apart. The weight falls
-            from 1/16 for each number of an image to beta, by the same factor at each step. Default: 0, as in the paper,
-            whose classes stay where the first steps happen to bring them.
-        consistency: Weight of the cross entropy between the class probabilities of an image and those of its
-            reconstruction, as a share of lambda2; 0.3 is well tried. It takes a sixth pass of the classifier. Default:
-            0, as in the paper.
+        class_names: Names of the classes, which the served model returns. Default: none.
+        settling_steps: Number of training steps in which the Gaussian KL has a larger weight than beta. Each class then
+            moves to its place in the prior before the decoder learns the differences between its images. The weight
+            falls from 1/16 for each number of an image to beta, by the same factor at each step. Default: 0, as
+            published; the classes then stay where the first steps happen to bring them.
+        consistency: Weight, as a share of lambda2, of the cross entropy between the class probabilities of an image and
+            those of its reconstruction; 0.3 worked well. It needs a sixth pass of the classifier. Default: 0, as
+            published.
 
     Example:
         >>> model = EXoN(beta=0.25)
@@ -136,8 +151,8 @@ class EXoN(ClassifierMixin, BaseVAE):
     test_terms = ("error", "reconstruction", "kl_categorical", "kl_gaussian")
     must_have_labels = True
     objective_weights = ("beta", "lambda1", "lambda2")
-    positive_weights = ("beta",)  # it is the variance of the decoder
-    # The classifier makes pseudo-labels, then sees the images as they are, the augmented and the mixed ones.
+    positive_weights = ("beta",)  # beta is the variance of the decoder
+    # The classifier makes pseudo-labels, then sees the original, the augmented and the mixed images.
     forward_passes = {"classifier": 5, "encoder": 1, "decoder": 1}  # noqa: RUF012
 
     made_by = {  # noqa: RUF012
@@ -187,7 +202,7 @@ class EXoN(ClassifierMixin, BaseVAE):
     def _add_settling(self, settling_steps):
         self._settling_steps = check_whole_number("settling_steps", settling_steps, 0)
         if settling_steps:
-            # The model's own, for an optimizer may be replaced, and what has settled must not start again.
+            # A counter of the model itself: an optimizer may be replaced, but the settling must not start again.
             self._settled_steps = self.add_weight(
                 name="settled_steps",
                 shape=(),
@@ -205,11 +220,11 @@ class EXoN(ClassifierMixin, BaseVAE):
             self.add_training_term("consistency")
             self.forward_passes = {**self.forward_passes, "classifier": self.forward_passes["classifier"] + 1}
 
-    # Not to be set: a program of the training step has been made with them.
+    # Read-only: the training step may be compiled already with these values.
 
     @property
     def settling_steps(self) -> int:
-        """For how many steps the classes settle."""
+        """Number of training steps in which the classes settle."""
         return self._settling_steps
 
     @property
@@ -219,7 +234,7 @@ class EXoN(ClassifierMixin, BaseVAE):
 
     @property
     def likelihood(self) -> Gaussian:
-        """`N(D(z), beta I)`, with beta as it is now."""
+        """`N(D(z), beta I)` with the current beta."""
         return Gaussian(self.weights_at(self.steps_taken).beta)
 
     @property
@@ -228,7 +243,7 @@ class EXoN(ClassifierMixin, BaseVAE):
 
     @property
     def class_prior(self) -> GaussianMixture:
-        """The prior as it is now, with one component for each class."""
+        """The prior with its current values, with one component for each class."""
         return self.prior.now()
 
     def _check_networks(self):
@@ -245,7 +260,7 @@ class EXoN(ClassifierMixin, BaseVAE):
             check_network(name, getattr(self, name), takes, gives, reason, self.made_by[name])
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
-        """`autoencoder` (encoder, decoder, a learned prior) and `classifier`; the paper's optimizers differ."""
+        """`autoencoder` (encoder, decoder, a learned prior) and `classifier`; EXoN's paper trains them differently."""
         parts = self.encoder, self.decoder, self.prior
         return {
             "autoencoder": [variable for part in parts for variable in part.trainable_variables],
@@ -281,7 +296,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         }
 
     def join_rows(self, batch, noise) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Mixes the augmented images with their partners, (6); cuts the noise of all images into that of the parts."""
+        """Mixes the augmented images with their partners, (6); splits the noise by labelled and unlabelled part."""
         mixed = {
             f"{part}_mixed": losses.mix(
                 batch[f"{part}_augmented"], noise[f"partners_{part}"], noise[f"mix_weight_{part}"]
@@ -304,7 +319,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         def f(images):
             return ops.softmax(run(self.classifier, images))
 
-        # In the order in which the original moves the statistics of the classifier.
+        # In the order in which the original code updates the moving statistics of the classifier.
         with self._leaving_no_trace():
             t = ops.stop_gradient(f(batch["unlabeled_augmented"]))
         t_of_partners = ops.take(all_rows(t), noise["partners_unlabeled"], axis=0)
@@ -333,11 +348,11 @@ class EXoN(ClassifierMixin, BaseVAE):
         return terms
 
     def objective(self, terms, step) -> Tensor:
-        """(10) of EXoN times beta, of the terms summed over the batch; while classes settle, with a larger KL."""
+        """(10) of EXoN times beta, from terms summed over the batch; while classes settle, the KL has more weight."""
         return self._objective(terms, step, is_settling=self.settling_steps > 0)
 
     def validation_objective(self, terms, step) -> Tensor:
-        """With the weights that the training ends with, so that `val_loss` can be compared between epochs."""
+        """Uses the weights at the end of the training, so that `val_loss` is comparable between epochs."""
         return self._objective({**dict.fromkeys(self.training_terms, 0.0), **terms}, step, is_settling=False)
 
     def _objective(self, terms, step, is_settling):
@@ -352,7 +367,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         return total + weights.lambda2 * self.consistency * terms["consistency"] if self.consistency else total
 
     def _settling_factor(self, beta):
-        """By how much the Gaussian KL weighs more than beta."""
+        """The current weight of the Gaussian KL divided by beta."""
         first = ops.maximum(1.0, _SETTLING_WEIGHT * math.prod(self.image_shape) / beta)
         left = 1.0 - self._settled_steps / self.settling_steps
         return ops.power(first, ops.maximum(0.0, left))
@@ -365,7 +380,7 @@ class EXoN(ClassifierMixin, BaseVAE):
 
     @contextlib.contextmanager
     def _leaving_no_trace(self):
-        """While it is open, passes of the classifier do not move its statistics, nor drop out unless they shall."""
+        """Context in which the classifier keeps its moving statistics and uses dropout only if the model says so."""
         current = [(variable, variable.value) for variable in self.classifier.variables]
         rates = contextlib.nullcontext() if self.pseudo_label_dropout else without_dropout(self.classifier)
         with keras.StatelessScope(current), rates:
@@ -385,17 +400,17 @@ class EXoN(ClassifierMixin, BaseVAE):
     # Use: deterministic, tensors in, tensors out
 
     def call(self, images, training=False) -> dict[str, Tensor]:
-        """Everything that inference gives for images: `probs`, `mean`, `logvar`, `z` and `reconstruction`."""
+        """Returns all outputs of inference for images: `probs`, `mean`, `logvar`, `z` and `reconstruction`."""
         outputs = self.posterior(images)
         z = _most_probable(outputs)
         return {**outputs, "z": z, "reconstruction": self.decode(z)}
 
     def classify(self, images: Tensor) -> Tensor:
-        """Class probabilities `w(y | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, K)`."""
+        """Class probabilities `w(y | x)`, `(B, K)`, of images `(B, H, W, C)` in [-1, 1]."""
         return ops.softmax(as_floatx(self.classifier(self.as_images(images), training=False)))
 
     def posterior(self, images: Tensor) -> dict[str, Tensor]:
-        """The mixture `q(z | x)`, (4): `mean` and `logvar` `(B, K, d)` of its components, and their weights `probs`."""
+        """The mixture `q(z | x)`, (4): `mean` and `logvar` `(B, K, d)` of its components; weights `probs` `(B, K)`."""
         images = self.as_images(images)
         mean, logvar = map(as_floatx, self.encoder(images, training=False))
         with trusted():
@@ -410,7 +425,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         return as_floatx(self.decoder(as_array("z", z), training=False))
 
     def sample_latent(self, labels: Tensor, seed: int | Tensor, scale: float = 1.0) -> Tensor:
-        """`z ~ N(m_k, s_k^2)` of given classes, `(B, d)`."""
+        """Draws `z ~ N(m_k, s_k^2)` for each given class k: `(B, d)`."""
         epsilon = scale * normal((ops.shape(labels)[0], self.latent_dim), Stream(seed, 0))
         return self.prior.draw(labels, epsilon)
 
@@ -423,7 +438,7 @@ class EXoN(ClassifierMixin, BaseVAE):
 
     def log_weights(self, images, noise) -> Tensor:
         images = self.as_images(images)
-        # Of the mixtures q(z | x) and p(z), without the class: `z` alone decides x.
+        # z is sampled from the whole mixture q(z | x), and its prior is the whole mixture: x depends on z alone.
         posterior = self.posterior(images)
         q = log_probs(posterior["probs"]), posterior["mean"], posterior["logvar"]
         z = sample_mixture(*q, noise["gumbel"], noise["epsilon"])
@@ -431,15 +446,15 @@ class EXoN(ClassifierMixin, BaseVAE):
         return log_likelihood(self.decoder, self.likelihood, images, z) + log_ratio
 
     def explain(self, images: ArrayLike, delta: float = 1.0) -> list[explanation.Explanation]:
-        """For each image its class, its place in the latent space and what each active coordinate draws, in NumPy.
+        """Explains each image: its class, its place in the latent space, and what each active coordinate changes.
 
         Args:
             images: Floats in [-1, 1] of shape `(B, H, W, C)`.
-            delta: A coordinate is active where the image's own V-nat is above this many nats.
+            delta: A coordinate is active if the image's own V-nat is above this many nats.
 
         Returns:
-            One `Explanation` for each image, whose attributes say more; `plots.explanation` draws it. It holds two
-            decoded images for each active coordinate: of many images explain some at a time.
+            A list with one `Explanation` for each image, in NumPy; `plots.explanation` draws it. Each holds two decoded
+            images for each active coordinate, so explain large sets in pieces.
 
         Raises:
             ValueError: If the images are not as described, or `delta` is not finite.
@@ -449,12 +464,12 @@ class EXoN(ClassifierMixin, BaseVAE):
     # Serialisation
 
     def _own_variables(self):
-        # The steps by name too, so that weights go from a model that settles to one that does not, and back.
+        # Saved by name, so that weights load into a model that settles from one that does not, and the reverse.
         named, others = super()._own_variables()
         return named | {variable.name: variable for variable in others.values()}, {}
 
     def load_own_variables(self, store) -> None:
-        # Files of version 0.1 hold lambda2 alone, under a number.
+        # Files of version 0.1 hold only lambda2, under a number.
         if set(store.keys()) == {"0"} and isinstance(self.lambda2, keras.Variable):
             self.lambda2.assign(store["0"])
         else:

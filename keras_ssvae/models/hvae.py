@@ -1,4 +1,4 @@
-"""VAE with two layers of latent variables, whose prior is a choice: HVAE and HVP (Tomczak, Welling)."""
+"""VAE with two layers of latent variables and any prior: HVAE and HVP (Tomczak, Welling)."""
 
 from typing import Any
 
@@ -23,17 +23,17 @@ _NETWORKS = ("encoder", "encoder_z1", "prior_z1", "decoder")
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class HVAE(UnlabeledVAE):
-    """Variational autoencoder without labels and with two layers of latent variables.
+    """Variational autoencoder without labels, with two layers of latent variables and a prior of your choice.
 
-    **Generation**: `z2 ~ p(z2)`, the `prior`; `z1 | z2 ~ N(m(z2), diag s^2(z2))`, a network; `x | z1, z2` of the
-    `likelihood`, whose parameters the decoder gives.
+    **Generation**: `z2 ~ p(z2)`, the `prior`; `z1 | z2 ~ N(m(z2), diag s^2(z2))`, where a network gives m and s. The
+    decoder gives, from z1 and z2, the parameters of the `likelihood`, from which x follows.
 
     **Inference**: `q(z2 | x) q(z1 | x, z2)`, both Gaussian.
 
-    **Objective** (minimised; means over the batch; nats per image): `reconstruction + beta (kl_z1 + kl_z2)`. With beta
-    1 it is the negative evidence lower bound.
+    **Objective**, minimised: `reconstruction + beta (kl_z1 + kl_z2)`, in nats per image, as means over the batch. With
+    beta 1 it is the negative evidence lower bound (ELBO).
 
-    | papers                                    | code                                                              |
+    | VampPrior's paper                         | code                                                              |
     |-------------------------------------------|-------------------------------------------------------------------|
     | `q(z2 given x)`                           | `encoder`                                                         |
     | `q(z1 given x, z2)`                       | `encoder_z1`                                                      |
@@ -46,27 +46,28 @@ class HVAE(UnlabeledVAE):
     | `log q(z2 given x) - log p(z2)`           | `kl_z2`, at the same sample                                       |
     | `beta`                                    | `beta`; the warm-up is `schedules.LinearWarmUp`                   |
 
-    The clipping of pixels and log-variances, `binarize`, batches and validation are as in `VAE`. `encode` gives the
-    mean of `q(z2 | x)` and that of `q(z1 | x, z2)` at it; `posterior` has the parameters of both.
+    Clipping of pixels and log-variances, `binarize`, batches and validation are as in `VAE`. `encode` returns the mean
+    of `q(z1 | x, z2)` at the mean of `q(z2 | x)`, and the latter mean. `posterior` returns the parameters of both
+    distributions.
 
     Args:
-        encoder: Keras model, images `(B, H, W, C)` with pixels in [0, 1] -> `(mean, logvar)` of z2, each `(B, d2)`.
-            Default: two gated layers of 300.
-        encoder_z1: Keras model, `[images, z2]` -> `(mean, logvar)` of z1, each `(B, d1)`. Default: a gated layer of 300
-            of each, and one of both.
-        prior_z1: Keras model, z2 -> `(mean, logvar)` of z1. Default: two gated layers of 300.
-        decoder: Keras model, `(B, d1 + d2)` -> the outputs that the likelihood takes, `(B, H, W, C)`. Default: a gated
-            layer of 300 of each part, and one of both.
+        encoder: Keras model that maps images `(B, H, W, C)` with pixels in [0, 1] to `(mean, logvar)` of z2, each
+            `(B, d2)`. Default: two gated layers of 300 units.
+        encoder_z1: Keras model that maps `[images, z2]` to `(mean, logvar)` of z1, each `(B, d1)`. Default: a gated
+            layer of 300 units for each input, and one for both.
+        prior_z1: Keras model that maps z2 to `(mean, logvar)` of z1. Default: two gated layers of 300 units.
+        decoder: Keras model that maps (z1, z2), side by side `(B, d1 + d2)`, to the outputs that the likelihood takes,
+            `(B, H, W, C)`. Default: a gated layer of 300 units for each part, and one for both.
         prior: A `priors.Prior` of z2. Default: the standard normal in 40 dimensions.
-        z1_dim: d1.
+        z1_dim: Dimensions d1 of z1.
         likelihood: One of `likelihoods`. Default: `Bernoulli(1e-5)`.
-        beta: Weight of the divergences.
-        binarize: Whether training images are drawn from their pixels; for a Bernoulli likelihood only.
-        seed: Of the noise of training. The initial weights follow `keras.utils.set_random_seed`.
+        beta: Weight of both divergences.
+        binarize: Whether each training step draws binary images; only for a Bernoulli likelihood.
+        seed: Seed of the training noise. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
 
     Raises:
-        ValueError: For an argument that does not fit the others.
+        ValueError: If an argument is invalid or does not fit the others.
 
     Example:
         >>> model = HVAE(prior=priors.VampPrior(500), beta=LinearWarmUp(1.0, epochs=100, steps_per_epoch=500))
@@ -126,7 +127,7 @@ class HVAE(UnlabeledVAE):
         self.build((None, *self.image_shape))
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
-        """`autoencoder` (all networks) and, where it is learned, `prior`, of z2."""
+        """`autoencoder` (all networks) and, if it is learned, `prior`, that of z2."""
         groups = {"autoencoder": [v for name in _NETWORKS for v in getattr(self, name).trainable_variables]}
         return groups | ({"prior": self.prior.trainable_variables} if self.prior.trainable_variables else {})
 
@@ -148,7 +149,7 @@ class HVAE(UnlabeledVAE):
     # Use: deterministic, tensors in, tensors out
 
     def call(self, images, training=False) -> dict[str, Tensor]:
-        """Everything that inference gives for images: what `posterior` does, `z` and `reconstruction`."""
+        """Returns all outputs of inference: those of `posterior`, `z` (see `encode`) and `reconstruction`."""
         outputs = self.posterior(images)
         z = _means(outputs)
         return {**outputs, "z": z, "reconstruction": self.decode(z)}
@@ -161,11 +162,11 @@ class HVAE(UnlabeledVAE):
         return {"z1_mean": z1_mean, "z1_logvar": z1_logvar, "z2_mean": z2_mean, "z2_logvar": z2_logvar}
 
     def encode(self, images: Tensor) -> Tensor:
-        """Latent variables (z1, z2) `(B, d1 + d2)`: the means that `posterior` gives."""
+        """Latent variables (z1, z2) `(B, d1 + d2)`: the means that `posterior` returns."""
         return _means(self.posterior(images))
 
     def sample_latent(self, n: int, seed: int | Tensor) -> Tensor:
-        """`z2 ~ p(z2)` and `z1 ~ p(z1 | z2)`, side by side, z1 first, `(n, d1 + d2)`."""
+        """Draws `z2 ~ p(z2)` and `z1 ~ p(z1 | z2)`: side by side, z1 first, `(n, d1 + d2)`."""
         stream = Stream(seed, 0)
         z2 = self.prior.random(n, stream)
         mean, logvar = in_use(self.prior_z1, z2)

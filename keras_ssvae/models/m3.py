@@ -1,4 +1,4 @@
-"""M3 of REVAE's paper: a VAE that learns a classifier of a part of z beside it (Joy et al.)."""
+"""M3 of REVAE's paper: a VAE beside a classifier of a part of its latent variables (Joy et al.)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,17 +17,18 @@ from keras_ssvae.priors import StandardNormal
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class M3(CharacteristicVAE):
-    """VAE beside a classifier of a part of its latent variables, REVAE's simple baseline.
+    """Semi-supervised VAE beside a classifier of a part of its latent variables: the simple baseline of REVAE.
 
-    **Generation**: `z ~ N(0, I)`, `x | z` of the decoder. Labels have no part in it: images of given labels are drawn
-    by rejection, at the first z_c of the prior that the classifier is sure of, and so are those of `intervene`.
+    **Generation**: `z ~ N(0, I)`, and the decoder gives `x | z`. Labels have no part in it. For images of given labels,
+    `generate` and `intervene` use rejection: they draw z_c from the prior until the classifier is sure of the label.
 
     **Inference**: `q(z | x) = N(mu(x), diag sigma^2(x))`, `q(y_i | z_ci)`.
 
-    **Objective** (minimised, the negative of (3); mean over all images of a batch; nats per image):
-    `reconstruction + kl + alpha cross_entropy`, the last of labelled images, at the z of the reconstruction.
+    **Objective**, minimised: `reconstruction + kl + alpha cross_entropy`, the negative of (3), in nats per image, as
+    the mean over all images of a batch. The cross entropy is that of the labelled images, at the z of the
+    reconstruction.
 
-    | paper                           | code                                                       |
+    | REVAE's paper                   | code                                                       |
     |---------------------------------|------------------------------------------------------------|
     | `q(z given x; phi)`             | `encoder`: `mean`, `logvar`, z_c first                     |
     | `q(y given z_c; varphi)`        | `classifier`: logits                                       |
@@ -37,29 +38,30 @@ class M3(CharacteristicVAE):
     | `alpha`                         | `alpha`                                                    |
     | `lambda`, Appendix A            | `confidence`                                               |
 
-    A batch, missing labels and validation data are as for `REVAE`; `val_loss` is the negative bound of the VAE.
+    Batches, missing labels and validation data are as for `REVAE`. `val_loss` is the negative bound of the VAE alone.
 
     Args:
-        encoder: Keras model, images `(B, H, W, C)` with pixels in [0, 1] -> `(mean, logvar)` of z, each `(B, d)`.
-            Default: REVAE's Table 3.
-        decoder: Keras model, z `(B, d)` -> the outputs that the likelihood takes. Default: REVAE's Table 3.
-        classifier: Keras model, z_c -> logits, those of all labels side by side; the logits of a label must depend on
-            its own characteristics alone. Default: REVAE's Table 3; of several labels Table 4.
-        num_classes: Values K of the label, or those of each label of several.
-        c_dims: Dimensions of z_c, or of each label's.
+        encoder: Keras model that maps images `(B, H, W, C)` with pixels in [0, 1] to `(mean, logvar)` of z, each
+            `(B, d)`, z_c first. Default: Table 3 of REVAE's paper.
+        decoder: Keras model that maps z `(B, d)` to the outputs that the likelihood takes. Default: Table 3.
+        classifier: Keras model that maps z_c to logits, those of all labels side by side. The logits of a label must
+            depend only on its own characteristics. Default: Table 3; for several labels Table 4.
+        num_classes: Number K of values of the label; for several labels a tuple of these numbers.
+        c_dims: Dimensions of z_c; for several labels those of each, or one number for all.
         rest_dim: Dimensions of the rest of z; 0 for none.
-        likelihood: One of `likelihoods`. Default: `Bernoulli()`, of grey values.
-        alpha: Weight of the classifier. The paper does not tell its own. As M2's paper scales it, 0.1 images for each
-            labelled one: the default is that of 50,000 images of which 200 have labels.
-        confidence: Images of given labels are drawn where each label has more than this probability.
-        attempts: Draws of z_c until then; where none has enough, the one with the most is taken.
-        classifier_samples: Samples of which `q(y | x)` is the mean.
-        seed: Of the noise of training. The initial weights follow `keras.utils.set_random_seed`.
+        likelihood: One of `likelihoods`. Default: `Bernoulli()` of grey values.
+        alpha: Weight of the cross entropy. REVAE's paper does not give a value. M2's paper scales it as 0.1 images for
+            each labelled image; the default is this value for 50,000 images, of which 200 have labels.
+        confidence: In rejection, a draw of z_c is accepted where each given label has more than this probability.
+        attempts: Number of draws of z_c, of which the first accepted one is used. If none is accepted, the one with the
+            highest probability is used.
+        classifier_samples: Number of samples of z_c over which `q(y | x)` is the mean.
+        seed: Seed of the training noise. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
-        class_names: Names of the classes, of several labels those of each. Default: none.
+        class_names: Names of the classes; for several labels the names of each. Default: none.
 
     Raises:
-        ValueError: For an argument that does not fit the others.
+        ValueError: If an argument is invalid or does not fit the others.
 
     Example:
         >>> model = M3(alpha=25.0)
@@ -130,7 +132,7 @@ class M3(CharacteristicVAE):
         return {"reconstruction": reconstruction, "kl": gaussian_kl(mean, logvar, 0.0, ops.ones(()))}
 
     def objective(self, terms, step) -> Tensor:
-        """The negative of (3) of REVAE's paper, of the means of the terms over the batch."""
+        """The negative of (3) of REVAE's paper, from the means of the terms over the batch."""
         return terms["reconstruction"] + terms["kl"] + self.weights_at(step).alpha * terms.get("cross_entropy", 0.0)
 
     def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
@@ -146,7 +148,7 @@ class M3(CharacteristicVAE):
         return StandardNormal(self.latent_dim).log_prob(z)
 
     def sample_latent(self, labels: Tensor, seed: int | Tensor, scale: float = 1.0) -> Tensor:
-        """z of `N(0, I)` whose z_c the classifier puts into the given labels, by rejection, `(B, d)`."""
+        """Draws z from `N(0, I)`, by rejection until the classifier assigns z_c to the given labels: `(B, d)`."""
         if isinstance(scale, float | int) and scale == 0:
             raise ValueError("`scale` is 0; M3 chooses z_c among draws of the prior, so it must be above 0.")
         rows, stream = ops.shape(labels)[0], Stream(seed, 0)
@@ -156,7 +158,7 @@ class M3(CharacteristicVAE):
         return ops.concatenate([*z_c.values(), *rest], axis=-1)
 
     def _accepted(self, values, stream, scale=1.0):
-        """Number of a label -> its characteristic variables `(B, d_i)`, the first that have its value of `values`."""
+        """For each label number of `values`, the first draws `(B, d_i)` that the classifier assigns to its value."""
         rows, c_dim = ops.shape(next(iter(values.values())))[0], sum(self.c_dims)
         candidates = scale * normal((rows, self.attempts, c_dim), stream)
         logits = self.classifier(ops.reshape(candidates, (-1, c_dim)), training=False)
@@ -166,13 +168,13 @@ class M3(CharacteristicVAE):
         for i, value in values.items():
             z_i, probs_i = of_labels[i]
             share = ops.sum(probs_i * ops.one_hot(value, self.labels.sizes[i])[:, None], axis=-1)
-            # Enough is enough: of several that have it the first one is taken, as `argmax` does.
+            # All accepted draws count the same, so that `argmax` takes the first of them.
             first = ops.argmax(ops.minimum(share, self.confidence), axis=1)
             accepted[i] = ops.take_along_axis(z_i, first[:, None, None], axis=1)[:, 0]
         return accepted
 
     def draw_c(self, values: dict[int, Tensor], seed: int | Tensor) -> dict[int, Tensor]:
-        """z_ci of the prior that the classifier puts into the given values, by rejection."""
+        """Draws z_ci from the prior, by rejection until the classifier assigns them to the given values."""
         return self._accepted(values, Stream(seed, 0))
 
     # Serialisation

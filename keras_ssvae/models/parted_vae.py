@@ -1,4 +1,4 @@
-"""PartedVAE: class-related and class-independent factors in parts of their own (Hajimiri et al.)."""
+"""PartedVAE: separate latent variables for class-related and class-independent factors (Hajimiri et al.)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,28 +36,32 @@ from keras_ssvae.pixels import as_array
 from keras_ssvae.priors import LearnedMixture, StandardNormal
 
 _TEMPERATURE = 0.67  # of the Gumbel-softmax
-_FIRST_SLOPE, _LAST_SLOPE = 1.0, 8.0  # of the attention; inference has the last one
+_FIRST_SLOPE, _LAST_SLOPE = 1.0, 8.0  # of the attention; inference uses the last one
 _LIKELIHOODS = {"cross_entropy": Bernoulli, "absolute_error": Laplace}  # by `pixel_loss`
 _TINY = 1e-12  # keeps the logarithms of the Gumbel noise finite
 
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class PartedVAE(ClassifierMixin, BaseVAE):
-    """VAE whose latent space has a part for each label's own factors and one for those that all labels share.
+    """Semi-supervised VAE that separates the factors related to each label (u) from the factors of all images (z).
 
-    **Generation**: labels `c_i ~ p(c_i)`, class-related factors `u_i | c_i = k ~ N(m_ik, diag s_ik^2)` with learned
-    means and variances, class-independent factors `z ~ N(0, I)`, and `x | z, u` of the decoder.
+    z holds what all classes share, such as the thickness of a stroke, and u what belongs to a class. So `transfer` can
+    give an image the style of another one and keep its class.
 
-    **Inference**: `q(z | x)`, `q(c_i | x)` and `q(u_i | c_i, x)` of features `h(x)`; u sees `h` through an attention
-    `sigmoid(s (W c + b))`, whose slope s rises from 1 to 8 while the model trains. In training `c` is a Gumbel-softmax
-    sample (temperature 0.67), in use it is the most probable class.
+    **Generation**: labels `c_i ~ p(c_i)`; class-related factors `u_i | c_i = k ~ N(m_ik, diag s_ik^2)` with learned
+    means and variances; class-independent factors `z ~ N(0, I)`; the decoder gives `x | z, u`.
 
-    **Objective** (minimised; means over the batch; (6) and A.5):
+    **Inference**: an encoder computes features `h(x)`. From these follow `q(z | x)`, `q(c_i | x)` and
+    `q(u_i | c_i, x)`. For u, the features are multiplied by an attention `sigmoid(s (W c + b))`, whose slope s rises
+    from 1 to 8 during training. In training `c` is a Gumbel-softmax sample (temperature 0.67); in use it is the most
+    probable class.
+
+    **Objective**, minimised, (6) and A.5 of PartedVAE's paper. The terms are means over the batch:
 
         reconstruction + gamma_z |C_z - kl_z| + gamma_u |C_u - kl_u| + gamma_c kl_c + gamma_h entropy_c
             + gamma_bc overlap
 
-    | paper                                 | code                                                                    |
+    | PartedVAE's paper                     | code                                                                    |
     |---------------------------------------|-------------------------------------------------------------------------|
     | `h`                                   | `encoder`                                                               |
     | `q(c given x)`                        | `heads.log_c`; `probs` after the exponential                            |
@@ -73,43 +77,47 @@ class PartedVAE(ClassifierMixin, BaseVAE):
     | `max(BC - delta, 0)`                  | `overlap`, each pair of components once; `tolerance` is delta           |
     | `C_z`, `C_u`                          | rise to `capacity_z`, `capacity_u` in `capacity_steps` steps            |
 
-    A training step is two: first one of the optimizer `supervised` on the labelled images' cross entropy (`warm_up`),
-    which reaches the encoder and the logits of c, then one of the optimizer `main` on the objective, of the unlabelled
-    images, which reaches everything. Where a batch has no labelled images, there is no first step; where it has no
-    unlabelled ones, there is no second, and the classifier is trained alone.
+    A training step has two parts:
 
-    It follows the released code where this departs from the paper: (6) prints `KL - C` without the absolute value, and
-    the components' log-variances are `2 tanh(free) - 1`.
+    1. The optimizer `supervised` minimises the cross entropy of the labelled images (`warm_up`). It trains the encoder
+       and the logits of c. A batch without labelled images skips this part.
+    2. The optimizer `main` minimises the objective of the unlabelled images. It trains everything. A batch without
+       unlabelled images skips this part, so that only the classifier is trained.
 
-    A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled` and `unlabeled` (see
-    `data.semi_supervised`; augmented images are not looked at), `y` one-hot labels of the labelled part, those of
-    several c_i side by side. Without labels it is `{"unlabeled": images}`, or the images alone. Validation data is
-    `(images, labels)`; callbacks monitor `val_error` (percent) or `val_loss`, the objective of the means over all
-    validation images, without `kl_c` and `overlap`, and with the capacities that it has in the end, so that epochs
-    compare. Both are smaller the better.
+    Where the released code differs from PartedVAE's paper, the model follows the code: (6) prints `KL - C` without the
+    absolute value, and the log-variances of the components are `2 tanh(free) - 1`.
+
+    **Batch**: `(x, y)`, as `data.semi_supervised` makes it. `x` is a dictionary of float images in [-1, 1] with the
+    keys `labeled` and `unlabeled`; augmented images are ignored. `y` holds one-hot labels of the labelled part, those
+    of several c_i side by side. A batch without labels is `{"unlabeled": images}`, or only the images.
+
+    **Validation** data is `(images, labels)`. Callbacks monitor `val_error` (percent) or `val_loss`. The latter is the
+    objective without `kl_c` and `overlap`, computed from the means over all validation images. It uses the final
+    capacities, so that epochs are comparable. Smaller is better for both.
 
     Args:
-        encoder: Keras model, images `(B, H, W, C)` -> features h `(B, F)`. Default: Table 3.
-        decoder: Keras model, (z, u) `(B, z_dim + sum(u_dims))` -> logits of the pixels. Default: Table 3.
-        num_classes: Values of the label c, or those of each label c_i of several.
-        u_dims: Dimensions of u, or of each u_i.
+        encoder: Keras model that maps images `(B, H, W, C)` with pixels in [0, 1] to features h `(B, F)`. Default:
+            Table 3 of PartedVAE's paper.
+        decoder: Keras model that maps (z, u) `(B, z_dim + sum(u_dims))` to logits of the pixels. Default: Table 3.
+        num_classes: Number of values of the label c; for several labels a tuple of these numbers.
+        u_dims: Dimensions of u; for several labels a tuple with those of each u_i.
         z_dim: Dimensions of z.
-        class_priors: For each label the probabilities `p(c_i)`, as `data.class_frequencies` gives them; they are not
-            normalised. Default: uniform.
+        class_priors: For each label the probabilities `p(c_i)` of its values, as `data.class_frequencies` gives them.
+            They are used as given, without normalisation. Default: uniform.
         pixel_loss: `"cross_entropy"` of Bernoulli pixels, or `"absolute_error"`.
-        gamma_z, gamma_u, gamma_c, gamma_h, gamma_bc: The weights of the terms. The defaults are the paper's for MNIST
-            (Table 6).
+        gamma_z, gamma_u, gamma_c, gamma_h, gamma_bc: Weights of the terms. The defaults are those that PartedVAE's
+            paper uses for MNIST (Table 6).
         tolerance: Bhattacharyya coefficient up to which two components of a prior may overlap.
-        capacity_z, capacity_u: KL-divergence (nats) that the terms of z and u are drawn to in the end.
-        capacity_steps: Steps until then.
-        slope_steps: Steps in which the slope of the attention rises to 8, which it has in use.
-        seed: Of the noise of training.
+        capacity_z, capacity_u: Final values (nats) of `C_z` and `C_u`, to which the objective draws `kl_z` and `kl_u`.
+        capacity_steps: Training steps in which `C_z` and `C_u` rise from 0 to these values.
+        slope_steps: Training steps in which the slope of the attention rises to 8, the value that inference uses.
+        seed: Seed of the training noise. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
-        class_names: Names of the classes, of several labels those of each, which the served model answers with.
+        class_names: Names of the classes, which the served model returns; for several labels the names of each.
             Default: none.
 
     Raises:
-        ValueError: For an argument that does not fit the others.
+        ValueError: If an argument is invalid or does not fit the others.
 
     Example:
         >>> model = PartedVAE()
@@ -173,7 +181,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         self.z_dim, self.pixel_loss = z_dim, pixel_loss
         self.capacity_steps, self.slope_steps = capacity_steps, slope_steps
         self._check_sizes(class_priors)
-        # As a file can hold them, which NumPy's are not.
+        # Python integers: a file cannot hold those of NumPy.
         self._u_dims, self.z_dim = tuple(map(int, self._u_dims)), int(z_dim)
         self.capacity_steps, self.slope_steps = int(capacity_steps), int(slope_steps)
         self.gamma_z, self.gamma_u, self.gamma_c = gamma_z, gamma_u, gamma_c
@@ -209,11 +217,15 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         self.class_priors = self.labels.check_probs("class_priors", class_priors)
 
     def compile(self, optimizer=None, **kwargs) -> None:
-        """As `keras.Model.compile`, with a `GroupedOptimizer` of the members `supervised` and `main`.
+        """Compiles the model, as `keras.Model.compile`.
+
+        Args:
+            optimizer: A `GroupedOptimizer` with the members `supervised` and `main`.
+            **kwargs: As for `keras.Model.compile`, without loss and metrics: the model has its own.
 
         Raises:
-            ValueError: For another optimizer, a loss or metrics, which the model has of its own, and for networks with
-                regularisers, which the objective does not hold.
+            ValueError: For another optimizer, for a loss or metrics, and for networks with regularisers, which the
+                objective does not contain.
         """
         if not isinstance(optimizer, GroupedOptimizer):
             raise ValueError(
@@ -258,7 +270,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
     def supervised_losses(
         self, batch: dict[str, Tensor], noise: dict[str, Tensor], step: Tensor = 0
     ) -> dict[str, Tensor]:
-        """`warm_up`, the labelled images' cross entropy (nats per example), and its mean over the batch, `total`."""
+        """`warm_up`, the cross entropy of each labelled image (nats), and `total`, its mean over the batch."""
         own = self.own_part(batch, noise)
         return self.with_total(*own, step, self._supervised_terms, lambda terms, step: terms["warm_up"])
 
@@ -269,7 +281,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         return {"warm_up": -sum(ops.sum(y * log_c_i, axis=-1) for y, log_c_i in zip(labels, log_c, strict=True))}
 
     def step_terms(self, batch, noise, step) -> dict[str, Tensor]:
-        run = self.passes(noise["dropout"], first=1)  # after that of the supervised step
+        run = self.passes(noise["dropout"], first=1)  # pass 0 is that of the supervised step
         x = batch["unlabeled"]
         h = run(self.encoder, to_unit(x))
         log_c, z = self.heads.log_c(h), self.heads.z(h)
@@ -279,7 +291,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         u = self.heads.u(h, c, self._slope(step))
         sampled = [sample_gaussian(*z, noise["epsilon_z"]), sample_gaussian(*u, noise["epsilon_u"])]
         logits = run(self.decoder, ops.concatenate(sampled, axis=-1))
-        # The overlap is the same for each image, so that replicas share its gradient too.
+        # One row for each image, though all are the same, so that replicas share its gradient too.
         tolerance = self.weights_at(step).tolerance
         overlap = sum(prior.overlap(tolerance) for prior in self.u_priors)
         return {
@@ -289,7 +301,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         }
 
     def objective(self, terms, step) -> Tensor:
-        """(6) of PartedVAE, of the means of the terms over the batch."""
+        """(6) of PartedVAE's paper, from the means of the terms over the batch."""
         weights, share = self.weights_at(step), ops.minimum(_taken(step) / self.capacity_steps, 1.0)
         return (
             terms["reconstruction"]
@@ -304,12 +316,12 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         return super().validation_objective(terms, ops.maximum(ops.cast(step, "int32"), self.capacity_steps))
 
     def _slope(self, step):
-        """Of the attention."""
+        """Slope of the attention at a training step."""
         rise = (_LAST_SLOPE - _FIRST_SLOPE) / self.slope_steps
         return ops.minimum(_FIRST_SLOPE + rise * _taken(step), _LAST_SLOPE)
 
     def _kl_c(self, log_c):
-        """`KL(q(c) || p(c))`, where q(c) is the mean of the batch: one number."""
+        """`KL(q(c) || p(c))`, where q(c) is the mean over the batch: a scalar."""
         divergence = 0.0
         for log_c_i, prior in zip(log_c, self.class_priors, strict=True):
             aggregate = batch_mean(ops.exp(log_c_i))
@@ -339,33 +351,35 @@ class PartedVAE(ClassifierMixin, BaseVAE):
     # Use: deterministic, tensors in, tensors out
 
     def call(self, images, training=False) -> dict[str, Tensor]:
-        """Everything that inference gives: what `posterior` does, `latent` and `reconstruction`.
-
-        `latent` is what `encode` gives, the means of z and u side by side.
-        """
+        """Returns all outputs of inference: those of `posterior`, `latent` (see `encode`) and `reconstruction`."""
         outputs = self.posterior(images)
         latent = _means(outputs)
         return {**outputs, "latent": latent, "reconstruction": self.decode(latent)}
 
     def posterior(self, images: Tensor) -> dict[str, Tensor]:
-        """`probs` `(B, sum(num_classes))`, and means and log-variances of z and of u, given the most probable c."""
+        """Parameters of the posterior, in a dictionary.
+
+        Returns:
+            `probs`, `q(c | x)` `(B, sum(num_classes))`; `z_mean` and `z_logvar` of `q(z | x)`; `u_mean` and `u_logvar`
+            of `q(u | c, x)` at the most probable c.
+        """
         log_c, z, u = self._infer(images)
         names = ("z_mean", "z_logvar", "u_mean", "u_logvar")
         return {"probs": ops.exp(ops.concatenate(log_c, axis=-1)), **dict(zip(names, (*z, *u), strict=True))}
 
     def _infer(self, images):
-        """Each `log q(c_i | x)`, and means and log-variances of z and u."""
+        """The `log q(c_i | x)` of each label, and means and log-variances of z and u."""
         h = self.encoder(to_unit(self.as_images(images)), training=False)
         log_c = self.heads.log_c(h)
         c = [ops.one_hot(argmax(log_c_i), log_c_i.shape[-1]) for log_c_i in log_c]
         return log_c, self.heads.z(h), self.heads.u(h, c, _LAST_SLOPE)
 
     def classify(self, images: Tensor) -> Tensor:
-        """Class probabilities `q(c | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, K)`, of several c_i side by side."""
+        """Class probabilities `q(c | x)`, `(B, K)`, of images `(B, H, W, C)` in [-1, 1]; several c_i side by side."""
         return self.posterior(images)["probs"]
 
     def encode(self, images: Tensor) -> Tensor:
-        """Latent variables (z, u) `(B, d)`: the posterior means, u given the most probable class."""
+        """Latent variables (z, u) `(B, d)`: the posterior means, for u at the most probable class."""
         return _means(self.posterior(images))
 
     def decode(self, z: Tensor) -> Tensor:
@@ -373,7 +387,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         return self.likelihood.mean(self.decoder(as_array("z", z), training=False))
 
     def sample_latent(self, labels: Tensor, seed: int | Tensor, scale: float = 1.0) -> Tensor:
-        """`z ~ N(0, I)` and `u_i ~ p(u_i | c_i)` of given classes, `(B, d)`."""
+        """Draws `z ~ N(0, I)` and `u_i ~ p(u_i | c_i)` for the given classes: (z, u) `(B, d)`."""
         rows, stream = ops.shape(labels)[0], Stream(seed, 0)
         labels = ops.reshape(labels, (rows, len(self.labels.sizes)))
         parts = [scale * normal((rows, self.z_dim), stream)]
@@ -391,7 +405,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
 
     def log_weights(self, images, noise) -> Tensor:
         images = self.as_images(images)
-        # Each u_i is of the mixtures q(u_i | x) and p(u_i), without c_i: (z, u) alone decides x.
+        # Samples u_i from the whole mixture q(u_i | x); its prior is the whole mixture: x depends on (z, u) alone.
         h = self.encoder(to_unit(images), training=False)
         mean, logvar = (values[:, None] for values in self.heads.z(h))
         z = sample_gaussian(mean, logvar, noise["epsilon_z"])
@@ -415,7 +429,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
     def _u_posteriors(self, h):
         """Each mixture `q(u_i | x)`: log-weights `(B, K_i)`, means and log-variances `(B, K_i, d_i)` of its components.
 
-        All labels take their k-th values together; one that has fewer values leaves the last ones out.
+        The heads see the k-th value of all labels in one row; a label with fewer values drops the surplus rows.
         """
         rows, most = ops.shape(h)[0], max(self.labels.sizes)
         c = [ops.tile(ops.eye(most, size), (rows, 1)) for size in self.labels.sizes]
@@ -425,11 +439,11 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         return [(log_c, mean[:, :size], logvar[:, :size]) for log_c, mean, logvar, size in of_values]
 
     def transfer(self, images: Tensor, attributes: Tensor) -> Tensor:
-        """The images with the class-independent attributes of others: `decode(z(attributes), u(images))`, Figure 5.
+        """Gives images the class-independent attributes of others: `decode(z(attributes), u(images))`, Figure 5.
 
         Args:
-            images: `(B, H, W, C)` in [-1, 1]; their c and u are kept.
-            attributes: As many images, whose z is taken.
+            images: `(B, H, W, C)` in [-1, 1]. They keep their c and u.
+            attributes: As many images, which give z.
 
         Returns:
             `(B, H, W, C)`.
@@ -463,5 +477,5 @@ def _means(posterior):
 
 
 def _taken(step):
-    """Steps taken, the present one included: slope and capacities have risen before the first step."""
+    """Steps taken, including the present one: slope and capacities rise before the first step."""
     return as_floatx(step) + 1.0

@@ -1,4 +1,4 @@
-"""REVAE, later published as CCVAE: labels as auxiliary variables of a part of the latent space (Joy et al.)."""
+"""REVAE, later published as CCVAE: each label owns a part of the latent variables (Joy et al.)."""
 
 import math
 from collections.abc import Sequence
@@ -24,22 +24,27 @@ CONSTANT = ("numerator", "z_c")
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class REVAE(CharacteristicVAE):
-    """Semi-supervised VAE that keeps what each label stands for in a continuous part of z of its own.
+    """Semi-supervised VAE in which each label owns a few latent variables: its characteristics, `z_c`.
 
-    **Generation**: labels `y_i ~ p(y_i)`, their characteristics `z_ci | y_i ~ N(m_i(y_i), diag s_i^2(y_i))` with
-    learned means and deviations, the rest of z from `N(0, I)`, and `x | z` of the decoder: labels decide x by z alone.
+    They hold not only whether a person smiles, but how. A small classifier reads the label from them. So `intervene`
+    can change one label of an image and `swap` can take it from another image, while the rest of the image stays.
 
-    **Inference**: `q(z | x) = N(mu(x), diag sigma^2(x))` and `q(y_i | z_ci)`; without networks of their own
-    `q(y | x) = E_q(z | x) q(y | z_c)` and `q(z | x, y) = q(y | z_c) q(z | x) / q(y | x)`.
+    **Generation**: labels `y_i ~ p(y_i)`; their characteristics `z_ci | y_i ~ N(m_i(y_i), diag s_i^2(y_i))` with
+    learned means and standard deviations; the rest of z from `N(0, I)`; the decoder gives `x | z`. A label acts on the
+    image only through z.
 
-    **Objective** (minimised, the negative bound; mean over all images of a batch; nats per image):
-    `reconstruction + kl_c + kl_rest + kl_y`. Of a labelled image, (5), with `w = q(y | z_c) / q(y | x)` at one z of
-    `q(z | x)`, these are
+    **Inference**: the encoder gives `q(z | x) = N(mu(x), diag sigma^2(x))`, and the classifier `q(y_i | z_ci)`. Two
+    more distributions follow from these without networks of their own: `q(y | x) = E_q(z | x) q(y | z_c)` and
+    `q(z | x, y) = q(y | z_c) q(z | x) / q(y | x)`.
+
+    **Objective**, minimised: the negative bound `reconstruction + kl_c + kl_rest + kl_y`, in nats per image, as the
+    mean over all images of a batch. For a labelled image, (5), the four terms are
 
         -w log p(x | z),   w KL(q(z_c | x) || p(z_c | y)),   w KL(q(z_rest | x) || N(0, I)),
         w log q(y | z_c) - log q(y | x) - log p(y)
 
-    and of an unlabelled one w is 1, and what concerns y is chosen by `unlabeled_term`:
+    with the weight `w = q(y | z_c) / q(y | x)`, at one sample z of `q(z | x)`. For an unlabelled image w is 1, and
+    `unlabeled_term` chooses the terms that depend on y:
 
     | `unlabeled_term` | `kl_c`                                                 | `kl_y`                        |
     |------------------|--------------------------------------------------------|-------------------------------|
@@ -47,11 +52,13 @@ class REVAE(CharacteristicVAE):
     | `"enumerated"`   | `sum_y q(y given z_c) log q(z_c given x) / p(z_c given y)` | `KL(q(y given z_c), p(y))` |
     | `"sampled"`      | `KL(q(z_c given x), p(z_c given y))`, y of `q(y given z_c)` | `log q(y given z_c) / p(y)` |
 
-    The first is the paper's for Fashion-MNIST and the tightest: the second is it minus `KL(q(y | z_c) || p(y | z_c))`,
-    which keeps the classifier and `p(z_c | y)` at one: with the first a class can be recognised well and generated as
-    another one. The third is the released code's for CelebA.
+    * `"marginal"` is the choice of the authors for Fashion-MNIST. It gives the tightest bound, but a model can then
+      recognise a class well and generate it as another one.
+    * `"enumerated"` lowers this bound by `KL(q(y | z_c) || p(y | z_c))`, which keeps the classifier and `p(z_c | y)`
+      consistent.
+    * `"sampled"` is the choice of the released code for CelebA.
 
-    | paper                                    | code                                                                 |
+    | REVAE's paper                            | code                                                                 |
     |------------------------------------------|----------------------------------------------------------------------|
     | `q(z given x; phi)`                      | `encoder`: `mean`, `logvar`, z_c first                               |
     | `q(y given z_c; varphi)`                 | `classifier`: logits                                                 |
@@ -62,57 +69,61 @@ class REVAE(CharacteristicVAE):
     | `m_c`, `m` without c                     | `c_dims`, `rest_dim`                                                 |
     | `mu`, Appendix D.2                       | `mu`                                                                 |
 
-    What REVAE learns of its labels depends on how w is differentiated, of which the paper does not speak. In the
-    released code z_c is a constant in the numerator of w, and nothing else is: `log q(y | x)` keeps its gradient,
-    multiplied by the whole of the bound, so a labelled batch is almost pure classification for the encoder, and the
-    constants of the likelihood matter. For the classifier these large terms of numerator and denominator cancel on
-    average, and leave noise: nothing to worry about with the two numbers a label of the released code, but the network
-    of Table 3 does not learn. With `weight_constant="numerator"` the whole numerator is a constant, and the classifier
-    learns as the encoder does.
+    **Gradient of w**: how REVAE learns its labels depends on it, and the paper does not describe it. In the released
+    code only the z_c in the numerator of w is a constant (`weight_constant="z_c"`). `log q(y | x)` then keeps its
+    gradient, multiplied by the whole bound. So a labelled batch is almost pure classification for the encoder, and the
+    constants of the likelihood matter. For the classifier the large terms of numerator and denominator cancel on
+    average and leave noise. The classifier of the released code, with two numbers for each label, tolerates this noise,
+    but the network of Table 3 does not learn. With `weight_constant="numerator"`, the default, the whole numerator is a
+    constant, and the classifier learns as the encoder does.
 
-    The released code estimates `q(y | x)` from samples other than the z_c of the numerator, so that w has no bound:
-    where this z_c alone is of the label, w is in the thousands. With thousands of labelled images such weights come in
-    each epoch, and the training can end in NaN. With `bounded_weight` the z_c of the numerator is one of the samples:
-    then w is at most `classifier_samples + 1`, and its expectation is 1 exactly.
+    The released code estimates `q(y | x)` from samples other than the z_c in the numerator of w, so w has no bound:
+    where only this z_c fits the label, w is in the thousands. With thousands of labelled images such weights occur in
+    every epoch, and the training can end in NaN. With `bounded_weight` the z_c of the numerator is one of the samples.
+    Then w is at most `classifier_samples + 1`, and its expectation is exactly 1.
 
-    A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled` and `unlabeled` (see
-    `data.semi_supervised`; augmented images are not looked at), `y` one-hot labels of the labelled part, those of
-    several side by side. Either part may be missing. In the paper's rhythm they alternate:
-    `data.semi_supervised(..., rhythm=(labelled batches, unlabelled batches))`. A label that is missing for an image, -1
-    (`data.semi_supervised(..., allow_missing=True)`), is summed out for this image alone, as for an unlabelled one.
-    Validation data is `(images, labels)`; callbacks monitor `val_error` (percent) or `val_loss`, the negative bound of
-    images without labels, with the exact sum over them. Both are smaller the better.
+    **Batch**: `(x, y)`, as `data.semi_supervised` makes it. `x` is a dictionary of float images in [-1, 1] with the
+    keys `labeled`, `unlabeled` or both; augmented images are ignored. `y` holds one-hot labels of the labelled part,
+    those of several labels side by side. The authors alternate labelled and unlabelled batches:
+    `data.semi_supervised(..., rhythm=(labelled batches, unlabelled batches))`. A label that is missing for an image is
+    -1 (`data.semi_supervised(..., allow_missing=True)`). It is summed out for this image alone, as for an unlabelled
+    image.
+
+    **Validation** data is `(images, labels)`. Callbacks monitor `val_error` (percent) or `val_loss`, the negative bound
+    of the images without their labels, with the exact sum over the labels. Smaller is better for both.
 
     Args:
-        encoder: Keras model, images `(B, H, W, C)` with pixels in [0, 1] -> `(mean, logvar)` of z, each `(B, d)`.
-            Default: Table 3.
-        decoder: Keras model, z `(B, d)` -> the outputs that the likelihood takes. Default: Table 3.
-        classifier: Keras model, z_c -> logits, those of all labels side by side; the logits of a label must depend on
-            its own characteristics alone. Default: Table 3; of several labels Table 4.
-        num_classes: Values K of the label, or those of each label of several.
-        c_dims: Dimensions of z_c, or of each label's.
+        encoder: Keras model that maps images `(B, H, W, C)` with pixels in [0, 1] to `(mean, logvar)` of z, each
+            `(B, d)`, z_c first. Default: Table 3 of REVAE's paper.
+        decoder: Keras model that maps z `(B, d)` to the outputs that the likelihood takes. Default: Table 3.
+        classifier: Keras model that maps z_c to logits, those of all labels side by side. The logits of a label must
+            depend only on its own characteristics. Default: Table 3; for several labels Table 4.
+        num_classes: Number K of values of the label; for several labels a tuple of these numbers.
+        c_dims: Dimensions of z_c; for several labels those of each, or one number for all.
         rest_dim: Dimensions of the rest of z; 0 for none.
-        likelihood: One of `likelihoods`. Default: `Bernoulli()`, of grey values; CelebA: `Laplace()`.
+        likelihood: One of `likelihoods`. Default: `Bernoulli()` of grey values. For CelebA use `Laplace()`.
         class_priors: For each label the probabilities of its values, as `data.class_frequencies` gives them;
-            `"learned"`; or None, uniform.
-        unlabeled_term: `"marginal"`, `"enumerated"` or `"sampled"`.
-        kl: Of z_c from the prior of a known or sampled label: `"closed_form"`, as in the released code, or `"sampled"`,
-            `log q(z_c | x) - log p(z_c | y)` at the z of the image. With the latter the objective is a bound also where
-            the weight w depends on z_c; with the former it is one up to their correlation, and has less noise.
-        classifier_samples: Samples of which `q(y | x)` is the mean.
-        weight_constant: What of w has no gradient: its `"numerator"`, or the `"z_c"` in its numerator, as in the
+            `"learned"`; or None for uniform ones.
+        unlabeled_term: `"marginal"`, `"enumerated"` or `"sampled"`; see above.
+        kl: How the divergence of z_c from the prior of a known or sampled label is computed: `"closed_form"`, as in the
+            released code, or `"sampled"`, `log q(z_c | x) - log p(z_c | y)` at the sample z of the image. With
+            `"sampled"` the objective is a bound even though the weight w depends on z_c. With `"closed_form"` it is a
+            bound up to the correlation of the two, and has less noise.
+        classifier_samples: Number of samples of z_c over which `q(y | x)` is the mean.
+        weight_constant: The part of w that has no gradient: `"numerator"`, or `"z_c"`, the z_c in the numerator, as in
+            the released code.
+        bounded_weight: Whether the z_c in the numerator of w is one of the samples of `q(y | x)`. False: as in the
             released code.
-        bounded_weight: Whether the z_c of the numerator of w is among the samples of `q(y | x)`. False: the released
-            code.
-        mu: Weight of the term for a single labelled image of each class, of a model with one label. The model keeps
-            the posterior of the last labelled images of each class; the term is the cross entropy between `q(y | z_c)`
-            at a z_c of the prior and the class whose kept posterior is the densest there. The paper has 5.
-        seed: Of the noise of training. The initial weights follow `keras.utils.set_random_seed`.
+        mu: Weight of the term `anchors`, for training with a single labelled image of each class; only for a model with
+            one label. The model keeps the posterior of the last labelled images of each class. The term is the cross
+            entropy between `q(y | z_c)` at a z_c of the prior and the class whose kept posterior has the largest
+            density there. REVAE's paper uses 5. Default: 0, which leaves the term out.
+        seed: Seed of the training noise. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
-        class_names: Names of the classes, of several labels those of each. Default: none.
+        class_names: Names of the classes; for several labels the names of each. Default: none.
 
     Raises:
-        ValueError: For an argument that does not fit the others.
+        ValueError: If an argument is invalid or does not fit the others.
 
     Example:
         >>> model = REVAE()
@@ -201,7 +212,7 @@ class REVAE(CharacteristicVAE):
         self.anchor_logvars = self.add_weight(name="anchor_logvars", shape=shape, **options)
         self.anchors_seen = self.add_weight(name="anchors_seen", shape=shape[:1], **options)
 
-    # Not to be set: a program of the training step has been made with it.
+    # Read-only: the training step may be compiled already with this value.
 
     @property
     def mu(self) -> float:
@@ -210,7 +221,7 @@ class REVAE(CharacteristicVAE):
 
     @property
     def class_priors(self) -> list[np.ndarray]:
-        """For each label the probabilities of its values, as they are now."""
+        """For each label the current probabilities of its values."""
         if self._learns_class_priors:
             return [ops.convert_to_numpy(ops.softmax(logits)) for logits in self._free_class_logits]
         return self._class_priors
@@ -221,7 +232,7 @@ class REVAE(CharacteristicVAE):
         return [ops.convert_to_tensor(np.log(probs / probs.sum()), "float32") for probs in self._class_priors]
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
-        """`autoencoder` (encoder and decoder) and `labels` (classifier, the priors of z_c and learned ones of y)."""
+        """`autoencoder` (encoder, decoder) and `labels` (classifier, priors of z_c, and a learned prior of y)."""
         of_autoencoder = [*self.encoder.trainable_variables, *self.decoder.trainable_variables]
         known = set(map(id, of_autoencoder))
         others = [variable for variable in self.trainable_variables if id(variable) not in known]
@@ -261,7 +272,7 @@ class REVAE(CharacteristicVAE):
             y = ops.concatenate([batch["labels"], others])
             w, log_q_y = self._importance(run, batch["labels"], noise["epsilon_classifier"], mean, logvar, z, log_q)
             terms["cross_entropy"] = -ops.stop_gradient(log_q_y)
-            # Of an unlabelled image the weight is 1, and there is no y whose probability counts.
+            # An unlabelled image has the weight 1, and no term log q(y | x).
             w = ops.concatenate([w, ops.ones_like(others[:, 0])])
             log_q_y = ops.concatenate([log_q_y, others[:, 0]])
         uniform = self.rows_of(noise, "uniform") if self.unlabeled_term == "sampled" else None
@@ -273,12 +284,12 @@ class REVAE(CharacteristicVAE):
         return terms | ({"anchors": self._anchors(run, noise)} if self.mu else {})
 
     def objective(self, terms, step) -> Tensor:
-        """The negative of (6) of REVAE, of the means of the terms over the batch; with `mu` as in Appendix D.2."""
+        """The negative of (6) of REVAE, from the means of the terms over the batch; with `mu`, as in Appendix D.2."""
         bound = terms["reconstruction"] + terms["kl_c"] + terms["kl_rest"] + terms["kl_y"]
         return bound + self.mu * terms["anchors"] if self.mu else bound
 
     def _importance(self, run, y, epsilon, mean, logvar, z, log_q):
-        """`w = q(y | z_c) / q(y | x)` and `log q(y | x)` of the labelled images, the first rows; y is what is known."""
+        """`w = q(y | z_c) / q(y | x)` and `log q(y | x)` of the labelled images (the first rows), for the known y."""
         rows, c_dim = ops.shape(y)[0], sum(self.c_dims)
         if self.weight_constant == "numerator":
             of_z = ops.stop_gradient(log_q[:rows])
@@ -293,7 +304,7 @@ class REVAE(CharacteristicVAE):
         return ops.exp(ops.sum(y * of_z, axis=-1) - log_q_y), log_q_y
 
     def _divergences(self, unlabeled_term, y, mean, logvar, z, log_q, uniform=None):
-        """`kl_c`, `kl_rest`, `kl_y` and `log_p_y` of images at their z; rows of y are 0 where a label is not known."""
+        """`kl_c`, `kl_rest`, `kl_y` and `log_p_y` of images at their z; y is all zeros where a label is unknown."""
         kl_c = kl_y = log_p_y = 0.0
         of_z, of_y = map(self.split_c, (mean, logvar, z)), map(self.labels.split, (y, log_q))
         of_labels = zip(self.c_priors, self._log_class_priors(), *of_y, *of_z, strict=True)
@@ -318,7 +329,7 @@ class REVAE(CharacteristicVAE):
         return {"kl_c": kl_c, "kl_rest": kl_rest, "kl_y": kl_y, "log_p_y": log_p_y}
 
     def _keep_anchors(self, images, y):
-        """Keeps the posterior of z_c of the labelled images of each class, their mean where a batch has several."""
+        """Stores the posterior of z_c for each class: that of its labelled image, or the mean if there are several."""
         mean, logvar = (self.z_c(values) for values in self.encoder(to_unit(images), training=False))
         counts = ops.sum(y, axis=0)[:, None]
         for kept, values in ((self.anchor_means, mean), (self.anchor_logvars, logvar)):
@@ -327,7 +338,7 @@ class REVAE(CharacteristicVAE):
         self.anchors_seen.assign(ops.maximum(self.anchors_seen, ops.cast(counts[:, 0] > 0, "float32")))
 
     def _anchors(self, run, noise):
-        """Cross entropy of `q(y | z_c)`, z_c of the prior, from the class whose labelled image is likely there."""
+        """Cross entropy of `q(y | z_c)`, at a z_c of the prior, with the class whose stored posterior is densest."""
         y = _drawn(ops.exp(self._log_class_priors()[0])[None], self.rows_of(noise, "uniform_anchors")[:, 0])
         z_c = self.c_priors[0].draw(ops.argmax(y, axis=-1), self.rows_of(noise, "epsilon_anchors"))
         z_c = ops.stop_gradient(z_c)
@@ -335,7 +346,7 @@ class REVAE(CharacteristicVAE):
         log_density = ops.where(self.anchors_seen > 0, log_density, -1e30)
         nearest = ops.one_hot(ops.argmax(log_density, axis=-1), self.labels.width)
         cross_entropy = -ops.sum(nearest * self.log_q_y(run(self.classifier, z_c)), axis=-1)
-        return cross_entropy * ops.max(self.anchors_seen)  # before the first labelled batch there is none
+        return cross_entropy * ops.max(self.anchors_seen)  # 0 before the first labelled batch
 
     def evaluation_terms(self, images, labels) -> dict[str, Tensor]:
         images = self.as_images(images, "x")
@@ -359,7 +370,7 @@ class REVAE(CharacteristicVAE):
         return log_prob
 
     def sample_latent(self, labels: Tensor, seed: int | Tensor, scale: float = 1.0) -> Tensor:
-        """`z_ci ~ p(z_ci | y_i)` of given labels and the rest of `N(0, I)`, `(B, d)`."""
+        """Draws `z_ci ~ p(z_ci | y_i)` for the given labels, and the rest of z from `N(0, I)`: `(B, d)`."""
         rows, stream = ops.shape(labels)[0], Stream(seed, 0)
         labels = ops.reshape(labels, (rows, len(self.labels.sizes)))
         rest = scale * normal((rows, self.rest_dim), stream) if self.rest_dim else ops.zeros((rows, 0))
@@ -370,7 +381,7 @@ class REVAE(CharacteristicVAE):
         return ops.concatenate([*parts, rest], axis=-1)
 
     def draw_c(self, values: dict[int, Tensor], seed: int | Tensor) -> dict[int, Tensor]:
-        """`z_ci ~ p(z_ci | y_i)`, or its mean where the seed is -1, as Figures 3 and 6 of REVAE."""
+        """Draws `z_ci ~ p(z_ci | y_i)`; with seed -1 takes its mean. Figures 3 and 6 of REVAE's paper use it."""
         drawn = {}
         for i, value in values.items():
             prior = self.c_priors[i]
@@ -387,28 +398,28 @@ class REVAE(CharacteristicVAE):
         values: tuple[int, int] = (0, 1),
         reach: float = 5.0,
     ) -> Tensor:
-        """The images while the characteristics of a label, or of two, go from one value to another, Figure 7 of REVAE.
+        """Moves one label, or two, of images gradually from one value to another, as Figure 7 of REVAE's paper.
 
-        Each characteristic variable goes straight from `m_a - reach s_a` to `m_b + reach s_b`, where `m_a, s_a` are the
-        mean and the deviation of `p(z_ci | y_i)` of the first value and `m_b, s_b` of the second; where `m_b < m_a`
-        the other way, with the signs exchanged. All else of z is kept.
+        Each characteristic variable goes in a straight line from `m_a - reach s_a` to `m_b + reach s_b`. `m_a` and
+        `s_a` are the mean and the standard deviation of `p(z_ci | y_i)` for the first value, `m_b` and `s_b` those for
+        the second. If `m_b < m_a`, the signs of `reach` are exchanged. The rest of z is kept.
 
         Args:
             images: `(B, H, W, C)` in [-1, 1].
-            labels: The number of a label, or of two, of which all combinations are drawn.
-            n: Points of the line, at least 2.
-            values: The two values.
-            reach: How far the line goes beyond the means, in deviations.
+            labels: Number of a label, from 0, or of two labels. Two give all combinations of their points.
+            n: Number of points of a line, at least 2.
+            values: The first and the second value.
+            reach: How far the line extends beyond the means, in standard deviations.
 
         Returns:
-            `(B, n, H, W, C)`, of two labels `(B, n, n, H, W, C)`: the first label changes along the first n.
+            `(B, n, H, W, C)`; for two labels `(B, n, n, H, W, C)`, where the first label changes along the first n.
 
         Raises:
             ValueError: If an argument is not as described.
         """
         numbers = self.check_label_numbers("labels", labels)
         if len(numbers) > 2:
-            raise ValueError(f"`labels` is {labels!r}; it must be one or two numbers of labels.")
+            raise ValueError(f"`labels` is {labels!r}; it must be the number of one label, or of two.")
         if check_whole_number("n", n, 1) < 2:
             raise ValueError(f"`n` is {n}; a line has two ends, so it must be at least 2.")
         z, lines = self.encode(images), [self._line(i, n, values, reach) for i in numbers]
@@ -444,9 +455,9 @@ class REVAE(CharacteristicVAE):
 
 
 def _drawn(probs, uniform):
-    """One-hot draws `(B, K)` of probabilities `(B, K)` by a uniform number of each row, without a gradient.
+    """One-hot draws `(B, K)` from probabilities `(B, K)`, with one uniform number for each row; no gradient.
 
-    The last value is drawn where the number is below its probability, as a Bernoulli's 1 in the released code.
+    The last value is drawn where the number is below its probability, as the 1 of a Bernoulli in the released code.
     """
     last_first = ops.cumsum(ops.flip(probs, axis=-1), axis=-1)[:, :-1]
     passed = ops.sum(ops.cast(uniform[:, None] >= last_first, "int32"), axis=-1)

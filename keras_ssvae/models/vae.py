@@ -18,14 +18,14 @@ from keras_ssvae.priors import Prior, StandardNormal
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class VAE(UnlabeledVAE):
-    """Variational autoencoder without labels, whose prior is a choice.
+    """Variational autoencoder without labels, with a prior of your choice: standard normal, mixture or VampPrior.
 
-    **Generation**: `z ~ p(z)`, the `prior`; `x | z` of the `likelihood`, whose parameters the decoder gives.
+    **Generation**: `z ~ p(z)`, the `prior`. The decoder gives the parameters of the `likelihood`, from which x follows.
 
     **Inference**: `q(z | x) = N(mu(x), diag sigma^2(x))`.
 
-    **Objective** (minimised; means over the batch; nats per image): `reconstruction + beta kl`. With beta 1 it is the
-    negative evidence lower bound.
+    **Objective**, minimised: `reconstruction + beta kl`, in nats per image, as means over the batch. With beta 1 it is
+    the negative evidence lower bound (ELBO).
 
     | papers                                   | code                                                              |
     |------------------------------------------|-------------------------------------------------------------------|
@@ -38,34 +38,36 @@ class VAE(UnlabeledVAE):
     | `KL(q(z given x), p(z))`                 | `kl`: `log q(z given x) - log p(z)` at the same z                 |
     | `beta`                                   | `beta`; the warm-up is `schedules.LinearWarmUp`                   |
 
-    It follows the released code of VampPrior where the papers are silent: the KL-divergence is sampled also where it
-    has a closed form (`kl="closed_form"` takes that), probabilities of pixels are clipped to [1e-5, 1 - 1e-5] and the
-    encoder's log-variances to [-6, 2]. Networks see pixels in [0, 1].
+    Where the papers give no detail, the model follows the released code of VampPrior. The KL-divergence is sampled even
+    if it has a closed form (`kl="closed_form"` uses that form). Pixel probabilities are clipped to [1e-5, 1 - 1e-5],
+    and the log-variances of the encoder to [-6, 2]. Networks see pixels in [0, 1].
 
-    With `binarize` each training image is drawn anew at each step, its pixels 1 with the probability that they say;
-    images that are binary stay as they are. Validation takes images as they are: draw those once beforehand.
+    With `binarize` each training step draws its images anew as binary images, in which a pixel is 1 with a probability
+    equal to its grey value in [0, 1]. Binary images do not change. Validation uses its images as they are: draw binary
+    ones once beforehand.
 
-    A batch is float images in [-1, 1], or a dictionary with `unlabeled`, `labeled` or both, as `data.semi_supervised`
-    makes it: all of these are trained on, and labels are not looked at. Validation data is images, or `(images,
-    labels)`. Validation has a loss, the negative bound at beta 1, which callbacks monitor as `val_loss`. Its z is
-    sampled, with noise that is a function of each image alone: however images are divided into batches, the numbers
-    are the same.
+    **Batch**: float images in [-1, 1], or a dictionary with the keys `unlabeled`, `labeled` or both, as
+    `data.semi_supervised` makes it. The model trains on all of these images and ignores labels.
+
+    **Validation** data is images, or `(images, labels)`. Callbacks monitor `val_loss`, the negative bound at beta 1.
+    Its z is sampled with noise that is a function of each image alone, so the result does not depend on how the images
+    are divided into batches.
 
     Args:
-        encoder: Keras model, images `(B, H, W, C)` with pixels in [0, 1] -> `(mean, logvar)`, each `(B, d)`. Default:
-            two gated layers of 300.
-        decoder: Keras model, `(B, d)` -> the outputs that the likelihood takes, `(B, H, W, C)`. Default: two gated
-            layers of 300.
+        encoder: Keras model that maps images `(B, H, W, C)` with pixels in [0, 1] to `(mean, logvar)`, each `(B, d)`.
+            Default: two gated layers of 300 units.
+        decoder: Keras model that maps `(B, d)` to the outputs that the likelihood takes, `(B, H, W, C)`. Default: two
+            gated layers of 300 units.
         prior: A `priors.Prior`. Default: the standard normal in 40 dimensions.
         likelihood: One of `likelihoods`. Default: `Bernoulli(1e-5)`.
         beta: Weight of the KL-divergence.
-        binarize: Whether training images are drawn from their pixels; for a Bernoulli likelihood only.
-        kl: `"sampled"`, or `"closed_form"` for a prior of a single Gaussian.
-        seed: Of the noise of training. The initial weights follow `keras.utils.set_random_seed`.
+        binarize: Whether each training step draws binary images; only for a Bernoulli likelihood.
+        kl: `"sampled"`, or `"closed_form"` for a prior that is a single Gaussian.
+        seed: Seed of the training noise. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
 
     Raises:
-        ValueError: For an argument that does not fit the others.
+        ValueError: If an argument is invalid or does not fit the others.
 
     Example:
         >>> model = VAE(prior=priors.VampPrior(500), beta=LinearWarmUp(1.0, epochs=100, steps_per_epoch=500))
@@ -116,7 +118,7 @@ class VAE(UnlabeledVAE):
         self.prior.bind(self.encoder)
         self.build((None, *self.image_shape))
 
-    # The networks where none is given
+    # The default networks
 
     def _make_encoder(self) -> keras.Model:
         return vae.encoder(latent_dim=self.latent_dim)
@@ -138,7 +140,7 @@ class VAE(UnlabeledVAE):
         return ("z",) if isinstance(self.prior, StandardNormal) else ()
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
-        """`autoencoder` (encoder and decoder) and, where it is learned, `prior`."""
+        """`autoencoder` (encoder and decoder) and, if it is learned, `prior`."""
         groups = {"autoencoder": [*self.encoder.trainable_variables, *self.decoder.trainable_variables]}
         return groups | ({"prior": self.prior.trainable_variables} if self.prior.trainable_variables else {})
 
@@ -156,7 +158,7 @@ class VAE(UnlabeledVAE):
     # Use: deterministic, tensors in, tensors out
 
     def call(self, images, training=False) -> dict[str, Tensor]:
-        """Everything that inference gives for images: `mean`, `logvar`, `z` and `reconstruction`."""
+        """Returns all outputs of inference for images: `mean`, `logvar`, `z` and `reconstruction`."""
         outputs = self.posterior(images)
         return {**outputs, "z": outputs["mean"], "reconstruction": self.decode(outputs["mean"])}
 
@@ -170,7 +172,7 @@ class VAE(UnlabeledVAE):
         return self.posterior(images)["mean"]
 
     def sample_latent(self, n: int, seed: int | Tensor) -> Tensor:
-        """`z ~ p(z)`, `(n, d)`."""
+        """Draws `z ~ p(z)`: `(n, d)`."""
         return self.prior.random(n, Stream(seed, 0))
 
     def log_weights(self, images, noise) -> Tensor:
