@@ -11,14 +11,14 @@ from keras_ssvae.priors import Prior, StandardNormal
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class BetaVAE(VAE):
-    """`VAE` as beta-VAE has it: its own defaults, and nothing else.
+    """VAE without labels, with a constant beta above 1 to disentangle the latent variables: `VAE` with other defaults.
 
-    **Objective** (minimised; means over the batch; nats per image): `reconstruction + beta kl`, at one sample of z,
-    with `kl` in closed form and beta above 1, constant.
+    **Objective**, minimised: `reconstruction + beta kl`, in nats per image, as means over the batch. The first term is
+    taken at one sample of z; `kl` has a closed form.
 
-    The defaults are those of the earlier experiments of N-VAE's first author on MNIST: two convolutions and a dense
-    layer each way, 20 dimensions of z, beta 5, grey pixels as they are, a Bernoulli likelihood that clips nothing.
-    Validation has the loss at beta 1, as that of `VAE`.
+    The defaults are those of earlier MNIST experiments by N-VAE's first author: two convolutions and a dense layer in
+    each network, 20 dimensions of z, beta 5, grey pixels without binarization, a Bernoulli likelihood without clipping.
+    Batches and validation are as for `VAE`; `val_loss` is the loss at beta 1.
 
     Args:
         encoder: As for `VAE`. Default: `networks.nvae.encoder`.
@@ -28,7 +28,7 @@ class BetaVAE(VAE):
         beta: Weight of the KL-divergence.
         binarize: As for `VAE`.
         kl: As for `VAE`.
-        seed: Of the noise of training.
+        seed: Seed of the training noise. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
 
     Example:

@@ -1,4 +1,4 @@
-"""What M2 and CVAE share: a label beside z, of which encoder and decoder know."""
+"""Base of M2, M1+M2 and CVAE: encoder and decoder both see the label."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,10 +31,14 @@ from keras_ssvae.pixels import as_array
 
 
 class ConditionalVAE(ClassifierMixin, BaseVAE):
-    """Base of the models of `q(z | x, y) = N(mu(x, y), diag sigma^2(x, y))`, `p(x | y, z)` and `z ~ N(0, I)`.
+    """Base of models with `q(z | x, y) = N(mu(x, y), diag sigma^2(x, y))`, `p(x | y, z)` and `z ~ N(0, I)`.
 
-    A subclass gives `_makers`, the networks `encoder` of `[x, y]` and `decoder` of (z, y) and those of its own, all of
-    which `made_by` names; `_log_q`, how probable the labels of x are; what is trained; and `evaluation_terms`.
+    A subclass gives
+
+    * `_makers`: the default networks, which are `encoder` of `[x, y]`, `decoder` of (z, y) and its own ones. `made_by`
+      names all of them;
+    * `_log_q`: the log-probabilities of the labels of x;
+    * the training step, and `evaluation_terms`.
     """
 
     reduction = "mean"
@@ -51,7 +55,7 @@ class ConditionalVAE(ClassifierMixin, BaseVAE):
         self.class_priors = self.labels.check_probs("class_priors", class_priors)
 
     def _set_networks(self, given, shape):
-        """The networks, those of the paper where none is given, for x of a shape."""
+        """Sets and checks the networks for x of this shape: the given ones, or else the defaults."""
         outputs = (*shape[:-1], shape[-1] * self.likelihood.outputs_per_value)
         makers = self._makers(shape, outputs)
         for name, make in makers.items():
@@ -63,11 +67,11 @@ class ConditionalVAE(ClassifierMixin, BaseVAE):
             probes.probe(name, given[name], kinds.get(name, {0: probes.CLASS_LOGITS}), unit_pixels=name != "decoder")
 
     def _makers(self, shape: tuple[int, ...], outputs: tuple[int, ...]) -> dict[str, Callable[[], keras.Model]]:
-        """Name -> what makes the paper's network, for x of a shape and outputs of the decoder of a shape."""
+        """Name -> function that makes the default network, for x and decoder outputs of these shapes."""
         raise NotImplementedError
 
     def _shapes(self, shape: tuple[int, ...], outputs: tuple[int, ...]) -> dict[str, tuple[Any, Any]]:
-        """Name -> the shapes that the network must take and give."""
+        """Name -> the shapes of the inputs and outputs that the network must have."""
         return {
             "encoder": ([shape, (self.labels.width,)], [(None, self.z_dim)] * 2),
             "decoder": ((self.latent_dim,), (None, *outputs)),
@@ -80,18 +84,18 @@ class ConditionalVAE(ClassifierMixin, BaseVAE):
     def normal_parts(self) -> tuple[str, ...]:
         return ("z",)
 
-    # What a model of features does otherwise
+    # Hooks that M1M2 overrides
 
     def _drawn(self, images: Tensor, noise: dict[str, Tensor], part: str) -> Tensor:
-        """The x of a training step, of the images of a part of the batch."""
+        """The x of a training step, from the images of one part of the batch."""
         return binary_images(images, noise[f"uniform_{part}"]) if self.binarize else images
 
     def _observed(self, images: Tensor) -> Tensor:
-        """The x of images in use."""
+        """The x of images, in use."""
         return ops.convert_to_tensor(images)
 
     def _inputs(self, x: Tensor) -> Tensor:
-        """What networks see of x."""
+        """The form of x that the networks see."""
         return to_unit(x)
 
     # Terms
@@ -106,14 +110,14 @@ class ConditionalVAE(ClassifierMixin, BaseVAE):
         return as_floatx(np.log(probs / probs.sum()))
 
     def _with_all_labels(self, x, epsilon=None):
-        """Each x `(B, ...)` with each of the K labels, `B K` rows, and their noise, given as `(B, K, d)`."""
+        """Repeats each x `(B, ...)` with each of the K labels, `B K` rows, with their noise, given as `(B, K, d)`."""
         rows, k = ops.shape(x)[0], self.labels.width
         pairs = ops.repeat(x, k, axis=0), ops.tile(ops.eye(k), (rows, 1))
         return pairs if epsilon is None else (*pairs, ops.reshape(epsilon, (rows * k, self.z_dim)))
 
     def _terms_of_rows(self, run, x, y, epsilon):
         """The terms of x with given labels y; `run` runs a network."""
-        x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)  # Keras takes no array beside a tensor
+        x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)  # Keras rejects an array beside a tensor
         mean, logvar = run(self.encoder, [self._inputs(x), y])
         z = sample_gaussian(mean, logvar, epsilon)
         outputs = run(self.decoder, ops.concatenate([z, y], axis=-1))
@@ -125,7 +129,7 @@ class ConditionalVAE(ClassifierMixin, BaseVAE):
     # Use: deterministic, tensors in, tensors out
 
     def call(self, images, training=False) -> dict[str, Tensor]:
-        """Everything that inference gives: what `posterior` does, `latent`, as `encode` gives it, `reconstruction`."""
+        """Returns all outputs of inference: those of `posterior`, `latent` (see `encode`) and `reconstruction`."""
         x = self._observed(self.as_images(images))
         outputs = self._posterior(x)
         latent = self._most_probable(x, outputs["probs"])
@@ -136,11 +140,11 @@ class ConditionalVAE(ClassifierMixin, BaseVAE):
         raise NotImplementedError
 
     def classify(self, images: Tensor) -> Tensor:
-        """Class probabilities `q(y | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, K)`."""
+        """Class probabilities `q(y | x)`, `(B, K)`, of images `(B, H, W, C)` in [-1, 1]."""
         return ops.exp(self._log_q(self._observed(self.as_images(images))))
 
     def posterior(self, images: Tensor) -> dict[str, Tensor]:
-        """`q(y, z | x)`: `probs` `(B, K)`, and of each label `z_mean` and `z_logvar`, `(B, K, d)`."""
+        """`q(y, z | x)`: `probs` `(B, K)`, and for each label `z_mean` and `z_logvar`, `(B, K, d)`."""
         return self._posterior(self._observed(self.as_images(images)))
 
     def _posterior(self, x):
@@ -148,7 +152,7 @@ class ConditionalVAE(ClassifierMixin, BaseVAE):
         return {"probs": ops.exp(self._log_q(x)), "z_mean": mean, "z_logvar": logvar}
 
     def _q_of_all_labels(self, x):
-        """Mean and log-variance of `q(z | x, y)` for each label, `(B, K, d)`."""
+        """Mean and log-variance of `q(z | x, y)` for each label, each `(B, K, d)`."""
         x, y = self._with_all_labels(x)
         shape = (-1, self.labels.width, self.z_dim)
         return [ops.reshape(values, shape) for values in in_use(self.encoder, [self._inputs(x), y])]
@@ -180,7 +184,7 @@ class ConditionalVAE(ClassifierMixin, BaseVAE):
         }
 
     def log_weights(self, images, noise) -> Tensor:
-        """As `BaseVAE.log_weights`; the label is sampled from `q(y | x)` too."""
+        """As `BaseVAE.log_weights`; the label is also sampled, from `q(y | x)`."""
         return self._log_weights_of(self._observed(self.as_images(images)), noise)
 
     def _log_weights_of(self, x, noise):

@@ -1,4 +1,4 @@
-"""CVAE: a VAE whose encoder and decoder both know the label (Sohn et al., 2015), as N-VAE's paper compares with it."""
+"""CVAE: a VAE whose encoder and decoder both see the label (Sohn et al., 2015), a baseline of N-VAE's paper."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,14 +18,15 @@ from keras_ssvae.noise import normal_of_images
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class CVAE(ConditionalVAE):
-    """Conditional VAE: it learns the images of given labels, and trains on labelled images alone.
+    """Conditional VAE: it learns the distribution of images given their label, from labelled images only.
 
-    **Generation**: `z ~ N(0, I)`, and `x | y, z` of the `likelihood`, whose parameters the decoder gives.
+    **Generation**: the label y is given, and `z ~ N(0, I)`. The decoder gives, from y and z, the parameters of the
+    `likelihood`, from which x follows.
 
     **Inference**: `q(z | x, y) = N(mu(x, y), diag sigma^2(x, y))`.
 
-    **Objective** (minimised; means over the batch; nats per image): `reconstruction + beta kl_z`. With beta 1 it is the
-    negative bound on `log p(x | y)`.
+    **Objective**, minimised: `reconstruction + beta kl_z`, in nats per image, as means over the batch. With beta 1 it
+    is the negative bound on `log p(x | y)`.
 
     | N-VAE's paper                  | code                                                               |
     |--------------------------------|--------------------------------------------------------------------|
@@ -34,35 +35,38 @@ class CVAE(ConditionalVAE):
     | `-E log p(x given y, z)`       | `reconstruction`, at one sample z, with all constants              |
     | `KL(q(z given x, y), p(z))`    | `kl_z`, in closed form                                             |
 
-    N-VAE's paper compares with this model and says no more of it. It has as many dimensions of z here as N-VAE has for
-    one class, `d_c + d_s`, and the same networks; the label has a kernel of its own in the encoder's first dense layer.
+    N-VAE's paper compares with this model but does not describe it. Here it has the networks of N-VAE and as many
+    dimensions of z as N-VAE has for one class, `d_c + d_s`. The label has its own kernel in the encoder's first dense
+    layer.
 
-    It has no classifier, but bounds on `log p(x | y)` for all labels y. So `classify` is the model's own posterior with
-    each bound in the place of what it bounds, `q(y | x) = softmax_y(log p(y) + bound(x, y))`, which is the best q for
-    the bound on `log p(x)`; of each bound z is the mean. It takes K passes, and so does all that needs a label:
-    `encode` takes the most probable one.
+    **Classification**: the model has no classifier, but it has a bound on `log p(x | y)` for each label y. `classify`
+    uses these bounds, at the mean of z, in place of `log p(x | y)` in Bayes' rule:
+    `q(y | x) = softmax_y(log p(y) + bound(x, y))`. This is the best q for the bound on `log p(x)`. It needs K passes,
+    one for each label. So does `encode`, which takes the most probable label, and all that builds on it.
 
-    A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled`, and `y` their one-hot labels, as
-    `data.semi_supervised((images, labels), None, ...)` makes it. Validation data is `(images, labels)`; its terms are
-    those of the true labels, at a z whose noise is a function of each image alone.
+    **Batch**: `(x, y)`, as `data.semi_supervised((images, labels), None, ...)` makes it. `x` is a dictionary of float
+    images in [-1, 1] with the key `labeled`; `y` holds their one-hot labels.
+
+    **Validation** data is `(images, labels)`. Its terms are those of the true labels, at a z whose noise is a function
+    of each image alone. Callbacks monitor `val_error` (percent) or `val_loss`, the objective. Smaller is better.
 
     Args:
-        encoder: Keras model, `[x, y]`, images with pixels in [0, 1] and one-hot labels `(B, K)` -> `(mean, logvar)` of
-            z, each `(B, d)`. Default: two convolutions and a dense layer.
-        decoder: Keras model, (z, y) side by side, `(B, d + K)` -> the outputs that the likelihood takes. Default: a
-            dense layer and two transposed convolutions.
-        num_classes: K.
-        z_dim: d.
-        class_priors: The probabilities `p(y)`, in a list for the one label. Default: uniform.
-        likelihood: One of `likelihoods`. Default: `Bernoulli()`, of grey pixels.
+        encoder: Keras model that maps `[x, y]`, images with pixels in [0, 1] and one-hot labels `(B, K)`, to `(mean,
+            logvar)` of z, each `(B, d)`. Default: two convolutions and a dense layer.
+        decoder: Keras model that maps (z, y), side by side `(B, d + K)`, to the outputs that the likelihood takes.
+            Default: a dense layer and two transposed convolutions.
+        num_classes: Number K of classes.
+        z_dim: Dimensions d of z.
+        class_priors: Probabilities `p(y)` of the classes, as a list that holds one list. Default: uniform.
+        likelihood: One of `likelihoods`. Default: `Bernoulli()` of grey pixels.
         beta: Weight of the KL-divergence.
-        binarize: Whether training images are drawn from their pixels, anew at each step; for a Bernoulli likelihood.
-        seed: Of the noise of training.
+        binarize: Whether each training step draws binary images, as in `VAE`; only for a Bernoulli likelihood.
+        seed: Seed of the training noise. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
-        class_names: Names of the classes, which the served model answers with. Default: none.
+        class_names: Names of the classes, which the served model returns. Default: none.
 
     Raises:
-        ValueError: For an argument that does not fit the others.
+        ValueError: If an argument is invalid or does not fit the others.
 
     Example:
         >>> model = CVAE()
@@ -110,7 +114,7 @@ class CVAE(ConditionalVAE):
         self.build((None, *self.image_shape))
 
     def _image_shape_of(self, encoder: Any) -> tuple[int, ...]:
-        """That of the first input of an encoder; what does not fit is left to the check of the networks."""
+        """Shape of the first input of an encoder. An unsuitable encoder fails later, in the check of the networks."""
         if encoder is None:
             return nvae.IMAGE_SHAPE
         given = getattr(encoder, "input_shape", None) or [()]
@@ -124,7 +128,7 @@ class CVAE(ConditionalVAE):
         }
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
-        """`autoencoder`, encoder and decoder."""
+        """`autoencoder` (encoder and decoder)."""
         return {"autoencoder": [*self.encoder.trainable_variables, *self.decoder.trainable_variables]}
 
     # Training

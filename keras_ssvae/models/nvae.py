@@ -1,4 +1,4 @@
-"""N-VAE, which separates what varies within one class alone from what varies in all of them (Antoran, Miguel, 2019)."""
+"""N-VAE: separate latent variables for each class, beside those that all classes share (Antoran, Miguel, 2019)."""
 
 import math
 from collections.abc import Sequence
@@ -42,24 +42,28 @@ _SWITCHES = ("class_bias", "unlabeled_term")
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class NVAE(ClassifierMixin, BaseVAE):
-    """Natural clustering VAE: latent variables of each class beside those that all classes share.
+    """Natural clustering VAE: each class has latent variables of its own, beside those that all classes share.
 
-    **Generation**: `y` uniform over L classes; `z = [z_c, z_s] ~ N(0, I)`, where `z_c = [z_c1, ..., z_cL]` holds `d_c`
-    numbers for each class and `z_s` `d_s` shared ones; `x | y, z` of the `likelihood`, whose parameters the decoder
-    gives. It sees `[c_y, z_cy, z_s]`: the one-hot label `c_y`, `z_c` with 0 in the place of all classes but y, and
-    `z_s`, which are `L (1 + d_c) + d_s` numbers. `c_y` adds a bias of its class to the decoder's first layer.
+    It is a supervised model with a classifier. The variables of a class (`z_c`) hold what varies only within it, and
+    the shared ones (`z_s`) what varies within all classes.
 
-    **Inference**: one encoder of x alone gives `q(z | x) = N(mu(x), diag sigma^2(x))`, of the variables of all classes,
-    and `q(y | x)`, which is the classifier.
+    **Generation**: `y` is uniform over L classes, and `z = [z_c, z_s] ~ N(0, I)`. `z_c = [z_c1, ..., z_cL]` holds `d_c`
+    numbers for each class, and `z_s` holds `d_s` shared numbers. The decoder gives, from y and z, the parameters of the
+    `likelihood`, from which x follows. Its input is `[c_y, z_cy, z_s]`, `L (1 + d_c) + d_s` numbers: the one-hot label
+    `c_y`, `z_c` with zeros for all classes except y, and `z_s`. So `c_y` adds a bias for its class to the first layer
+    of the decoder.
 
-    **Objective**, (7) (minimised; means over the batch; nats per image):
+    **Inference**: one encoder sees only x. It gives `q(z | x) = N(mu(x), diag sigma^2(x))` for the variables of all
+    classes, and `q(y | x)`, the classifier.
+
+    **Objective**, (7), minimised, in nats per image, as means over the batch:
 
         reconstruction + kl_s + beta_c kl_c + cross_entropy
 
-    It is fully supervised: mask and `c_y` are those of the true label, and in use those of the most probable one.
-    `kl_c` is of all classes, also of those whose variables are masked, which so learn to say nothing.
+    In training the mask and `c_y` follow the true label, in use the most probable one. `kl_c` includes all classes. So
+    the variables of the masked classes learn to carry no information.
 
-    | paper                                | code                                                                    |
+    | N-VAE's paper                        | code                                                                    |
     |--------------------------------------|-------------------------------------------------------------------------|
     | `q(z given x)`                       | `encoder`: `z_c_mean`, `z_c_logvar`, `z_s_mean`, `z_s_logvar`           |
     | `q(y given x)`                       | `encoder`'s third output (logits); `probs` after the softmax            |
@@ -73,47 +77,55 @@ class NVAE(ClassifierMixin, BaseVAE):
     | `c_y` at the decoder (appendix B)    | `class_bias`; without it the decoder sees `[z_cy, z_s]`                 |
     | `sigma` of the generated images      | `scale` of `generate`, the standard deviation of z                      |
 
-    The latent variables of this model are (y, z_c, z_s), of all classes; `decode` masks them.
+    The latent variables of this model are (y, z_c, z_s) with z_c of all classes; `decode` applies the mask.
 
-    With beta_c at least 1 the objective and log L, for the probability of the label, which is not trained, are together
-    a negative bound on `log p(x, y)`. The paper derives it from a Dirichlet distribution of the class probabilities,
-    `KL(Dir(alpha_q alpha(x)), Dir(alpha_p + c_y))`, of which it says that the cross entropy bounds it and that it
-    vanishes for a certain classifier. Neither holds, and nothing depends on it: the bound holds without any Dirichlet,
-    for a cross entropy is not negative. So `alpha_p` and `alpha_q` are left out.
+    **Bound**: if `beta_c` is at least 1, the objective plus log L is a negative bound on `log p(x, y)`. log L is the
+    constant `-log p(y)`. The paper derives the bound from a Dirichlet distribution of the class probabilities,
+    `KL(Dir(alpha_q alpha(x)), Dir(alpha_p + c_y))`. It states that the cross entropy bounds this divergence, and that
+    the divergence vanishes for a certain classifier. Neither statement holds, but the bound does not need them: it
+    holds without a Dirichlet, because a cross entropy is not negative. So `alpha_p` and `alpha_q` are left out.
 
-    Departures. The paper says nothing of the networks and of `d_c` and `d_s`, on which most depends: with many shared
-    dimensions those of the classes stay empty. Networks are those of its first author's earlier experiments; `d_c` 1
-    and `d_s` 2 are ours. Pixels are grey, in a Bernoulli likelihood. `unlabeled_term` is ours. With it a batch may have
-    images without labels, whose bound on `log p(x)` is, at one z for all labels,
+    **Departures** from N-VAE's paper:
 
-        sum_y q(y | x) (log p(x | y, z) - log L - log q(y | x)) - kl_s - beta_c kl_c,
+    * The paper does not describe the networks, nor `d_c` and `d_s`, on which most depends: with many shared dimensions
+      those of the classes stay empty. The networks are those of its first author's earlier experiments; `d_c` 1 and
+      `d_s` 2 are our choice.
+    * Pixels are grey, with a Bernoulli likelihood.
+    * `unlabeled_term` is an addition of this library. With it a batch may have images without labels. Their bound on
+      `log p(x)`, at one z for all labels, is
 
-    where `kl_y` is the part of `q(y | x)` and L alone, and log L of a labelled image. `reconstruction` and the
-    divergences are then means over all images of a batch, and `cross_entropy` the mean over the labelled ones.
+          sum_y q(y | x) (log p(x | y, z) - log L - log q(y | x)) - kl_s - beta_c kl_c
 
-    A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled`, and `y` their one-hot labels, as
-    `data.semi_supervised((images, labels), None, ...)` makes it. Validation data is `(images, labels)`; its terms are
-    those of the true labels, at a z whose noise is a function of each image alone.
+      The term `kl_y` is the part of it that depends only on `q(y | x)` and L; for a labelled image it is log L.
+      `reconstruction` and the divergences are then means over all images of a batch, and `cross_entropy` is the mean
+      over the labelled ones.
+
+    **Batch**: `(x, y)`, as `data.semi_supervised((images, labels), None, ...)` makes it. `x` is a dictionary of float
+    images in [-1, 1] with the key `labeled`; `y` holds their one-hot labels.
+
+    **Validation** data is `(images, labels)`. Its terms are those of the true labels, at a z whose noise is a function
+    of each image alone. Callbacks monitor `val_error` (percent) or `val_loss`, the objective without `kl_y`; smaller is
+    better for both.
 
     Args:
-        encoder: Keras model, images `(B, H, W, C)` with pixels in [0, 1] -> `(mean, logvar, logits)`, of z each
-            `(B, L d_c + d_s)`, first the variables of each class, and of the classes `(B, L)`. Default: two
-            convolutions and a dense layer.
-        decoder: Keras model, `(B, L (1 + d_c) + d_s)`, or without `class_bias` `(B, L d_c + d_s)` -> the outputs that
-            the likelihood takes. Default: a dense layer and two transposed convolutions.
-        num_classes: L.
-        class_dims: `d_c`; 0 for none.
-        shared_dims: `d_s`; 0 for none.
+        encoder: Keras model that maps images `(B, H, W, C)` with pixels in [0, 1] to `(mean, logvar, logits)`. The
+            first two are those of z, each `(B, L d_c + d_s)`, with z_c first; the logits of the classes are `(B, L)`.
+            Default: two convolutions and a dense layer.
+        decoder: Keras model that maps `(B, L (1 + d_c) + d_s)`, or without `class_bias` `(B, L d_c + d_s)`, to the
+            outputs that the likelihood takes. Default: a dense layer and two transposed convolutions.
+        num_classes: Number L of classes.
+        class_dims: Dimensions `d_c` for each class; 0 for none.
+        shared_dims: Shared dimensions `d_s`; 0 for none.
         class_bias: Whether the decoder sees `c_y`.
-        likelihood: One of `likelihoods`. Default: `Bernoulli()`, of grey pixels.
+        likelihood: One of `likelihoods`. Default: `Bernoulli()` of grey pixels.
         beta_c: Weight of `kl_c`.
-        unlabeled_term: Whether images without labels are trained on.
-        seed: Of the noise of training. The initial weights follow `keras.utils.set_random_seed`.
+        unlabeled_term: Whether the model also trains on images without labels.
+        seed: Seed of the training noise. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
-        class_names: Names of the classes, which the served model answers with. Default: none.
+        class_names: Names of the classes, which the served model returns. Default: none.
 
     Raises:
-        ValueError: For an argument that does not fit the others.
+        ValueError: If an argument is invalid or does not fit the others.
 
     Example:
         >>> model = NVAE(class_dims=1, shared_dims=8)
@@ -208,13 +220,13 @@ class NVAE(ClassifierMixin, BaseVAE):
         return self.labels.width * self.class_dims + self.shared_dims
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
-        """`autoencoder`, encoder and decoder; the classifier is a head of the encoder."""
+        """`autoencoder` (encoder and decoder); the classifier is a head of the encoder."""
         return {"autoencoder": [*self.encoder.trainable_variables, *self.decoder.trainable_variables]}
 
-    # What belongs to which class
+    # The variables of each class
 
     def decoder_inputs(self, y: Tensor, z: Tensor) -> Tensor:
-        """`[c_y, z_cy, z_s]`, what the decoder sees of labels, one-hot `(B, L)`, and z, `(B, L d_c + d_s)`."""
+        """The decoder's input `[c_y, z_cy, z_s]`, from one-hot labels `(B, L)` and z `(B, L d_c + d_s)`."""
         z_c, z_s = self._parts(z)
         seen = [y] if self.class_bias else []
         if self.class_dims:
@@ -222,7 +234,7 @@ class NVAE(ClassifierMixin, BaseVAE):
         return ops.concatenate([*seen, z_s], axis=-1)
 
     def _parts(self, z):
-        """z_c and z_s of z `(..., L d_c + d_s)`."""
+        """Splits z `(..., L d_c + d_s)` into z_c and z_s."""
         return blocks(z, [self.labels.width * self.class_dims, self.shared_dims])
 
     @property
@@ -230,7 +242,7 @@ class NVAE(ClassifierMixin, BaseVAE):
         return tuple(part for part in self.latents if part != "y")
 
     def coordinates(self, part: str, label: int) -> list[int]:
-        """As `ClassifierMixin.coordinates`; of z_c those of this class alone, which the others do not see."""
+        """As `ClassifierMixin.coordinates`; for z_c only the coordinates of this class."""
         places = super().coordinates(part, label)
         return places[label * self.class_dims : (label + 1) * self.class_dims] if part == "z_c" else places
 
@@ -258,7 +270,7 @@ class NVAE(ClassifierMixin, BaseVAE):
             terms = {"reconstruction": self._reconstruction(run, x, labels, z)}
         else:
             every = ops.tile(ops.eye(num_classes), (ops.shape(x)[0] - n, 1))
-            # Each unlabelled image with all labels, and the same z.
+            # Each unlabelled image goes with all labels and one z.
             x, z = (ops.concatenate([each[:n], ops.repeat(each[n:], num_classes, axis=0)]) for each in (x, z))
             given = self._reconstruction(run, x, ops.concatenate([labels, every]), z)
             expected = ops.sum(ops.exp(log_q[n:]) * ops.reshape(given[n:], (-1, num_classes)), axis=-1)
@@ -302,7 +314,7 @@ class NVAE(ClassifierMixin, BaseVAE):
     # Use: deterministic, tensors in, tensors out
 
     def call(self, images, training=False) -> dict[str, Tensor]:
-        """Everything that inference gives: what `posterior` does, `latent`, as `encode` gives it, `reconstruction`."""
+        """Returns all outputs of inference: those of `posterior`, `latent` (see `encode`) and `reconstruction`."""
         mean, logvar, logits = self._infer(images)
         latent = self._most_probable(mean, logits)
         return {**self._named(mean, logvar, logits), "latent": latent, "reconstruction": self.decode(latent)}
@@ -311,11 +323,11 @@ class NVAE(ClassifierMixin, BaseVAE):
         return in_use(self.encoder, to_unit(ops.convert_to_tensor(self.as_images(images))))
 
     def classify(self, images: Tensor) -> Tensor:
-        """Class probabilities `q(y | x)`: images `(B, H, W, C)` in [-1, 1] -> `(B, L)`."""
+        """Class probabilities `q(y | x)`, `(B, L)`, of images `(B, H, W, C)` in [-1, 1]."""
         return ops.exp(ops.log_softmax(self._infer(images)[2]))
 
     def posterior(self, images: Tensor) -> dict[str, Tensor]:
-        """`q(y | x) q(z | x)`: `probs` `(B, L)`, and means and log-variances of z_c, of all classes, and of z_s."""
+        """`q(y | x) q(z | x)`: `probs` `(B, L)`, and means and log-variances of z_c (of all classes) and of z_s."""
         return self._named(*self._infer(images))
 
     def _named(self, mean, logvar, logits):
@@ -326,7 +338,7 @@ class NVAE(ClassifierMixin, BaseVAE):
         return outputs
 
     def encode(self, images: Tensor) -> Tensor:
-        """Latent variables (y, z_c, z_s): the most probable label, one-hot, and the mean of z, of all classes."""
+        """Latent variables (y, z_c, z_s): the most probable label, one-hot, and the means of z for all classes."""
         mean, _, logits = self._infer(images)
         return self._most_probable(mean, logits)
 
@@ -337,13 +349,13 @@ class NVAE(ClassifierMixin, BaseVAE):
     def decode(self, z: Tensor) -> Tensor:
         """Images `(B, H, W, C)` in [-1, 1] at latent variables (y, z_c, z_s): the mean of the likelihood.
 
-        Of z_c each class counts as much as y says: of a one-hot y its own alone.
+        y multiplies the part of z_c of each class. With a one-hot y only the part of its class remains.
         """
         y, z = blocks(as_array("z", z), [self.labels.width, self.z_dim])
         return self.likelihood.mean(self.decoder(self.decoder_inputs(y, z), training=False))
 
     def sample_latent(self, labels: Tensor, seed: int | Tensor, scale: float = 1.0) -> Tensor:
-        """The given labels, one-hot, beside `z ~ N(0, I)`, of all classes."""
+        """The given labels, one-hot, beside `z ~ N(0, I)` for all classes: `(B, L (1 + d_c) + d_s)`."""
         z = scale * normal((ops.shape(labels)[0], self.z_dim), Stream(seed, 0))
         return ops.concatenate([ops.one_hot(labels, self.labels.width, dtype=z.dtype), z], axis=-1)
 
@@ -355,7 +367,7 @@ class NVAE(ClassifierMixin, BaseVAE):
         }
 
     def log_weights(self, images, noise) -> Tensor:
-        """As `BaseVAE.log_weights`; the label is sampled from `q(y | x)` too."""
+        """As `BaseVAE.log_weights`; the label is also sampled, from `q(y | x)`."""
         images = ops.convert_to_tensor(self.as_images(images))
         mean, logvar, logits = (values[:, None] for values in self._infer(images))
         log_q = ops.log_softmax(logits)

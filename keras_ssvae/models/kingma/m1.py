@@ -20,16 +20,16 @@ from keras_ssvae.priors import StandardNormal
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class M1(VAE):
-    """A VAE with the standard normal as prior, and a prior of its weights: the features that M1+M2 is made on.
+    """VAE without labels, with a standard normal prior of z and of its weights. Its z are the features for M1+M2.
 
-    **Generation**: `z ~ N(0, I)`; `x | z` of the `likelihood`, whose parameters the decoder gives.
+    **Generation**: `z ~ N(0, I)`. The decoder gives the parameters of the `likelihood`, from which x follows.
 
     **Inference**: `q(z | x) = N(mu(x), diag sigma^2(x))`.
 
-    **Objective** (minimised; means over the batch; nats per image):
+    **Objective**, minimised, in nats per image, as means over the batch:
     `reconstruction + beta kl + weight_prior (-log N(weights; 0, I))`.
 
-    | paper                              | code                                                                    |
+    | paper of M1 and M2                 | code                                                                    |
     |------------------------------------|-------------------------------------------------------------------------|
     | `q(z given x)`                     | `encoder`: `mean`, `logvar`, each `(B, d)`                              |
     | `p(x given z)`                     | `decoder` and `likelihood`                                              |
@@ -38,25 +38,25 @@ class M1(VAE):
     | `-log N(weights; 0, I)`            | `weight_prior`, of all kernels and biases, with its constants           |
     | 1 / N                              | the weight `weight_prior`                                               |
 
-    All else, what a batch is and what validation gives, is as in `VAE`. Nothing is clipped, neither probabilities nor
-    log-variances. Networks see pixels in [0, 1].
-
-    The released code has two hidden layers of 500 in each network, the paper 600, which is the default.
+    Batches and validation are as in `VAE`. Probabilities and log-variances are not clipped. Networks see pixels in
+    [0, 1]. The paper has two hidden layers of 600 units in each network, which is the default; the released code has
+    500 units.
 
     Args:
-        encoder: Keras model, images `(B, H, W, C)` with pixels in [0, 1] -> `(mean, logvar)`, each `(B, d)`. Default:
-            two softplus layers of 600.
-        decoder: Keras model, `(B, d)` -> the outputs that the likelihood takes. Default: two softplus layers of 600.
-        z_dim: d.
+        encoder: Keras model that maps images `(B, H, W, C)` with pixels in [0, 1] to `(mean, logvar)`, each `(B, d)`.
+            Default: two softplus layers of 600 units.
+        decoder: Keras model that maps `(B, d)` to the outputs that the likelihood takes. Default: two softplus layers
+            of 600 units.
+        z_dim: Dimensions d of z.
         likelihood: One of `likelihoods`. Default: `Bernoulli()`.
-        weight_prior: Weight of the prior of the weights: 1 / N of N training images; 0 leaves it out.
+        weight_prior: Weight of the prior of the network weights: 1 / N for N training images; 0 leaves it out.
         beta: Weight of the KL-divergence.
-        binarize: Whether training images are drawn from their pixels, anew at each step; for a Bernoulli likelihood.
-        seed: Of the noise of training.
+        binarize: Whether each training step draws binary images, as in `VAE`; only for a Bernoulli likelihood.
+        seed: Seed of the training noise. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
 
     Raises:
-        ValueError: For an argument that does not fit the others.
+        ValueError: If an argument is invalid or does not fit the others.
 
     Example:
         >>> model = M1()
@@ -112,15 +112,15 @@ class M1(VAE):
         return super().objective(terms, step) + self.weights_at(step).weight_prior * terms["weight_prior"]
 
     def active_dimensions(self, images: Tensor, threshold: float = 0.1, batch_size: int = 500) -> tuple[int, ...]:
-        """The dimensions of z that say something of images: M1+M2 takes these alone.
+        """Finds the dimensions of z that carry information about images. M1+M2 uses only these.
 
         Args:
-            images: `(N, H, W, C)`: the unlabelled images.
-            threshold: A dimension is active where the posterior means of the images have a standard deviation above it.
-            batch_size: Images that are encoded at once.
+            images: `(N, H, W, C)` in [-1, 1]: the unlabelled images.
+            threshold: A dimension is active if the posterior means of the images have a standard deviation above this.
+            batch_size: Number of images that are encoded at once.
 
         Returns:
-            Their numbers, in ascending order.
+            The numbers of the active dimensions, in ascending order.
         """
         images = self.as_images(images)
         starts = range(0, len(images), batch_size)

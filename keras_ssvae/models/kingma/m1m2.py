@@ -20,50 +20,51 @@ from keras_ssvae.pixels import trusted
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class M1M2(M2):
-    """M2 whose x are the latent variables of a trained M1, which stays as it is: M1+M2, the paper's stacked model.
+    """M1+M2, the stacked semi-supervised model: an `M2` of the latent variables of a trained, frozen `M1`.
 
-    **Generation**: `y ~ p(y)`, `z_2 ~ N(0, I)`, `z_1 | y, z_2 ~ N(m(y, z_2), diag s^2(y, z_2))`, and the image of M1's
-    decoder at z_1. Dimensions of z_1 that are not active are `N(0, I)`, and 0 where images are decoded.
+    **Generation**: `y ~ p(y)`, `z_2 ~ N(0, I)`, `z_1 | y, z_2 ~ N(m(y, z_2), diag s^2(y, z_2))`. M1's decoder makes the
+    image from z_1. Dimensions of z_1 that are not active have the prior `N(0, I)`, and are 0 when images are decoded.
 
-    **Inference**: `q(z_1 | image)` of M1, `q(y | z_1)` and `q(z_2 | z_1, y)`.
+    **Inference**: M1 gives `q(z_1 | image)`; then follow `q(y | z_1)` and `q(z_2 | z_1, y)`.
 
-    **Objective**: that of `M2` for `x = z_1`, of which it is the bound. At each training step z_1 is drawn anew from
-    M1's posterior, of labelled and unlabelled images; in use it is the posterior mean.
+    **Objective**: that of `M2`, with `x = z_1`; it is a bound for z_1, not for the image. Each training step draws z_1
+    of labelled and unlabelled images anew from M1's posterior; in use z_1 is the posterior mean.
 
-    | paper                                   | code                                                                |
+    | paper of M1 and M2                      | code                                                                |
     |-----------------------------------------|---------------------------------------------------------------------|
     | `z_1`, `q(z_1 given x)`                 | `features(images)`, its means; `m1`                                 |
     | `z_2`                                   | the part `z` of the latent variables                                |
     | `q(y given z_1)`, `q(z_2 given z_1, y)` | `classifier`; `encoder`, of `[z_1, y]`                              |
     | `p(z_1 given y, z_2)`                   | `decoder`, of (z_2, y): first the means, then the log-variances     |
-    | all else                                | as in `M2`                                                          |
+    | the rest                                | as in `M2`                                                          |
 
-    All verbs take and give images. M1 is saved with the model. It is frozen: its `trainable` is set to False, here and
-    at each `compile`.
+    All methods take and return images. Batches and validation are as in `M2`. M1 is saved with the model. It is frozen:
+    its `trainable` is set to False here and at each `compile`.
 
-    As in the released code, of M1's dimensions the active ones alone are taken. That code has a layer of 300 in each
-    network for 100 labels, and of 500 for more; the paper, and the default, one of 500. M1 sees the images as they are:
-    pixels are not drawn.
+    As in the released code, only the active dimensions of M1 are used. That code has one layer of 300 units in each
+    network for 100 labels, and of 500 for more. The paper has 500, which is the default. M1 sees the images as they
+    are; no binary images are drawn.
 
     Args:
         m1: A trained `M1`.
-        encoder: Keras model with two inputs, `[z_1, y]`, `(B, F)` and `(B, K)` -> `(mean, logvar)`, each `(B, d)`.
-            Default: a softplus layer of 500.
-        decoder: Keras model, (z_2, y) side by side, `(B, d + K)` -> means and log-variances side by side, `(B, 2 F)`.
-            Default: a softplus layer of 500.
-        classifier: Keras model, z_1 `(B, F)` -> logits `(B, K)`. Default: a softplus layer of 500.
-        active: The F dimensions of M1's that are taken, as `m1.active_dimensions(images)` gives them. Default: all.
-        num_classes: K.
-        z_dim: d, the dimensions of z_2.
-        class_priors: The probabilities `p(y)`, in a list for the one label. Default: uniform.
+        encoder: Keras model that maps `[z_1, y]`, `(B, F)` and `(B, K)`, to `(mean, logvar)`, each `(B, d)`. Default: a
+            softplus layer of 500 units.
+        decoder: Keras model that maps (z_2, y), side by side `(B, d + K)`, to means and log-variances of z_1, side by
+            side `(B, 2 F)`. Default: a softplus layer of 500 units.
+        classifier: Keras model that maps z_1 `(B, F)` to logits `(B, K)`. Default: a softplus layer of 500 units.
+        active: The F dimensions of M1 that are used, as `m1.active_dimensions(images)` gives them. Default: all.
+        num_classes: Number K of classes.
+        z_dim: Dimensions d of z_2.
+        class_priors: Probabilities `p(y)` of the classes, as a list that holds one list. Default: uniform.
         alpha: Weight of the cross entropy, as in `M2`.
-        weight_prior: Weight of the prior of the weights, without M1's: 1 / N of N training images; 0 leaves it out.
-        seed: Of the noise of training.
+        weight_prior: Weight of the prior of the network weights, without those of M1: 1 / N for N training images; 0
+            leaves it out.
+        seed: Seed of the training noise. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
-        class_names: Names of the classes, which the served model answers with. Default: none.
+        class_names: Names of the classes, which the served model returns. Default: none.
 
     Raises:
-        ValueError: For an argument that does not fit the others.
+        ValueError: If an argument is invalid or does not fit the others.
 
     Example:
         >>> m1 = keras.models.load_model("m1.keras")
@@ -99,7 +100,7 @@ class M1M2(M2):
         name: str = "m1m2",
         class_names: Sequence | None = None,
     ):
-        super(M2, self).__init__(seed=seed, name=name)  # M2's makes networks for images
+        super(M2, self).__init__(seed=seed, name=name)  # skips the constructor of M2, which makes networks for images
         if not isinstance(m1, M1):
             raise ValueError(f"`m1` is {m1!r}; it must be a trained `M1`, as `keras.models.load_model` gives it.")
         self.m1 = m1
@@ -142,7 +143,7 @@ class M1M2(M2):
     # x
 
     def features(self, images: Tensor) -> Tensor:
-        """z_1 of images, `(B, F)`: the posterior means of M1's active dimensions."""
+        """z_1 of images, `(B, F)`: the posterior means of the active dimensions of M1."""
         return self._observed(self.as_images(images))
 
     def _observed(self, images):
@@ -168,10 +169,10 @@ class M1M2(M2):
     # Use
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images `(B, H, W, C)` in [-1, 1] at latent variables (z_2, y) `(B, d + K)`: M1's at the mean of z_1."""
+        """Images `(B, H, W, C)` in [-1, 1] at latent variables (z_2, y) `(B, d + K)`: M1 decodes the mean of z_1."""
         features = super().decode(z)
         if len(self.active) < self.m1.latent_dim:
-            # Those that are not active take a column of zeros, which comes after the others.
+            # Inactive dimensions take the last column, which is zeros.
             places = {dimension: place for place, dimension in enumerate(self.active)}
             columns = [places.get(dimension, len(self.active)) for dimension in range(self.m1.latent_dim)]
             padded = ops.concatenate([features, ops.zeros_like(features[:, :1])], axis=-1)
@@ -184,7 +185,7 @@ class M1M2(M2):
         return {**noise, "epsilon_m1": keras.random.normal(shape, seed=stream)}
 
     def log_weights(self, images, noise) -> Tensor:
-        """As `BaseVAE.log_weights`, of images: z_1 is sampled too, with all dimensions, and the label."""
+        """As `BaseVAE.log_weights`, for images: z_1, with all its dimensions, and the label are also sampled."""
         images = self.as_images(images)
         mean, logvar = (values[:, None] for values in self._m1_posterior(images).values())
         z = sample_gaussian(mean, logvar, noise["epsilon_m1"])
@@ -205,5 +206,5 @@ class M1M2(M2):
         del config["likelihood"], config["binarize"]
         m1 = keras.saving.serialize_keras_object(self.m1)
         if "compile_config" in m1:
-            m1["compile_config"] = {}  # it trains no more, and its frozen variables would not fit its optimizer
+            m1["compile_config"] = {}  # M1 trains no more, and its frozen variables would not fit its optimizer
         return {"m1": m1, "active": self.active, **config}

@@ -1,4 +1,4 @@
-"""M2: a VAE whose label is a latent variable where it is not known (Kingma et al., 2014)."""
+"""M2: a VAE whose label is a latent variable if it is unknown (Kingma et al., 2014)."""
 
 from collections.abc import Sequence
 
@@ -18,21 +18,24 @@ from keras_ssvae.noise import normal_of_images
 
 @keras.saving.register_keras_serializable("keras_ssvae")
 class M2(ConditionalVAE):
-    """VAE with a label beside z, over whose values it sums where an image has none.
+    """Semi-supervised VAE with the label y beside z. For an image without a label it sums over all labels.
 
-    **Generation**: `y ~ p(y)`, `z ~ N(0, I)`, and `x | y, z` of the `likelihood`, whose parameters the decoder gives.
+    **Generation**: `y ~ p(y)` and `z ~ N(0, I)`. The decoder gives, from y and z, the parameters of the `likelihood`,
+    from which x follows.
 
-    **Inference**: `q(y | x)`, and `q(z | x, y) = N(mu(x, y), diag sigma^2(x, y))`.
+    **Inference**: the classifier gives `q(y | x)`, and the encoder `q(z | x, y) = N(mu(x, y), diag sigma^2(x, y))`.
 
-    **Objective** (minimised; nats per image; `J` is the paper's, to be maximised):
+    **Objective**, minimised, in nats per image. The paper maximises its J, which is this with the opposite sign, summed
+    over N images:
 
         reconstruction + kl_z + kl_y + alpha cross_entropy + weight_prior (-log N(weights; 0, I))
 
-    `reconstruction`, `kl_z` and `kl_y` are means over all images of a batch, labelled and unlabelled ones alike, and
-    `cross_entropy` is the mean over the labelled ones. The first three add up to `-L(x, y)` of a labelled image, and to
-    `-U(x)` of an unlabelled one, whose K labels go through the networks together, each with its own noise.
+    `reconstruction`, `kl_z` and `kl_y` are means over all images of a batch, labelled and unlabelled. `cross_entropy`
+    is the mean over the labelled ones. The first three terms add up to the paper's `-L(x, y)` for a labelled image and
+    to `-U(x)` for an unlabelled one. An unlabelled image goes through the networks with all K labels, each with its own
+    noise.
 
-    | paper                                   | code                                                                |
+    | paper of M1 and M2                      | code                                                                |
     |-----------------------------------------|---------------------------------------------------------------------|
     | `q(y given x)`                          | `classifier` (logits); `probs` after the softmax                    |
     | `q(z given x, y)`                       | `encoder`, of `[x, y]`: `z_mean`, `z_logvar`, each `(B, K, d)`      |
@@ -46,43 +49,49 @@ class M2(ConditionalVAE):
     | `alpha`                                 | `alpha`                                                             |
     | 1 / N                                   | the weight `weight_prior`                                           |
 
-    The paper multiplies the sum of `log q(y | x)` over the N_l labelled images by `alpha N / N_l`. In nats for each of
-    the N images that is `alpha` times the mean over the labelled ones: so `alpha` needs no N here, 0.1 is the paper's.
-    Where labelled and unlabelled images are in each batch in proportion to their numbers, as in the released code, the
-    objective is an estimate of exactly `-J / N`. In other batches each image has the same weight in the bound, so that
-    labelled ones that come more often count more. Where labelled and unlabelled batches alternate, each step has the
-    objective of its own images, and `alpha` counts at the labelled steps alone.
+    **Scale of alpha**: the paper multiplies the sum of `log q(y | x)` over the N_l labelled images by `alpha N / N_l`.
+    Divided by N, that is `alpha` times the mean over the labelled images. So `alpha` here does not depend on N, and the
+    paper's value is 0.1. The composition of the batches matters:
 
-    The prior of the weights is that of all kernels of the encoder and the decoder, and of all weights of the
-    classifier, as in the released code, which has none where all images are labelled; frozen ones are left out. It has
-    no script for M2 with few labels: that pixels are drawn from grey ones at each step is from its scripts for M1, and
-    for M2 with all labels. Nothing is clipped.
+    * If each batch holds labelled and unlabelled images in proportion to their numbers, as in the released code, the
+      objective is an estimate of exactly `-J / N`.
+    * In other batches each image of a batch still has the same weight in the bound. So labelled images that come more
+      often count more.
+    * If labelled and unlabelled batches alternate, each step has the objective of its own images, and `alpha` acts only
+      in the labelled steps.
 
-    A batch is `(x, y)`: `x` a dictionary of float images in [-1, 1], `labeled` and `unlabeled` (see
-    `data.semi_supervised`; augmented images are not looked at), `y` one-hot labels of the labelled part. Either part
-    may be missing. In the released code labelled images are not among the unlabelled: `data.split(unlabeled="rest")`.
-    Validation data is `(images, labels)`; callbacks monitor `val_error` (percent) or `val_loss`, `-U(x)` of all
-    images, whose z are sampled with noise that is a function of each image alone. Both are smaller the better.
+    **Prior of the weights**: as in the released code, it includes all kernels of the encoder and the decoder, and all
+    weights of the classifier. Frozen weights are left out. The released code has no such prior if all images are
+    labelled. It has no script for M2 with few labels. The drawing of binary images at each step is from its scripts for
+    M1 and for M2 with all labels. Nothing is clipped.
+
+    **Batch**: `(x, y)`, as `data.semi_supervised` makes it. `x` is a dictionary of float images in [-1, 1] with the
+    keys `labeled`, `unlabeled` or both; augmented images are ignored. `y` holds one-hot labels of the labelled part. In
+    the released code the labelled images are not among the unlabelled ones: `data.split(unlabeled="rest")`.
+
+    **Validation** data is `(images, labels)`. Callbacks monitor `val_error` (percent) or `val_loss`, `-U(x)` of all
+    images. Their z are sampled with noise that is a function of each image alone. Smaller is better for both.
 
     Args:
-        encoder: Keras model with two inputs, `[x, y]`, `(B, H, W, C)` with pixels in [0, 1] and `(B, K)` -> `(mean,
-            logvar)`, each `(B, d)`. Default: a softplus layer of 500.
-        decoder: Keras model, (z, y) side by side, `(B, d + K)` -> the outputs that the likelihood takes. Default: a
-            softplus layer of 500.
-        classifier: Keras model, images with pixels in [0, 1] -> logits `(B, K)`. Default: a softplus layer of 500.
-        num_classes: K.
-        z_dim: d.
-        class_priors: The probabilities `p(y)`, in a list for the one label. Default: uniform.
+        encoder: Keras model that maps `[x, y]`, images `(B, H, W, C)` with pixels in [0, 1] and one-hot labels
+            `(B, K)`, to `(mean, logvar)`, each `(B, d)`. Default: a softplus layer of 500 units.
+        decoder: Keras model that maps (z, y), side by side `(B, d + K)`, to the outputs that the likelihood takes.
+            Default: a softplus layer of 500 units.
+        classifier: Keras model that maps images with pixels in [0, 1] to logits `(B, K)`. Default: a softplus layer of
+            500 units.
+        num_classes: Number K of classes.
+        z_dim: Dimensions d of z.
+        class_priors: Probabilities `p(y)` of the classes, as a list that holds one list. Default: uniform.
         likelihood: One of `likelihoods`. Default: `Bernoulli()`.
         alpha: Weight of the cross entropy.
-        weight_prior: Weight of the prior of the weights: 1 / N of N training images; 0 leaves it out.
-        binarize: Whether training images are drawn from their pixels, anew at each step; for a Bernoulli likelihood.
-        seed: Of the noise of training.
+        weight_prior: Weight of the prior of the network weights: 1 / N for N training images; 0 leaves it out.
+        binarize: Whether each training step draws binary images, as in `VAE`; only for a Bernoulli likelihood.
+        seed: Seed of the training noise. The initial weights follow `keras.utils.set_random_seed`.
         name: Model name.
-        class_names: Names of the classes, which the served model answers with. Default: none.
+        class_names: Names of the classes, which the served model returns. Default: none.
 
     Raises:
-        ValueError: For an argument that does not fit the others.
+        ValueError: If an argument is invalid or does not fit the others.
 
     Example:
         >>> model = M2()
@@ -204,7 +213,7 @@ class M2(ConditionalVAE):
         return ops.sum(ops.exp(log_q) * (log_q - self._log_p_y()), axis=-1)
 
     def _expected(self, terms, log_q):
-        """The expectations under q(y | x), of terms of each x with all labels."""
+        """Expectations under q(y | x) of the terms of each x with all labels."""
         shape = ops.shape(log_q)
         return {name: ops.sum(ops.exp(log_q) * ops.reshape(term, shape), axis=-1) for name, term in terms.items()}
 

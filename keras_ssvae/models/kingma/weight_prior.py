@@ -1,4 +1,4 @@
-"""The prior of the weights, which M1, M2 and M1+M2 have in their objective."""
+"""The prior of the network weights in the objectives of M1, M2 and M1+M2."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from keras_ssvae.distributions import Tensor, as_floatx
 def negative_log_prior(weights: Sequence[keras.Variable], num_rows: Tensor) -> Tensor:
     """`-log N(weights; 0, I)` of all weights together, in nats: the same number `(B,)` for each image of a batch.
 
-    Of each image, so that replicas share its gradient as they share that of the images.
+    It has one row for each image so that replicas share its gradient as they share that of the images.
     """
     numbers = sum(math.prod(weight.shape) for weight in weights)
     squares = sum((ops.sum(ops.square(as_floatx(weight))) for weight in weights), start=ops.zeros(()))
