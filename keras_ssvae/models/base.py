@@ -1,4 +1,4 @@
-"""What all models share: the training step, its noise, its report, and the verbs."""
+"""Base of all models: the training step, its noise, its logs, and the methods for use."""
 
 from collections.abc import Callable
 from typing import Any, Self
@@ -30,39 +30,39 @@ from keras_ssvae.pixels import as_images, check_form, to_float, trusted
 
 
 class BaseVAE(WeightedObjective, ChecksData):
-    """Base of the models: a training step that is a pure function of weights, batch, noise and step, and the verbs.
+    """Base of all models. Its training step is a pure function of weights, batch, noise and step.
 
     A subclass gives
 
-    * `draw_noise`, `step_terms` and `objective`: what a training step draws, the terms that it computes, one number
-      per example, and the scalar that it minimises, made of the reduced terms;
+    * `draw_noise`, `step_terms` and `objective`: the random numbers of a training step, its terms (one number per
+      example), and the scalar that it minimises, computed from the reduced terms;
     * `evaluation_terms`, and the names of all terms in `training_terms` and `test_terms`;
-    * `posterior`, `encode`, `decode` and `sample_latent`, with `image_shape` and the named parts of the `latents`; what
-      takes images begins with `as_images`;
-    * `posterior_noise` and `log_weights`, of which `evaluation.nll` estimates the likelihood;
+    * `posterior`, `encode`, `decode` and `sample_latent`, with `image_shape` and the named parts of the `latents`. Each
+      method that takes images first calls `as_images`;
+    * `posterior_noise` and `log_weights`, from which `evaluation.nll` estimates the likelihood;
     * `check_batch`, `variable_groups`, and `get_config`.
 
-    The base takes the step: it gives each replica its own rows of the batch, counts the passes of dropout (`passes`),
-    brings what the networks give to the precision of the losses, reduces the terms over the batch (`reduction`),
-    differentiates the objective and reports each term as its mean per example.
+    The base runs the step. It gives each replica its own rows of the batch, counts the passes of dropout (`passes`),
+    casts the outputs of the networks to the precision of the losses, reduces the terms over the batch (`reduction`),
+    differentiates the objective, and logs each term as its mean per example.
 
     Args:
-        seed: Seed of all the noise that training draws. The noise depends on nothing but the seed and the step
-            (`steps_taken`), so a resumed run continues as if it had never stopped.
+        seed: Seed of all noise in training. The noise depends only on the seed and the step (`steps_taken`), so a
+            resumed run continues as if it had never stopped.
         name: Model name.
     """
 
     image_shape: tuple[int, ...]  # (H, W, C)
-    latents: dict[str, int]  # the parts of what the decoder takes, side by side, with their dimensions
+    latents: dict[str, int]  # the parts of the decoder's input, side by side, with their dimensions
     training_terms: tuple[str, ...] = ()
     test_terms: tuple[str, ...] = ()
-    reduction = "sum"  # of the terms over the batch, in the objective: "sum" or "mean"
+    reduction = "sum"  # how the objective reduces the terms over the batch: "sum" or "mean"
     forward_passes: dict[str, int] = {}  # how often a training step runs each network, for its dropout  # noqa: RUF012
 
-    made_by: dict[str, str] = {}  # network -> the call that makes one, for the messages  # noqa: RUF012
+    made_by: dict[str, str] = {}  # network -> the call that makes one, for error messages  # noqa: RUF012
 
     def __init__(self, seed: int = 0, name: str | None = None):
-        # The networks follow the global dtype policy; sums and logarithms of the losses are float32 under any.
+        # The networks follow the global dtype policy. Sums and logarithms of the losses are always float32.
         super().__init__(name=name, dtype="float32")
         if not is_integer(seed):
             raise ValueError(f"`seed` is {seed!r}; it must be an integer.")
@@ -72,47 +72,47 @@ class BaseVAE(WeightedObjective, ChecksData):
         }
 
     def add_training_term(self, name: str) -> None:
-        """A term of the training that an argument of the model adds."""
+        """Adds a training term that depends on an argument of the model."""
         self.training_terms = (*self.training_terms, name)
         self._means[name] = keras.metrics.Mean(name)
 
-    # What a subclass gives
+    # To be implemented by a subclass
 
     def draw_noise(self, batch: dict[str, Tensor], step: Tensor) -> dict[str, Tensor]:
-        """Every random number of one training step. This is the only place that draws any."""
+        """Draws all random numbers of one training step. No other method of a training step draws any."""
         raise NotImplementedError
 
     def join_rows(
         self, batch: dict[str, Tensor], noise: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Computes what joins different rows of a batch, of the whole of it, before each replica takes its own rows.
+        """Computes what combines different rows of the batch, before each replica takes its own rows.
 
-        After it every entry of batch and noise that is not a scalar has one row for each image of one part.
+        In the result each entry of batch and noise that is not a scalar has one row for each image of one part.
         """
         return batch, noise
 
     def step_terms(self, batch: dict[str, Tensor], noise: dict[str, Tensor], step: Tensor) -> dict[str, Tensor]:
-        """The named terms of a training step, one number per example (nats); a term of the whole batch is a scalar."""
+        """Named terms of a training step, one number per example (nats); a term of the whole batch is a scalar."""
         raise NotImplementedError
 
     def objective(self, terms: dict[str, Tensor], step: Tensor) -> Tensor:
-        """The scalar that training minimises, of the terms reduced over the batch."""
+        """The scalar that training minimises, from the terms reduced over the batch."""
         raise NotImplementedError
 
     def validation_objective(self, terms: dict[str, Tensor], step: Tensor) -> Tensor:
-        """`val_loss`: the objective of the means of the evaluation terms; the terms that they lack count as 0."""
+        """`val_loss`: the objective of the means of the evaluation terms; terms that do not exist there count as 0."""
         return self.objective({**dict.fromkeys(self.training_terms, 0.0), **terms}, step)
 
     def check_batch(self, images: dict[str, Tensor], labels: Tensor | None) -> None:
-        """Raises ValueError for a batch that does not fit; runs once, when the step is traced."""
+        """Raises ValueError for an unsuitable batch; runs once, when the step is traced."""
         raise NotImplementedError
 
     def evaluation_terms(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """The named terms of validation, one number per example; the same images give the same numbers."""
+        """Named terms of validation, one number per example; the same images always give the same numbers."""
         raise NotImplementedError
 
     def posterior(self, images: Tensor) -> dict[str, Tensor]:
-        """The parameters of `q(z | x)` by name, in inference, of images `(B, H, W, C)` in [-1, 1]."""
+        """Parameters of `q(z | x)` by name, in inference mode, for images `(B, H, W, C)` in [-1, 1]."""
         raise NotImplementedError
 
     def encode(self, images: Tensor) -> Tensor:
@@ -124,25 +124,25 @@ class BaseVAE(WeightedObjective, ChecksData):
         raise NotImplementedError
 
     def sample_latent(self, n: int, seed: int | Tensor) -> Tensor:
-        """Latent variables `(n, d)` from the prior; of models with labels, those of images of given classes."""
+        """Draws latent variables `(n, d)` from the prior. A model with labels draws them for given classes instead."""
         raise NotImplementedError
 
     def posterior_noise(
         self, num_images: int, num_samples: int, stream: keras.random.SeedGenerator
     ) -> dict[str, Tensor]:
-        """The noise of `log_weights`: what S samples of each of B images draw, each entry `(B, S, ...)`."""
+        """Draws the noise of `log_weights` for S samples of each of B images: each entry is `(B, S, ...)`."""
         raise NotImplementedError
 
     def log_weights(self, images: Tensor, noise: dict[str, Tensor]) -> Tensor:
-        """`log p(x, z) - log q(z | x)` at S samples `z ~ q(z | x)` of each image, in inference, with all constants.
+        """Log importance weights `log p(x, z) - log q(z | x)` at S samples `z ~ q(z | x)` of each image.
 
-        The exponentials of these importance weights estimate `p(x)` without bias, so the logarithm of their mean is a
-        lower bound of `log p(x)`, the tighter the more samples there are; the mean of the weights themselves is the
-        evidence lower bound. Each image is encoded once.
+        They are computed in inference mode and include all constants. Their exponentials estimate `p(x)` without bias.
+        So the logarithm of the mean of the exponentials is a lower bound of `log p(x)`, which gets tighter with more
+        samples. The mean of the log weights is the evidence lower bound (ELBO). Each image is encoded once.
 
         Args:
             images: `(B, H, W, C)` in [-1, 1].
-            noise: As `posterior_noise` gives it.
+            noise: Output of `posterior_noise`.
 
         Returns:
             `(B, S)`, in nats.
@@ -150,24 +150,24 @@ class BaseVAE(WeightedObjective, ChecksData):
         raise NotImplementedError
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
-        """The trainable variables by the optimizer that they belong to, when there are several."""
+        """Trainable variables by group; a `GroupedOptimizer` has one optimizer for each group."""
         raise NotImplementedError
 
     # Keras
 
     @property
     def latent_dim(self) -> int:
-        """The dimensions of all parts of the latent variables together."""
+        """Total dimensions of all parts of the latent variables."""
         return sum(self.latents.values())
 
     @property
     def normal_parts(self) -> tuple[str, ...]:
-        """The parts of the latent variables whose prior is N(0, I), whatever the label."""
+        """The parts of the latent variables whose prior is N(0, I) for every label."""
         return ()
 
     @property
     def steps_taken(self) -> keras.Variable | int:
-        """The training steps so far, 0 before `compile`; of accumulated gradients each counts, not in `iterations`."""
+        """Training steps so far, 0 before `compile`; unlike `iterations`, each step of an accumulation counts."""
         return private.steps_taken(self.optimizer) if self.compiled else 0
 
     @property
@@ -175,7 +175,7 @@ class BaseVAE(WeightedObjective, ChecksData):
         return list(self._means.values())
 
     def build(self, input_shape) -> None:
-        # The networks come built; all that is left is to say so, which lets Keras save and export the model.
+        # The networks are built already. Keras needs this flag to save and export the model.
         self.built = True
 
     def save_own_variables(self, store) -> None:
@@ -187,15 +187,15 @@ class BaseVAE(WeightedObjective, ChecksData):
         super().load_own_variables(obeyed(self, store))
 
     def compile(self, optimizer=None, **kwargs) -> None:
-        """As `keras.Model.compile`; a `GroupedOptimizer` learns this model's groups of variables.
+        """Compiles the model, as `keras.Model.compile`, without loss and metrics: the model has its own.
 
-        Call it again after `trainable` of a network has changed. The same optimizer goes on, where it was first made
-        for as many variables; what it remembers of the frozen ones waits.
+        A `GroupedOptimizer` receives the variable groups of this model. Call `compile` again after you change
+        `trainable` of a network. You may pass the same optimizer if it was first built for all variables; it keeps the
+        state of frozen variables.
 
         Raises:
-            ValueError: For a loss or metrics, which the model has of its own; for networks with regularisers, which
-                the objective does not hold; for networks in float16 without a `loss_scale_factor`; for an optimizer
-                that was built for other variables.
+            ValueError: For a loss or metrics; for networks with regularisers, which the objective does not contain; for
+                networks in float16 without a `loss_scale_factor`; for an optimizer that was built for other variables.
         """
         ignored = [
             name for name in ("loss", "loss_weights", "metrics", "weighted_metrics") if kwargs.get(name) is not None
@@ -216,13 +216,13 @@ class BaseVAE(WeightedObjective, ChecksData):
         self._compiled_variables = list(map(id, self.trainable_variables))
 
     def compile_from_config(self, config) -> None:
-        # Keras skips this for models with a `compile` of their own, and the optimizer's state would be lost.
+        # Keras skips this for a model that overrides `compile`; the optimizer's state would then be lost.
         self.compile(**keras.saving.deserialize_keras_object(config))
 
     def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs) -> None:
-        """As `keras.Model.export`; the model need not have been called. It writes what `call` gives of images.
+        """Exports `call`, as `keras.Model.export`, also before the first call of the model.
 
-        `keras_ssvae.export.export_saved_model` writes all verbs, for a server, with inputs that are checked.
+        For a server use `keras_ssvae.export.export_saved_model`: it exports all methods and checks their inputs.
         """
         if input_signature is None:
             spec = keras.InputSpec(dtype="float32", shape=(None, *self.image_shape), name="images")
@@ -230,23 +230,24 @@ class BaseVAE(WeightedObjective, ChecksData):
         super().export(filepath, format, verbose, input_signature, **kwargs)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # After `compile` nothing is left to build. Keras would draw a batch and average it over the workers of a
+        # Nothing is left to build after `compile`. Keras would draw a batch here and average it over the workers of a
         # `MultiWorkerMirroredStrategy`, which fails for a dictionary.
         pass
 
     def fit(self, *args, **kwargs) -> keras.callbacks.History:
-        """As `keras.Model.fit`, and with batches of `data.semi_supervised` a few things more.
+        """Trains the model, as `keras.Model.fit`, with additions for the batches of `data.semi_supervised`.
 
-        Without `steps_per_epoch` an epoch is as long as they say. A second `fit` on the same batches goes on where the
-        first ended, so two times two epochs equal four; in another process `start_step` says where they begin.
+        These batches know the length of an epoch, so `steps_per_epoch` is optional. A second `fit` on the same batches
+        continues where the first one ended, so two times two epochs equal four. In another process set the position
+        with `start_step`.
 
-        Callbacks that monitor `val_loss` or a term need no `mode`: smaller is better. A term that is NaN or infinite
-        ends the training: a FloatingPointError names it and the step. (With Keras' `TerminateOnNaN` it is a warning.)
+        Callbacks that monitor `val_loss` or a term need no `mode`: smaller is better. Training stops at the first NaN
+        or infinite term with an error that names the term and the step. With Keras' `TerminateOnNaN` it is a warning.
 
         Raises:
-            ValueError: Before `compile`, for weights of samples or classes, data without an end or a length, and where
+            ValueError: Before `compile`; for weights of samples or classes; for endless data without a length; if
                 `trainable` has changed since `compile`.
-            FloatingPointError: When a term is not finite.
+            FloatingPointError: If a term is not finite.
         """
         if not self.compiled:
             raise ValueError("This model has no optimizer. Call `compile` before `fit`.")
@@ -256,7 +257,7 @@ class BaseVAE(WeightedObjective, ChecksData):
             return super().fit(**arguments)
 
     def _get_metrics_result_or_logs(self, logs):
-        # Keras takes the last step's logs where some terms are not in each step, as when parts of batches alternate.
+        # Means over the epoch. Keras reports only the last step's logs if some steps lack terms (alternating batches).
         means = {name: mean.result() for name, mean in self._means.items() if ops.convert_to_numpy(mean.count) > 0}
         if means and "loss" not in means:  # of validation
             means = {"loss": self.validation_objective(means, self.steps_taken), **means}
@@ -290,23 +291,23 @@ class BaseVAE(WeightedObjective, ChecksData):
     # The training step
 
     def step_losses(self, batch: dict[str, Tensor], noise: dict[str, Tensor], step: Tensor) -> dict[str, Tensor]:
-        """The named terms of a step with the given noise, one number per example (nats), and `total`, their objective.
+        """Named terms of a step with the given noise, one number per example (nats), and `total`, the objective.
 
-        A pure function of the weights and its arguments. Under a `tf.distribute` strategy the terms are those of this
-        replica's rows.
+        It is a pure function of the weights and its arguments. Under a `tf.distribute` strategy the terms are those of
+        this replica's rows.
         """
         return self.with_total(*self.own_part(batch, noise), step, self.step_terms, self.objective)
 
     def replay_step(self, batch: dict[str, Tensor], noise: dict[str, Tensor]) -> dict[str, Tensor]:
         """One training step with the given noise: differentiates, applies the optimizer, returns `step_losses`."""
-        # As a tensor: on JAX a variable of the optimizer has no value where the losses are differentiated.
+        # As a tensor: on JAX a variable of the optimizer has no value while the losses are differentiated.
         step = ops.convert_to_tensor(self.steps_taken)
         return gradient_step(self, lambda: self.step_losses(batch, noise, step))
 
     def own_part(
         self, batch: dict[str, Tensor], noise: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What this replica computes of a batch that every replica holds: its own rows of all that has rows."""
+        """This replica's rows of a batch, and of its noise, that every replica holds; scalars stay as they are."""
         own_batch, own_noise = (
             {name: own_rows(value) if len(getattr(value, "shape", ())) else value for name, value in values.items()}
             for values in self.join_rows(batch, noise)
@@ -321,7 +322,7 @@ class BaseVAE(WeightedObjective, ChecksData):
         terms: Callable[..., dict[str, Tensor]],
         objective: Callable[[dict[str, Tensor], Tensor], Tensor],
     ) -> dict[str, Tensor]:
-        """The terms, and `total`, the objective of the reduced ones."""
+        """The terms, and `total`, the objective of the reduced terms."""
         given = terms(batch, noise, step)
         return {**given, "total": objective({name: self._reduced(term) for name, term in given.items()}, step)}
 
@@ -342,7 +343,7 @@ class BaseVAE(WeightedObjective, ChecksData):
             )
         batch = images if labels is None else {**images, "labels": ops.cast(labels, "float32")}
         terms = self.replay_step(batch, self.draw_noise(batch, self.steps_taken))
-        # A replica has its share of the batch in the terms. Those of the labelled images alone have fewer rows.
+        # The images of this replica. Terms of labelled images alone have fewer rows: `reconstruction` comes first.
         counted = next(terms[name] for name in ("reconstruction", *self.training_terms) if name in terms)
         num_images = ops.cast(ops.shape(counted)[0], "float32")
         loss = terms["total"] if self.reduction == "mean" else terms["total"] / num_images
@@ -362,29 +363,30 @@ class BaseVAE(WeightedObjective, ChecksData):
     # Noise
 
     def noise_stream(self, step: Tensor) -> Stream:
-        """The step's own random numbers."""
+        """The stream of random numbers of this step."""
         return Stream(self.seed, first_counter(step))
 
     @staticmethod
     def dropout_counter(step: Tensor) -> Tensor:
-        """The first of the step's counters that are for dropout."""
+        """The first counter of this step for dropout."""
         return first_counter(step) + COUNTERS_PER_STEP // 2
 
     def passes(self, dropout: Tensor, first: int = 0) -> Callable[[keras.Model, Tensor], Any]:
-        """As `passes.passes`, of the networks that `forward_passes` names."""
+        """As `passes.passes`, for the networks that `forward_passes` names."""
         networks = {getattr(self, name): number for name, number in self.forward_passes.items()}
         return passes(networks, self.seed, dropout, first)
 
-    # Verbs
+    # Use
 
     def check_images(self, name: str, images: Tensor) -> None:
-        """Raises ValueError for images whose dtype or shape is not as the networks take them."""
+        """Raises ValueError for images whose dtype or shape does not fit the networks."""
         check_form(name, images, self.image_shape, self._advice())
 
     def as_images(self, images: Tensor, name: str = "images") -> Tensor:
-        """Images as the networks take them, float32 in [-1, 1]; the first thing that a verb does with its images.
+        """Checks images and returns them as float32 in [-1, 1]. Each method that takes images calls it first.
 
-        `uint8` images are scaled. What is in range but looks wrong is a warning here, for a single image may look so.
+        `uint8` images are scaled. Images in range that look wrong cause only a warning, because a single correct image
+        can look like that.
 
         Raises:
             ValueError: For another dtype or shape, no image, or pixels that are out of range.
@@ -395,7 +397,7 @@ class BaseVAE(WeightedObjective, ChecksData):
         return images
 
     def _advice(self):
-        """What to do with images of another size."""
+        """Advice for images of another size, for an error message."""
         if not self.made_by:
             return ""
         arguments = ", ".join(f"`{name}=`" for name in self.made_by)
@@ -406,7 +408,7 @@ class BaseVAE(WeightedObjective, ChecksData):
         """Images from the prior.
 
         Args:
-            n: How many, B.
+            n: Number of images, B.
             seed: An integer; the same seed gives the same images.
 
         Returns:
@@ -426,7 +428,7 @@ class BaseVAE(WeightedObjective, ChecksData):
         Args:
             a: Images `(B, H, W, C)`.
             b: As many images.
-            n: Points on the line, at least 2.
+            n: Number of points on the line, at least 2.
 
         Returns:
             `(B, n, H, W, C)`.
@@ -438,7 +440,7 @@ class BaseVAE(WeightedObjective, ChecksData):
             raise ValueError(f"`n` is {n!r}; it must be an integer of at least 2.")
         n = int(n) if is_integer(n) else n
         if None not in (a.shape[0], b.shape[0]) and a.shape[0] != b.shape[0]:
-            raise ValueError(f"`a` has {a.shape[0]} images and `b` {b.shape[0]}; it must be one for each.")
+            raise ValueError(f"`a` has {a.shape[0]} images and `b` {b.shape[0]}; they must have the same number.")
         share = ops.cast(ops.arange(n), "float32")[None, :, None] / ops.cast(n - 1, "float32")
         with trusted():
             z = (1.0 - share) * self.encode(a)[:, None] + share * self.encode(b)[:, None]
@@ -446,7 +448,7 @@ class BaseVAE(WeightedObjective, ChecksData):
         return ops.reshape(images, (-1, n, *self.image_shape))
 
     def split_latent(self, z: Tensor) -> dict[str, Tensor]:
-        """Cuts latent variables `(..., d)` into their named parts, as `latents` says."""
+        """Splits latent variables `(..., d)` into their named parts, as `latents` defines them."""
         return dict(zip(self.latents, blocks(z, list(self.latents.values())), strict=True))
 
 

@@ -1,7 +1,7 @@
-"""What a function may ask of a model: each capability is a protocol, which `isinstance` checks.
+"""Capabilities of models, as protocols that `isinstance` checks: what a function may require of a model.
 
-A function that needs a capability asks for it, and never for a class of one system or for an attribute that may mean
-something else in another system. So it also works with a Keras model from elsewhere that has the same methods.
+A function requires a capability. It never requires the class of one system, nor an attribute that may mean something
+else in another system. So it also works with a Keras model from elsewhere that has the same methods.
 """
 
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ class Decodes(Protocol):
 
 @runtime_checkable
 class Classifies(Protocol):
-    """Has `classify`: images `(B, H, W, C)` -> class probabilities, those of several labels side by side.
+    """Has `classify`: images `(B, H, W, C)` -> class probabilities `(B, K)`; several labels side by side.
 
-    `num_classes` is their number, or for several labels a tuple of the numbers.
+    `num_classes` is the number of classes; for several labels a tuple of these numbers.
     """
 
     @property
@@ -45,7 +45,7 @@ class Classifies(Protocol):
 
 @runtime_checkable
 class HasLabels(Protocol):
-    """Classifies, says what labels its images have, and generates images of given labels: `ClassifierMixin`."""
+    """Has the methods of `ClassifierMixin`: classifies, describes its labels, and generates images of given labels."""
 
     labels: Labels
 
@@ -58,9 +58,10 @@ class HasLabels(Protocol):
 
 @runtime_checkable
 class HasClusters(Protocol):
-    """Has `clusters`, the probabilities `(B, K)` of categories that it finds by itself, and generates images of them.
+    """Has the methods of `ClusterMixin`: finds K categories by itself and generates images of given categories.
 
-    Categories are no classes. `cluster_names` are the names that somebody has given them, or None: `ClusterMixin`.
+    `clusters` returns their probabilities `(B, K)`. Categories are not classes. `cluster_names` are the names that a
+    user gave them, or None.
     """
 
     num_categories: int
@@ -75,10 +76,12 @@ class HasClusters(Protocol):
 class HasPosterior(Protocol):
     """Has `posterior`, the parameters of q(z | x), and `latents`, the dimensions of each part of the latent variables.
 
-    `posterior` returns a dictionary. A part called `z` is Gaussian with the entries `z_mean` and `z_logvar`, `(B, d)`;
-    an only part may leave out its name: `mean` and `logvar`. Entries of shape `(B, K, d)` are the K components of a
-    mixture, whose weights are `probs`, `(B, K)`. A part without entries of its own is the one-hot component, or label,
-    of which `probs` are the probabilities.
+    `posterior` returns a dictionary:
+
+    * A Gaussian part, such as `z`, has the entries `z_mean` and `z_logvar`, `(B, d)`. If there is only one part, the
+      names may be `mean` and `logvar`.
+    * Entries of shape `(B, K, d)` are the K components of a mixture with the weights `probs`, `(B, K)`.
+    * A part without entries is the one-hot component, or label, with the probabilities `probs`.
     """
 
     latents: dict[str, int]
@@ -88,9 +91,9 @@ class HasPosterior(Protocol):
 
 @runtime_checkable
 class HasNormalParts(Protocol):
-    """Names parts of its latent variables whose prior is the standard normal, whatever the label, as `normal_parts`.
+    """Has `normal_parts`, the names of the latent parts whose prior is the standard normal for every label.
 
-    `posterior` and `latents` are as for `HasPosterior`. The names may be none, for a prior of another kind.
+    `posterior` and `latents` are as for `HasPosterior`. With another kind of prior `normal_parts` is empty.
     """
 
     latents: dict[str, int]
@@ -103,9 +106,9 @@ class HasNormalParts(Protocol):
 
 @runtime_checkable
 class HasClassCentres(Protocol):
-    """Has `sample_latent(labels, seed, scale)`, at scale 0 the centre of a class, and `coordinates` of a part there.
+    """Has `sample_latent(labels, seed, scale)`, which gives the centre of a class at scale 0, and `coordinates`.
 
-    `coordinates(part, label)` are the places of the latent variables of this part that decide an image of the class.
+    `coordinates(part, label)` are the indices of the latent variables of this part that affect images of the class.
     """
 
     labels: Labels
@@ -135,7 +138,7 @@ class HasClassPrior(Protocol):
 
 @runtime_checkable
 class HasTerms(Protocol):
-    """Has `evaluation_terms`, the named terms of images, one number per example; `test_terms` are their names."""
+    """Has `evaluation_terms`, named terms of images with one number per example, and `test_terms`, their names."""
 
     test_terms: tuple[str, ...]
 
@@ -144,9 +147,9 @@ class HasTerms(Protocol):
 
 @runtime_checkable
 class HasImportanceWeights(Protocol):
-    """Has `log_weights`, `log p(x, z) - log q(z | x)` at samples of q, and `posterior_noise`, what these samples draw.
+    """Has `log_weights`, `log p(x, z) - log q(z | x)` at samples of q, and `posterior_noise`, the noise of the samples.
 
-    `BaseVAE` says more.
+    `BaseVAE` documents both.
     """
 
     def posterior_noise(
@@ -158,25 +161,25 @@ class HasImportanceWeights(Protocol):
 
 @runtime_checkable
 class HasObjectiveWeights(Protocol):
-    """Has `objective_weights`, the names of attributes that weigh the objective's terms and can be set at any time."""
+    """Has `objective_weights`, names of attributes that weight terms of the objective and can be set at any time."""
 
     objective_weights: tuple[str, ...]
 
 
 @runtime_checkable
 class Transfers(Protocol):
-    """Has `transfer`: images, and as many others -> the images with the attributes of the others."""
+    """Has `transfer`: gives images the attributes of as many other images."""
 
     def transfer(self, images: Tensor, attributes: Tensor) -> Tensor: ...
 
 
 @runtime_checkable
 class Intervenes(Protocol):
-    """Has `intervene`, images with other values of labels, and `swap`, images with what the labels of others show.
+    """Has `intervene`, which changes labels of images, and `swap`, which takes the characteristics of other images.
 
-    `intervene` takes the number of a label and a value, or a list of numbers and values `(B, n)`, where -1 keeps what
-    the image has; its `seed` may be a tensor of one for each image, and None or -1 is the mean where there is one.
-    `labels` says what labels there are, and `reconstruct` and `encode` are those of every model.
+    `intervene` takes the number of a label and a value, or a list of numbers and values `(B, n)`; the value -1 keeps
+    the image's own characteristics. Its `seed` may be a tensor with one seed for each image. None or -1 takes the mean,
+    if the model has one. `labels` describes the labels; `reconstruct` and `encode` are those of every model.
     """
 
     labels: Labels
@@ -202,12 +205,12 @@ class HasLabelPriors(Protocol):
 
 
 def require_class_prior(model: object, function: str, instead: str) -> GaussianMixture:
-    """The model's prior with one component for each class.
+    """Returns the model's prior with one component for each class.
 
     Args:
         model: The model.
-        function: The name of the function that needs the prior, for the message.
-        instead: A sentence that says what to use for another model.
+        function: Name of the function that needs the prior, for the error message.
+        instead: A sentence for the error message: what to use for another model.
 
     Raises:
         ValueError: If the model has no such prior.
@@ -221,7 +224,7 @@ def require_class_prior(model: object, function: str, instead: str) -> GaussianM
 
 
 def require_clusters(model: object, function: str) -> HasClusters:
-    """The model, if it finds categories; raises ValueError, which names the function, if it does not."""
+    """Returns the model if it finds categories; otherwise raises a ValueError that names the function."""
     if not isinstance(model, HasClusters):
         raise ValueError(
             f"`{function}` needs a model that finds categories, as `CPVAE`, but {type(model).__name__} has no "

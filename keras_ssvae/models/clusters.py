@@ -1,4 +1,4 @@
-"""The verbs of models that find categories of images by themselves, without labels."""
+"""Methods of models that find categories of images by themselves, without labels."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,10 +14,10 @@ from keras_ssvae.noise import Stream, categorical
 
 
 class ClusterMixin:
-    """What a model has that finds K categories: clusters, which are no classes.
+    """Mixin for a model that finds K categories of images. Categories are clusters, not classes.
 
-    A subclass sets `num_categories` and then `cluster_names`, which its configuration keeps, and gives `clusters`, and
-    `sample_latent(n, seed, categories, probs)`, whose categories `categories_of` makes of its arguments.
+    A subclass sets `num_categories` and then `cluster_names`, and keeps both in its configuration. It implements
+    `clusters` and `sample_latent(n, seed, categories, probs)`. The latter gets its categories from `categories_of`.
     """
 
     num_categories: int
@@ -26,7 +26,7 @@ class ClusterMixin:
 
     @property
     def cluster_names(self) -> tuple[str, ...] | None:
-        """The names that a served model gives the categories, as of the class of most images of each; or None."""
+        """Names of the categories, which a served model returns, or None; often the most common class of each."""
         return self._cluster_names
 
     @cluster_names.setter
@@ -41,7 +41,7 @@ class ClusterMixin:
         self._cluster_names = names
 
     def clusters(self, images: Tensor) -> Tensor:
-        """The probabilities of the categories, `(B, K)`, of images `(B, H, W, C)` in [-1, 1]."""
+        """Probabilities of the categories, `(B, K)`, for images `(B, H, W, C)` in [-1, 1]."""
         raise NotImplementedError
 
     def generate(
@@ -54,17 +54,17 @@ class ClusterMixin:
         """Images from the prior.
 
         Args:
-            n: How many, B.
+            n: Number of images, B.
             seed: An integer; the same seed gives the same images.
-            categories: The category of all images, or of each, `(B,)`. Default: they are drawn.
-            probs: The probabilities `(K,)` of which they are drawn, as the mean of `clusters` over the training images.
-                Default: 1/K.
+            categories: One category for all images, or one for each, `(B,)`. Default: random.
+            probs: Probabilities `(K,)` of random categories, for example the mean of `clusters` over the training
+                images. Default: 1/K each.
 
         Returns:
             `(B, H, W, C)` in [-1, 1].
 
         Raises:
-            ValueError: For an argument that does not fit.
+            ValueError: If an argument is not as described, or both `categories` and `probs` are given.
         """
         if not is_integer(n) or n < 0:
             raise ValueError(f"`n` is {n!r}; it must be the number of images, an integer of at least 0.")
@@ -73,8 +73,8 @@ class ClusterMixin:
     def categories_of(
         self, n: int | Tensor, stream: Stream, categories: ArrayLike | Tensor | None, probs: ArrayLike | None
     ) -> Tensor:
-        """The categories of n images, integers `(n,)`, as the arguments of `generate` say."""
-        # Where they are given the stream goes on alike, so that what is drawn next is the same for all of them.
+        """Categories of n images, integers `(n,)`, from the arguments of `generate`."""
+        # Drawn also if they are given, so that the numbers drawn next do not depend on it.
         drawn = categorical(_log_probs(probs, self.num_categories), n, stream)
         if categories is None:
             return drawn

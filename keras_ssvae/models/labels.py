@@ -1,4 +1,4 @@
-"""What labels an image has, and the verbs of models that classify."""
+"""The labels of an image, and the methods of models that classify."""
 
 import dataclasses
 import math
@@ -19,19 +19,19 @@ from keras_ssvae.noise import Stream
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """The labels of an image: one of K values, or several, each with values of its own.
+    """Describes the labels of an image: one label with K values, or several labels with their own values each.
 
-    Where a model has several labels, one-hot labels and probabilities have those of all labels side by side.
+    With several labels, the one-hot labels and the probabilities of all labels stand side by side.
 
     Args:
-        num_classes: The number of values K of the one label, or a sequence with that of each of several labels.
-        allow_missing: Whether a label may be missing for an image: -1 as an integer, a row of zeros one-hot.
+        num_classes: Number K of values of the label; for several labels a sequence of these numbers.
+        allow_missing: Whether a label may be missing for an image: -1 as an integer, zeros as one-hot.
 
     Attributes:
-        sizes: The number of values of each label.
-        several: Whether `num_classes` is a sequence; it may have a single entry.
-        width: The columns of one-hot labels and of probabilities, the sum of `sizes`.
-        shape: The shape of one image's labels as integers: `()`, or `(n,)` of n labels.
+        sizes: Number of values of each label.
+        several: Whether `num_classes` is a sequence, even if it has only one entry.
+        width: Number of columns of one-hot labels and probabilities: the sum of `sizes`.
+        shape: Shape of the integer labels of one image: `()`, or `(n,)` for n labels.
 
     Example:
         >>> Labels(10).shape, Labels((4, 3, 2)).width
@@ -69,29 +69,29 @@ class Labels:
         return (len(self.sizes),) if self.several else ()
 
     def split(self, values: Tensor) -> list[Tensor]:
-        """Cuts one-hot labels or probabilities `(..., width)` into those of each label, `(..., size)`."""
+        """Splits one-hot labels or probabilities `(..., width)` by label, each `(..., size)`."""
         return blocks(values, self.sizes)
 
     def one_hot(self, labels: Tensor) -> Tensor:
-        """One-hot labels `(B, width)`, float32, of integers `(B, *shape)`."""
+        """One-hot labels `(B, width)`, float32, from integers `(B, *shape)`."""
         columns = ops.reshape(labels, (-1, len(self.sizes)))
         parts = [ops.one_hot(columns[:, i], size, dtype="float32") for i, size in enumerate(self.sizes)]
         return ops.concatenate(parts, axis=-1)
 
     def predicted(self, probs: Tensor) -> Tensor:
-        """The most probable value of each label: integers `(B, *shape)` of probabilities `(B, width)`."""
+        """The most probable value of each label: integers `(B, *shape)` from probabilities `(B, width)`."""
         if not self.several:
             return ops.argmax(probs, axis=-1)
         return ops.stack([ops.argmax(each, axis=-1) for each in self.split(probs)], axis=-1)
 
     def check(self, name: str, labels: ArrayLike, num_examples: int | None = None) -> np.ndarray:
-        """Returns labels as int64 of shape `(N, *shape)`.
+        """Checks labels and returns them as int64 of shape `(N, *shape)`.
 
         Args:
-            name: What the error calls them.
-            labels: Integers of any size, one for each image, or a row of several: an array, a tensor, a list or a
-                pandas Series. Of one label also a column `(N, 1)`, as `keras.datasets` gives it.
-            num_examples: N, where it is known.
+            name: Name of the argument, for error messages.
+            labels: Integers of any type, one for each image, or a row for several labels: an array, a tensor, a list or
+                a pandas Series. One label may also be a column `(N, 1)`, as from `keras.datasets`.
+            num_examples: N, if it is known.
 
         Raises:
             ValueError: If they have another shape or dtype, or a label is out of range.
@@ -117,10 +117,10 @@ class Labels:
         return given.astype("int64")
 
     def check_names(self, names: Sequence) -> tuple:
-        """Returns names of the classes as a tuple, of several labels as a tuple of tuples.
+        """Checks names of the classes and returns them as a tuple; for several labels as a tuple of tuples.
 
         Raises:
-            ValueError: If they are not a different name for each class.
+            ValueError: Unless each class has a name and no two classes of a label have the same.
         """
         of_labels = tuple(names) if self.several and not isinstance(names, str) else (names,)
         fits = len(of_labels) == len(self.sizes) and all(
@@ -137,13 +137,13 @@ class Labels:
         return result if self.several else result[0]
 
     def check_probs(self, name: str, probs: Sequence[Sequence[float]] | None) -> list[np.ndarray]:
-        """Returns the probabilities of each label's values, float64; of None uniform ones.
+        """Checks the probabilities of each label's values and returns them as float64; None gives uniform ones.
 
         Raises:
-            ValueError: If they are not positive numbers for each label, whose sum is 1.
+            ValueError: Unless those of each label are positive and have the sum 1.
         """
         given = [np.full(k, 1 / k) for k in self.sizes] if probs is None else [np.asarray(p, "float64") for p in probs]
-        # Rounded to two digits, those of PartedVAE's paper add up to 0.99.
+        # The probabilities in PartedVAE's paper are rounded to two digits and add up to 0.99.
         fits = all((each > 0).all() and abs(each.sum() - 1) < 0.02 for each in given)
         if tuple(each.size for each in given) != self.sizes or not fits:
             raise ValueError(
@@ -153,7 +153,7 @@ class Labels:
         return given
 
     def _hint(self, name, given):
-        """What to write in the place of labels of another shape or dtype."""
+        """Advice on how to convert labels of another shape or dtype."""
         name = name if name.isidentifier() else "labels"
         is_rows = given.dtype.kind in "biuf" and given.ndim == 2 and given.shape[1] == self.width
         if self.several and is_rows and self._is_one_hot(given):
@@ -161,14 +161,14 @@ class Labels:
         return hint_of_form(name, given)
 
     def _is_one_hot(self, rows):
-        """Whether each row `(N, width)` is one-hot, that of each label."""
+        """Whether each of the rows `(N, width)` is one-hot for each label."""
         ends = np.cumsum(self.sizes)[:-1]
         return all(
             np.isin(part, (0, 1)).all() and (part.sum(axis=-1) == 1).all() for part in np.split(rows, ends, axis=-1)
         )
 
     def check_rows(self, name: str, rows: Tensor) -> None:
-        """Raises a `ValueError` unless the rows `(N, width)` are one-hot labels, or probabilities of labels."""
+        """Raises ValueError unless the rows `(N, width)` are one-hot labels or probabilities of labels."""
         rows = np.asarray(ops.convert_to_numpy(rows), "float32")
         if rows.ndim != 2 or rows.shape[1] != self.width:
             raise ValueError(
@@ -180,11 +180,11 @@ class Labels:
             if len(wrong):
                 raise ValueError(
                     f"Row {wrong[0]} of `{name}` holds {part[wrong[0]].tolist()}; it must be one-hot, with the sum 1. "
-                    f"Of a label out of range nothing but zeros are made: labels are 0 to {part.shape[1] - 1}."
+                    f"A row of zeros may come from a label out of range: labels are 0 to {part.shape[1] - 1}."
                 )
 
     def check_targets(self, name: str, labels: ArrayLike, num_examples: int | None = None) -> np.ndarray:
-        """True labels of an evaluation: integers as `check` takes them, or one-hot as in a batch of training."""
+        """Checks true labels for an evaluation: integers, as `check` takes them, or one-hot, as in training batches."""
         given = as_integers(name, labels, columns=True)
         if given.ndim != 2 or given.shape[1] != self.width or given.shape[1:] == self.shape:
             return self.check(name, given, num_examples)
@@ -197,10 +197,10 @@ class Labels:
 
 
 def as_integers(name: str, labels: ArrayLike, columns: bool = False) -> np.ndarray:
-    """Labels as an array; a column `(N, 1)` of integers as `(N,)`, unless `columns` are what is asked for."""
+    """Labels as an array. A column `(N, 1)` of integers becomes `(N,)`, unless `columns` is True."""
     try:
         given = np.asarray(ops.convert_to_numpy(labels)) if ops.is_tensor(labels) else np.asarray(labels)
-    except ValueError as error:  # NumPy's, of rows of different lengths
+    except ValueError as error:  # from NumPy, for rows of different lengths
         raise ValueError(
             f"`{name}` has rows of different lengths; it must be as many integers for each image."
         ) from error
@@ -209,7 +209,7 @@ def as_integers(name: str, labels: ArrayLike, columns: bool = False) -> np.ndarr
 
 
 def hint_of_form(name: str, given: np.ndarray) -> str:
-    """What to write in the place of labels that are no integers, where that can be told."""
+    """Advice on how to convert labels that are not integers, or an empty string."""
     if given.ndim == 2 and given.shape[1] > 1 and np.isin(given, (0, 1)).all() and (given.sum(axis=-1) == 1).all():
         return f" They are one-hot: `{name}.argmax(axis=-1)` gives the classes."
     if given.dtype == bool:
@@ -223,12 +223,12 @@ def hint_of_form(name: str, given: np.ndarray) -> str:
 
 
 class ClassifierMixin:
-    """The verbs of a model whose images have labels.
+    """Mixin for a model whose images have labels.
 
-    A subclass sets `labels` and then `class_names`, which its configuration keeps, and gives `classify`, and
-    `sample_latent(labels, seed, scale)`: latent variables of images of these classes, from the prior, of which `scale`
-    multiplies the standard deviations. Unless all values of a
-    label are equally probable it has `class_priors`, for each label the probabilities of its values.
+    A subclass sets `labels` and then `class_names`, and keeps both in its configuration. It implements `classify` and
+    `sample_latent(labels, seed, scale)`, which draws latent variables of images of these classes from the prior;
+    `scale` multiplies its standard deviations. If the values of a label are not equally probable, it has
+    `class_priors`: for each label the probabilities of its values.
     """
 
     labels: Labels
@@ -238,18 +238,18 @@ class ClassifierMixin:
 
     @property
     def label_probs(self) -> list[np.ndarray] | None:
-        """The probabilities `p(y)` of each label's values; None where they are uniform."""
+        """The probabilities `p(y)` of each label's values; None if they are uniform."""
         priors = getattr(self, "class_priors", None)
         return priors if priors is not None and any(np.ptp(probs) for probs in priors) else None
 
     @property
     def num_classes(self) -> int | tuple[int, ...]:
-        """The number of classes, or the numbers of values of several labels."""
+        """The number of classes; for several labels a tuple with the number of values of each."""
         return self.labels.num_classes
 
     @property
     def class_names(self) -> tuple | None:
-        """The names of the classes, of several labels those of each; None where nobody gave them."""
+        """The names of the classes, for several labels the names of each; None if the user gave none."""
         return self._class_names
 
     @class_names.setter
@@ -257,27 +257,29 @@ class ClassifierMixin:
         self._class_names = None if names is None else self.labels.check_names(names)
 
     def classify(self, images: Tensor) -> Tensor:
-        """Class probabilities `(B, K)` of images `(B, H, W, C)` in [-1, 1]; of several labels side by side."""
+        """Class probabilities `(B, K)` of images `(B, H, W, C)` in [-1, 1]; several labels side by side."""
         raise NotImplementedError
 
     def predicted_labels(self, probs: Tensor) -> Tensor:
-        """The most probable classes, integers `(B,)` or, of n labels, `(B, n)`, of what `classify` gives."""
+        """The most probable classes, integers `(B,)` or, for n labels, `(B, n)`, from the output of `classify`."""
         return self.labels.predicted(probs)
 
     def error_percent(self, probs: Tensor, labels: Tensor) -> Tensor:
-        """Of each image the share of its labels that `probs` of `classify` miss, 0 to 100: `(B,)`.
+        """Percentage of the labels of each image that are predicted wrongly, from 0 to 100: `(B,)`.
 
-        `labels` are true classes, integers as `predicted_labels` gives them, or one-hot as `probs`.
+        Args:
+            probs: Output of `classify`.
+            labels: True classes: integers, in the shape of `predicted_labels`, or one-hot, in the shape of `probs`.
         """
         return 100.0 * ops.mean(ops.reshape(self._wrong(probs, labels), (ops.shape(probs)[0], -1)), axis=-1)
 
     def error_terms(self, probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """`error`, `error_percent` of each image; with several labels also `error_per_label`, 0 or 100, `(B, n)`."""
+        """`error`, the `error_percent` of each image; for n labels also `error_per_label`, 0 or 100, `(B, n)`."""
         terms = {"error": self.error_percent(probs, labels)}
         return {**terms, "error_per_label": 100.0 * self._wrong(probs, labels)} if self.labels.several else terms
 
     def _wrong(self, probs, labels):
-        """0.0 or 1.0 for each label, in the shape of `predicted_labels`."""
+        """1.0 for each wrong label and 0.0 for each right one, in the shape of `predicted_labels`."""
         if not is_symbolic(labels):
             labels = ops.convert_to_tensor(self.labels.check_targets("labels", labels, probs.shape[0]))
         if len(labels.shape) == 2 and labels.shape[-1] == probs.shape[-1] and labels.shape[1:] != self.labels.shape:
@@ -292,7 +294,7 @@ class ClassifierMixin:
         return ops.cast(wrong, "float32")
 
     def one_hot_targets(self, labels: Tensor, num_images: int | None = None) -> Tensor:
-        """True labels of an evaluation, integers or one-hot, as one-hot rows `(B, width)`."""
+        """Converts true labels of an evaluation, integers or one-hot, to one-hot rows `(B, width)`."""
         if not is_symbolic(labels):
             labels = ops.convert_to_tensor(self.labels.check_targets("labels", labels, num_images))
         if len(labels.shape) == 2 and labels.shape[-1] == self.labels.width and labels.shape[1:] != self.labels.shape:
@@ -300,20 +302,21 @@ class ClassifierMixin:
         return self.labels.one_hot(ops.cast(labels, "int32"))
 
     def generate(self, labels: Tensor | int, seed: int | Tensor, scale: float = 1.0) -> Tensor:
-        """Images from the prior, of given classes or of classes drawn from `p(y)`.
+        """Generates images from the prior, of given classes or of classes drawn from `p(y)`.
 
         Args:
-            labels: Class of each image, integers `(B,)`, or `(B, n)` of n labels; or the number of images B.
-            seed: An integer; the same seed gives the same images. Or of given classes a tensor of one seed for each
-                image, which then depends on nothing else: it is the one image of its label and this seed.
-            scale: By how much the latent variables are further from the mean of their prior, given the class, than
-                those of the prior: 1 draws from it, 0 takes the mean. It multiplies standard deviations.
+            labels: Class of each image, integers `(B,)`, or `(B, n)` for n labels. A single integer is the number B of
+                images of random classes.
+            seed: An integer; the same seed gives the same images. For given classes also a tensor with one seed for
+                each image. Each image then depends only on its label and its seed.
+            scale: Factor of the standard deviations of the prior, given the class: 1 draws from the prior, 0 takes its
+                mean.
 
         Returns:
             `(B, H, W, C)` in [-1, 1].
 
         Raises:
-            ValueError: If a label is out of range, or the labels have another shape, or `scale` is negative.
+            ValueError: If a label is out of range, the labels have another shape, or `scale` is negative.
         """
         if not (isinstance(scale, numbers.Real) and 0 <= scale < math.inf):
             raise ValueError(f"`scale` is {scale!r}; it must be a finite number, 0 or more.")
@@ -326,7 +329,14 @@ class ClassifierMixin:
         return self.decode(self.sample_latent(ops.cast(ops.convert_to_tensor(labels), "int32"), seed, scale))
 
     def coordinates(self, part: str, label: int) -> list[int]:
-        """Where the latent variables of a part stand that decide an image of a class, among all of them.
+        """Indices of the latent variables that belong to a part and affect the images of a class.
+
+        Args:
+            part: Name of the part, a key of `latents`.
+            label: The class.
+
+        Returns:
+            Indices into all latent variables `(..., d)`.
 
         Raises:
             ValueError: If there is no such part.
@@ -338,7 +348,7 @@ class ClassifierMixin:
         return list(range(start, start + self.latents[part]))
 
     def sample_labels(self, n: int, seed: int | Tensor) -> Tensor:
-        """Labels of n images, int32 `(n,)` or, of several, `(n, labels)`, drawn from `p(y)`."""
+        """Draws labels of n images from `p(y)`: int32 `(n,)`, or for several labels `(n, labels)`."""
         stream = Stream(seed, 0, "labels")
         if stream.rows() is not None:
             raise ValueError("`seed` holds a seed for each image; give the `labels` of these images, not their number.")

@@ -1,4 +1,4 @@
-"""What the models without labels share: their batches, binary images, and terms in training and in evaluation."""
+"""Base of the models without labels: their batches, binary images, and terms in training and evaluation."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,16 +18,17 @@ from keras_ssvae.noise import normal_of_images
 from keras_ssvae.pixels import as_array
 from keras_ssvae.priors import Prior
 
-_FLOOR = 1e-5  # of the probabilities of pixels, as in VampPrior's code
+_FLOOR = 1e-5  # lower limit of pixel probabilities, as in VampPrior's code
 
 
 class UnlabeledVAE(BaseVAE):
     """Base of the models that learn without labels: `VAE`, `HVAE` and `CPVAE`.
 
-    A subclass gives `terms`, of a training step and of evaluation: `reconstruction`, and divergences, of which the
-    objective is `reconstruction + beta (their sum)`. It has a `decoder`, a `prior` and a `likelihood`.
+    A subclass implements `terms`, for training and evaluation: `reconstruction` and divergences. The objective is
+    `reconstruction + beta (sum of the divergences)`. A subclass has a `decoder`, a `prior` and a `likelihood`.
 
-    A batch is float images in [-1, 1], or a dictionary with `unlabeled`, `labeled` or both; labels are not looked at.
+    A batch is float images in [-1, 1], or a dictionary with the keys `unlabeled`, `labeled` or both. Labels are
+    ignored.
     """
 
     test_terms: tuple[str, ...] = ("loss",)
@@ -44,7 +45,7 @@ class UnlabeledVAE(BaseVAE):
 
     @property
     def decoded_shape(self) -> tuple[int, int, int]:
-        """The shape of what the decoder gives, `(H, W, outputs)`."""
+        """Shape of the decoder's output, `(H, W, outputs)`."""
         height, width, colours = self.image_shape
         return height, width, colours * self.likelihood.outputs_per_value
 
@@ -55,13 +56,13 @@ class UnlabeledVAE(BaseVAE):
         kinds: Mapping[str, Mapping[int, str | None]],
         unit_pixels: tuple[str, ...] = ("encoder",),
     ) -> None:
-        """Raises ValueError for a network that does not fit; of those that the user gives, also for their outputs.
+        """Raises ValueError for a network of a wrong shape, and for a given network with unsuitable outputs.
 
         Args:
-            given: Name -> the network that the constructor was given.
-            shapes: Name -> the shapes that it must take and give.
+            given: Name -> the network that the user gave to the constructor.
+            shapes: Name -> the shapes of its inputs and outputs.
             kinds: Name -> what its outputs are, as `probes.probe` takes it.
-            unit_pixels: The networks that take images.
+            unit_pixels: Names of the networks that take images.
         """
         kind = type(self.likelihood).__name__
         sizes = " and ".join(f"{size} of {name}" for name, size in self.latents.items())
@@ -71,32 +72,32 @@ class UnlabeledVAE(BaseVAE):
         for name, network in given.items():
             probes.probe(name, network, kinds[name], unit_pixels=name in unit_pixels)
 
-    # What a subclass gives
+    # To be implemented by a subclass
 
     def terms(
         self, run: Callable[..., Any], images: Tensor, noise: dict[str, Tensor], step: Tensor | None
     ) -> dict[str, Tensor]:
-        """The named terms of images, one number per example.
+        """Named terms of images, one number per example (nats).
 
         Args:
-            run: Runs a network on its inputs, in training or in use.
-            images: In [-1, 1].
-            noise: Of a training step or of `evaluation_noise`.
-            step: Of training; None in evaluation.
+            run: Function `(network, inputs) -> outputs`, for training or for use.
+            images: `(B, H, W, C)` in [-1, 1].
+            noise: Noise of a training step or from `evaluation_noise`.
+            step: Training step; None in evaluation.
         """
         raise NotImplementedError
 
     @property
     def gaussian_dim(self) -> int:
-        """The standard normal numbers of one image."""
+        """How many standard normal numbers one image needs."""
         return self.latent_dim
 
     def own_noise(self, rows: int | Tensor, seed: keras.random.SeedGenerator) -> dict[str, Tensor]:
-        """What a training step draws beside `epsilon` and `uniform`."""
+        """Draws the noise of a training step besides `epsilon` and `uniform`."""
         return {}
 
     def evaluation_noise(self, images: Tensor) -> dict[str, Tensor]:
-        """The noise of evaluation, a function of each image alone."""
+        """Noise of evaluation. That of an image is a function of this image alone."""
         return {"epsilon": normal_of_images(images, self.gaussian_dim)}
 
     # Training

@@ -229,7 +229,7 @@ def test_an_integer_of_numpy_is_a_number_of_images(model, images):
 
 
 def test_interpolation_needs_as_many_ends_as_beginnings(model, images):
-    with pytest.raises(ValueError, match="`a` has 2 images and `b` 3; it must be one for each"):
+    with pytest.raises(ValueError, match="`a` has 2 images and `b` 3; they must have the same number"):
         model.interpolate(images[:2], images[2:5])
 
 
