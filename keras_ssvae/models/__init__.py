@@ -1,6 +1,6 @@
-"""The systems, one `keras.Model` each."""
+"""The systems. Each is a `keras.Model`."""
 
-# Registers what a saved model refers to, so that `keras.models.load_model` finds it.
+# Registers the classes that a saved model refers to, so that `keras.models.load_model` finds them.
 from keras_ssvae import optimizers, schedules  # noqa: F401
 from keras_ssvae.models.beta_vae import BetaVAE
 from keras_ssvae.models.cp_vae import CPVAE

@@ -245,8 +245,8 @@ class BaseVAE(WeightedObjective, ChecksData):
         or infinite term with an error that names the term and the step. With Keras' `TerminateOnNaN` it is a warning.
 
         Raises:
-            ValueError: Before `compile`; for weights of samples or classes; for endless data without a length; if
-                `trainable` has changed since `compile`.
+            ValueError: Before `compile`; if `trainable` has changed since `compile`; for weights of samples or classes;
+                for endless data without a length; for a callback that sets a learning rate that is a schedule.
             FloatingPointError: If a term is not finite.
         """
         if not self.compiled:

@@ -1,4 +1,4 @@
-"""Many latent points through a model, batch by batch."""
+"""Decodes many latent points, batch by batch."""
 
 import numpy as np
 from keras import ops
@@ -14,7 +14,7 @@ def decode_batches(model: Decodes, z: ArrayLike, batch_size: int = 500) -> np.nd
     Args:
         model: A model with `decode(z)`.
         z: Latent points, shape (n, d).
-        batch_size: Points in a batch; the last batch may be smaller.
+        batch_size: Number of points in a batch; the last batch may be smaller.
 
     Returns:
         The images, float32 of shape (n, H, W, C).
@@ -26,5 +26,5 @@ def decode_batches(model: Decodes, z: ArrayLike, batch_size: int = 500) -> np.nd
 
 
 def as_float32(tensor: Tensor) -> np.ndarray:
-    """A tensor of any precision as a NumPy array of single precision."""
+    """Converts a tensor of any precision to a NumPy array of float32."""
     return ops.convert_to_numpy(tensor).astype("float32")

@@ -1,4 +1,4 @@
-"""What `fit`, `evaluate` and `predict` are given is checked: arrays at once, batches as they come."""
+"""Checks the data of `fit`, `evaluate` and `predict`: arrays at once, other data batch by batch."""
 
 import dataclasses
 import functools
@@ -19,34 +19,34 @@ from keras_ssvae.models.checks import check_has_labels
 from keras_ssvae.models.labels import ClassifierMixin
 from keras_ssvae.pixels import as_array, check_augmented, check_values, dtype_name, to_float
 
-# Attribute of batches whose images and labels were checked where they come from; see `data.semi_supervised`.
+# Attribute of batches whose images and labels were already checked by their source; see `data.semi_supervised`.
 CHECKED = "checked_by_keras_ssvae"
 # Attribute of batches in which a label may be missing.
 MISSES_LABELS = "misses_labels"
 
-Check = Callable[..., Any]  # `(batch, whether it is the first)` -> images and labels, as the model takes them
+Check = Callable[..., Any]  # `(batch, whether it is the first)` -> images and labels in the form that the model takes
 
 
 class ChecksData(keras.Model):
-    """A model that looks at the numbers of its data, which a traced step cannot do.
+    """A model that checks the values of its data outside the training step; a traced step cannot check values.
 
-    Pixels follow the rule of `pixels`, labels that of `labels.Labels`. What is in range but in doubt, as images without
-    a pixel below 0, is refused in arrays and in the first batch.
+    Pixels follow the rules of `pixels`, labels those of `labels.Labels`. Doubtful data in range, such as images without
+    any pixel below 0, is an error in arrays and in the first batch.
     """
 
     image_shape: tuple[int, ...]
-    must_have_labels = False  # in validation
-    takes_missing_labels = False  # in training: rows of `y` that are 0
+    must_have_labels = False  # whether validation data needs labels
+    takes_missing_labels = False  # whether rows of `y` may be 0 in training
     check_batch: Callable[[dict[str, Tensor], Tensor | None], None]
     check_images: Callable[[str, Tensor], None]
 
     # Keras' methods
 
     def fit(self, *args, **kwargs) -> keras.callbacks.History:
-        """As `keras.Model.fit`. Data that is not as the model takes it is a `ValueError`.
+        """As `keras.Model.fit`, with a ValueError for unsuitable data.
 
-        Arrays are checked completely, and so is `validation_data`, before the first epoch; other data batch by batch.
-        Only `validation_data` of a generator cannot be looked at before it is its turn.
+        Arrays and `validation_data` are checked completely before the first epoch, other data batch by batch. Only a
+        generator as `validation_data` is checked when it is used.
         """
         fit = super().fit
         given = inspect.signature(fit).bind(*args, **kwargs).arguments
@@ -57,7 +57,7 @@ class ChecksData(keras.Model):
         return self._in_sentences(fit, **given)
 
     def evaluate(self, *args, **kwargs) -> Any:
-        """As `keras.Model.evaluate`. Images or labels that are not as the model takes them are a `ValueError`."""
+        """As `keras.Model.evaluate`, with a ValueError for unsuitable images or labels."""
         evaluate = super().evaluate
         if kwargs.get("_use_cached_eval_dataset"):  # `fit` has checked it
             return evaluate(*args, **kwargs)
@@ -68,22 +68,22 @@ class ChecksData(keras.Model):
         return self._in_sentences(evaluate, **given)
 
     def predict(self, x, *args, **kwargs) -> Any:
-        """As `keras.Model.predict`. Images that are not as the model takes them are a `ValueError`."""
+        """As `keras.Model.predict`, with a ValueError for unsuitable images."""
         x = self._checked(self._check_images_alone, x, None)["x"]
         return self._in_sentences(functools.partial(super().predict, x), *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs) -> Any:
-        """As `keras.Model.train_on_batch`, of a batch that is checked."""
+        """As `keras.Model.train_on_batch`, with a check of the batch."""
         given = self._checked(self._check_training, x, y)
         return super().train_on_batch(given["x"], given["y"], *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs) -> Any:
-        """As `keras.Model.test_on_batch`, of a batch that is checked."""
+        """As `keras.Model.test_on_batch`, with a check of the batch."""
         given = self._checked(functools.partial(self._check_evaluation, "x", "y"), x, y)
         return super().test_on_batch(given["x"], given["y"], *args, **kwargs)
 
     def predict_on_batch(self, x) -> Any:
-        """As `keras.Model.predict_on_batch`, of images that are checked."""
+        """As `keras.Model.predict_on_batch`, with a check of the images."""
         return super().predict_on_batch(self._checked(self._check_images_alone, x, None)["x"])
 
     # What a batch must be
@@ -126,23 +126,23 @@ class ChecksData(keras.Model):
         self.check_images(name, images)
         check_values(name, images, in_doubt)
 
-    # Where batches come from
+    # The sources of batches
 
     def _checked(self, check, x, y):
-        """The arguments `x` and `y` of Keras' methods, checked, or such that they are checked batch by batch."""
+        """The arguments `x` and `y` for Keras' methods: checked, or wrapped so that each batch is checked."""
         if isinstance(x, GeneratorType):
             return {"x": _checked_batches(x, check), "y": y}
         if hasattr(x, MISSES_LABELS) and not self.takes_missing_labels:
             raise ValueError(
                 f"`x` holds batches in which a label may be missing, which {type(self).__name__} does not take; "
-                "`REVAE` does. Leave those images to the unlabelled ones, and `allow_missing` out."
+                "`REVAE` does. Pass those images as unlabelled ones, without `allow_missing`."
             )
         if isinstance(x, keras.utils.PyDataset):
             return {"x": _CheckedBatches(x, check), "y": y}
         if hasattr(x, "element_spec"):
             return {"x": x if hasattr(x, CHECKED) else checked_dataset(x, check), "y": y}
         if x is None or not (isinstance(x, dict | list | tuple) or hasattr(x, "shape")):
-            return {"x": x, "y": y}  # Keras' to refuse, or a loader of other libraries
+            return {"x": x, "y": y}  # a loader of another library, or something that Keras rejects itself
         if isinstance(x, dict):
             x = {name: as_array(f"x[{name!r}]", part) for name, part in x.items()}
         elif isinstance(x, list | tuple) and len(x) and np.ndim(x[0]) == 4:
@@ -158,7 +158,7 @@ class ChecksData(keras.Model):
         return dict(zip(("x", "y"), check((x, y), True), strict=True))
 
     def _checked_validation(self, data, steps):
-        """`validation_data`, which is looked at now; of a generator as it comes."""
+        """Checks `validation_data` now; that of a generator when it is used."""
         x, y = "validation_data[0]", "validation_data[1]"
         check = functools.partial(self._check_evaluation, x, y)
         if isinstance(data, tuple | list):
@@ -181,7 +181,7 @@ class ChecksData(keras.Model):
             warn_caller(f"`{name}` holds no image of the classes {missing.tolist()}: the error says nothing of them.")
 
     def _in_sentences(self, method, *args, **kwargs):
-        """Calls a method of Keras; a sentence about a batch is its error, not TensorFlow's about its pipeline."""
+        """Calls a method of Keras. The error about a batch replaces TensorFlow's error about its pipeline."""
         try:
             with keeps_values(self):
                 return method(*args, **kwargs)
@@ -193,11 +193,11 @@ class ChecksData(keras.Model):
 
 
 class _Refusal(ValueError):
-    """What a check says of a batch, while Keras is at work."""
+    """Error of a check of a batch, raised inside a method of Keras."""
 
 
 def in_flight(check: Check) -> Check:
-    """The check as it is called while Keras is at work: `refusal` knows its sentence, whatever error it ends as."""
+    """Wraps a check for use inside a method of Keras, so that `refusal` finds its message in any resulting error."""
 
     def checked(*args):
         try:
@@ -209,16 +209,16 @@ def in_flight(check: Check) -> Check:
 
 
 def refusal(error: BaseException) -> str | None:
-    """The sentence of a check, if that is what ended a method of Keras, or else None."""
+    """The message of a check, if a check caused this error of a method of Keras; else None."""
     if isinstance(error, _Refusal):
         return str(error)
-    # TensorFlow gives the text of an error of Python's that ended a pipeline.
+    # TensorFlow's error includes the text of the Python error that ended a pipeline.
     found = re.search(r"_Refusal: (.*?)\n(?:Traceback|\n)", str(error), re.DOTALL)
     return found and found.group(1)
 
 
 def _images_and_labels(batch):
-    images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)  # the model refuses the weights
+    images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)  # the model rejects the weights
     return images, labels
 
 
@@ -230,7 +230,7 @@ def _checked_batches(batches, check) -> Iterator:
 
 
 class _CheckedBatches(keras.utils.PyDataset):
-    """The batches of another one; of batches that were checked where they come from only the first is looked at."""
+    """The batches of another PyDataset, checked. If their source checks them, only the first one is checked here."""
 
     def __init__(self, batches, check):
         super().__init__(batches.workers, batches.use_multiprocessing, batches.max_queue_size)
@@ -255,7 +255,7 @@ class _CheckedBatches(keras.utils.PyDataset):
 
 
 def checked_dataset(dataset: Any, check: Check) -> Any:
-    """A `tf.data.Dataset` whose elements are checked as they come; other sets of TensorFlow's as they are."""
+    """A `tf.data.Dataset` with a check of each element. Other data sets of TensorFlow are returned unchanged."""
     import tensorflow as tf
 
     specs = tf.nest.flatten(getattr(dataset, "element_spec", None))
@@ -282,7 +282,7 @@ def checked_dataset(dataset: Any, check: Check) -> Any:
 
 
 def _in_numbers(data, steps) -> Iterator:
-    """The batches of validation, once; of those without end the first `steps`, or one."""
+    """The batches of validation, once; of endless data the first `steps`, or the first one."""
     if isinstance(data, keras.utils.PyDataset):
         count = steps or data.num_batches or 1
         yield from (data[i] for i in range(count))

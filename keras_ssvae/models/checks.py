@@ -1,4 +1,4 @@
-"""The checks that the models have in common. Every error is a sentence."""
+"""Checks that several models share. Each error message is a full sentence."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ PARTS = ("labeled", "unlabeled")
 
 
 def parts_of(batch: Any) -> list[str]:
-    """Which of its two parts a training batch has, the labelled one first."""
+    """The names of the parts that a training batch has, `"labeled"` first."""
     return [part for part in PARTS if part in batch]
 
 
@@ -58,7 +58,7 @@ def check_parts(model: Any, images: Any, labels: Tensor | None) -> None:
 
 
 def check_labeled_alone(model: Any, images: Any, hint: str = "") -> None:
-    """Raises ValueError for a training batch with images that have no label, on which the model does not train."""
+    """Raises ValueError for a training batch with unlabelled images, for a model that trains on labelled ones only."""
     if not isinstance(images, dict) or "unlabeled" in images:
         raise ValueError(
             f"`x` of a training batch holds images without labels, on which {type(model).__name__} does not train; it "
@@ -68,13 +68,13 @@ def check_labeled_alone(model: Any, images: Any, hint: str = "") -> None:
 
 
 def check_as_many(images: Tensor, name: str, others: Tensor) -> None:
-    """Raises ValueError unless there are as many `others`, the argument of this name, as images."""
+    """Raises ValueError unless the argument `name` has as many images (`others`) as `images`."""
     if None not in (images.shape[0], others.shape[0]) and images.shape[0] != others.shape[0]:
         raise ValueError(f"`images` has {images.shape[0]} images and `{name}` {others.shape[0]}; it must be as many.")
 
 
 def input_shape(name: str, network: keras.Model) -> tuple[int, ...]:
-    """The shape of what a network takes, without the batch; raises ValueError for one that does not know it."""
+    """Shape of a network's input, without the batch; raises ValueError if it is unknown."""
     shape = getattr(network, "input_shape", None)
     if not (isinstance(shape, tuple) and shape and all(isinstance(size, int) for size in shape[1:])):
         raise ValueError(
@@ -92,15 +92,15 @@ def check_network(
     reason: str,
     made_by: str,
 ) -> None:
-    """Raises ValueError for a network that does not map images or latent variables as it must.
+    """Raises ValueError for a network whose inputs or outputs have the wrong shapes.
 
     Args:
-        name: Of the argument.
+        name: Name of the argument, for the error message.
         network: The network.
-        takes: Shape of its input, without the batch, or a list of those of its inputs.
-        gives: Shape of its output, with None for the batch, or a list of those of its outputs.
-        reason: What asks for these shapes.
-        made_by: The call of a function that makes such a network.
+        takes: Required shape of its input, without the batch, or a list for several inputs.
+        gives: Required shape of its output, with None for the batch, or a list for several outputs.
+        reason: What requires these shapes, for the error message.
+        made_by: Call of a function that makes a suitable network, for the error message.
     """
     if isinstance(takes, list):
         required: object = [(None, *each) for each in takes]
@@ -122,7 +122,7 @@ def check_network(
 
 
 def _input_shapes(name, network):
-    """The shapes of what a network takes, as a list, with the batch; of one input its shape alone."""
+    """Shapes of a network's inputs, with the batch, as a list; for a single input only its shape."""
     shapes = getattr(network, "input_shape", None)
     if shapes is None:
         raise ValueError(f"`{name}` takes None; it must be a built functional Keras model, whose inputs are known.")
@@ -130,16 +130,16 @@ def _input_shapes(name, network):
 
 
 def check_optimizer(optimizer: keras.optimizers.Optimizer | None, dtypes: Sequence[str]) -> None:
-    """Raises ValueError for what is no optimizer of a step of this library, on layers that compute in these dtypes."""
+    """Raises ValueError for an optimizer that the training step cannot use with layers of these dtypes."""
     if optimizer is None:
         raise ValueError("`optimizer` is None; it must be an optimizer, as `keras_ssvae.optimizers.Adam(1e-3)`.")
     dynamic = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     if dynamic or ("float16" in dtypes and not optimizer.loss_scale_factor):
         what = "`optimizer` is a `LossScaleOptimizer`" if dynamic else "A network computes in float16"
         raise ValueError(
-            f"{what}; the scale of the loss is not found by trial here, and without one small gradients in float16 are "
-            '0. Build the networks under `keras.config.set_dtype_policy("mixed_bfloat16")`, which needs none, or give '
-            "the optimizer, or that of each group, a number, such as `loss_scale_factor=1024`."
+            f"{what}; this library does not search for a loss scale, and without one small gradients become 0 in "
+            'float16. Build the networks under `keras.config.set_dtype_policy("mixed_bfloat16")`, which needs none, or '
+            "give the optimizer, or that of each group, a fixed scale, such as `loss_scale_factor=1024`."
         )
 
 
@@ -147,10 +147,10 @@ def check_variables(optimizer: keras.optimizers.Optimizer, variables: Sequence[k
     """Raises ValueError for an optimizer that was built for variables without some of these."""
     known = set(map(id, private.optimized_variables(optimizer)))
     unknown = [variable.path for variable in variables if id(variable) not in known]
-    # Keras' own puts the averages back at the end of `fit` all together.
+    # With `use_ema` Keras writes the averages of all its variables back at the end of `fit`.
     if unknown or (optimizer.use_ema and len(known) > len(variables)):
         which = f"without {unknown[0]!r} and {len(unknown) - 1} others" if unknown else "some of which are frozen now"
         raise ValueError(
-            f"`optimizer` was built for {len(known)} variables, {which}. Give `compile` a new optimizer: one that has "
-            "seen this model with everything trainable may come again, unless it has `use_ema`."
+            f"`optimizer` was built for {len(known)} variables, {which}. Give `compile` a new optimizer. An optimizer "
+            "that was built while the whole model was trainable may be used again, unless it has `use_ema`."
         )

@@ -1,4 +1,4 @@
-"""What a model says about one image: its class, its place in the latent space, what each active coordinate draws."""
+"""Explanation of one image: its class, its place in the latent space, and what each active coordinate changes."""
 
 import dataclasses
 import math
@@ -14,34 +14,33 @@ from keras_ssvae.models.batched import decode_batches
 from keras_ssvae.models.capabilities import require_class_prior
 from keras_ssvae.pixels import as_images, trusted
 
-SPAN = 2.0  # prior standard deviations from the centre, to either side, at which a coordinate is decoded
+SPAN = 2.0  # a coordinate is decoded at this many prior standard deviations on both sides of the centre
 
-# Rows that the networks see at once, which bounds the memory.
+# Number of rows that the networks see at once; it limits the memory.
 _BATCH = 32
 _MOST_OFFSETS_IN_A_SENTENCE = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Explanation:
-    """What the model says about one image x, in a latent space of K components and d dimensions.
+    """Explanation of one image x by a model with K components in a latent space of d dimensions.
 
-    All arrays are NumPy's, float32 but for `active`. The component k is the image's own: `component`.
+    All arrays are NumPy arrays, float32 except `active`. Below, k is the component of the image: `component`.
 
     Attributes:
         probs: Class probabilities w(y | x), shape (K,).
-        component: The most probable one, in which the image falls.
-        z: The posterior mean mu_k(x), shape (d,): what `encode` gives.
+        component: The most probable component.
+        z: The posterior mean mu_k(x), shape (d,), as `encode` returns it.
         offsets: (z - m_k) / s_k, shape (d,): how far z lies from the component's centre, in prior standard deviations.
         distance: The Euclidean norm of `offsets`, the Mahalanobis distance from the centre.
         usual_distance: The root mean square of `distance` over images that fill the component as the prior does and
             have posteriors as wide as this one: the root of sum_j (1 - sigma_kj^2(x) / s_kj^2).
         v_nat: log(s_kj^2 / sigma_kj^2(x)) of each coordinate j in nats, shape (d,): how much narrower than the prior
-            the posterior is. It is the V-nat of EXoN's Section 3.4, of this image alone instead of the mean over
-            its class.
+            the posterior is. It is the V-nat of EXoN's Section 3.4, for this image instead of the mean over its class.
         delta: The V-nat above which a coordinate counts as active.
         active: The coordinates whose `v_nat` is above `delta`, integers of shape (A,), the highest V-nat first.
         low: Decoded with one active coordinate set to m_kj - 2 s_kj and all others as in z, shape (A, H, W, C). The
-            range is centred on the component, not on z, so it is the same for all images of a class; `offsets` says
+            range is centred on the component, not on z, so it is the same for all images of a class. `offsets` tells
             where in this range, or how far outside it, the image lies.
         high: The same at m_kj + 2 s_kj.
         reconstruction: `decode(z)`, shape (H, W, C).
@@ -73,7 +72,7 @@ class Explanation:
         return f"<{type(self).__name__}: {self.sentence()}>"
 
     def sentence(self, class_names: Sequence[str] | None = None) -> str:
-        """Where the image falls, in words: with the offsets where they are few, else with the usual distance."""
+        """Describes the image's place in words: with the offsets if they are few, else with the usual distance."""
         k, d = self.component, len(self.z)
         name = f"component {k}"
         if class_names is not None and class_names[k] != str(k):
@@ -114,7 +113,7 @@ def _explain_batch(model, prior, images, delta):
     active = [np.argsort(-of_one, kind="stable")[: np.sum(of_one > delta)] for of_one in v_nat]
     ends = centre - SPAN * scale, centre + SPAN * scale
     points = [_points(z[i], active[i], ends[0][i], ends[1][i]) for i in rows]
-    # Copies, so that one explanation that is kept does not keep the images of all in memory.
+    # Copies: otherwise a single explanation would keep the images of all explanations in memory.
     splits = np.cumsum([len(each) for each in points])[:-1]
     decoded = [each.copy() for each in np.split(_decode(model, np.concatenate(points)), splits)]
     return [
@@ -137,7 +136,7 @@ def _explain_batch(model, prior, images, delta):
 
 
 def _points(z, active, low, high):
-    """z itself, then it with each active coordinate in turn at the low end, then at the high end: (1 + 2 A, d)."""
+    """Points (1 + 2 A, d): z, then z with each active coordinate in turn at its low end, then at its high end."""
     points = np.tile(z, (1 + 2 * len(active), 1))
     changed = np.arange(1, len(points))
     points[changed, np.tile(active, 2)] = np.concatenate([low[active], high[active]])
@@ -145,6 +144,6 @@ def _points(z, active, low, high):
 
 
 def _decode(model, points):
-    # Batches of one size: JAX compiles for each size, and images differ in the number of active coordinates.
+    # All batches have one size: JAX compiles for each size, and images differ in the number of active coordinates.
     padded = np.pad(points, ((0, -len(points) % _BATCH), (0, 0)))
     return decode_batches(model, padded, _BATCH)[: len(points)]

@@ -1,4 +1,4 @@
-"""What `fit` of the models does beyond Keras': it goes on in the data, ends where a term is not finite, and knows."""
+"""What `fit` of the models adds to Keras: it continues in the data, and stops at a term that is not finite."""
 
 import contextlib
 import inspect
@@ -14,18 +14,19 @@ import keras
 from keras_ssvae.backend import private
 from keras_ssvae.backend.course import Course
 
-# Of each model and the course of each of its data: the steps by which the data was ahead of the optimizer at first, and
-# the step at which the last `fit` ended.
+# Model -> course of its data -> (number of steps by which the data was ahead of the optimizer at first, the step at
+# which the last `fit` ended).
 _places: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Course, tuple[int, int | None]]]
 _places = weakref.WeakKeyDictionary()
 
 
 @contextlib.contextmanager
 def prepared(model: keras.Model, *args, **kwargs) -> Iterator[dict[str, Any]]:
-    """The arguments that Keras' `fit` is to be called with, given those of the user.
+    """Context that converts the user's arguments into those for Keras' `fit`.
 
     Raises:
-        ValueError: For weights of samples or classes, data without an end, and a model that is not as it was compiled.
+        ValueError: For weights of samples or classes; for endless data without `steps_per_epoch`; for a callback that
+            sets a learning rate that is a schedule.
     """
     given = inspect.signature(keras.Model.fit).bind(model, *args, **kwargs).arguments
     given.pop("self")
@@ -37,7 +38,7 @@ def prepared(model: keras.Model, *args, **kwargs) -> Iterator[dict[str, Any]]:
             raise ValueError("`x` has no end, so an epoch would not have one either. Give `fit` the `steps_per_epoch`.")
         given["steps_per_epoch"] = course.steps_per_epoch
     if _is_in_order(x):
-        given.setdefault("shuffle", False)  # Keras would warn that it does not
+        given.setdefault("shuffle", False)  # Keras would warn that it does not shuffle
     watch = Watch(model, course)
     callbacks = given.get("callbacks")
     if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -63,7 +64,7 @@ def _check_weights(given):
         if given.get(name) is not None:
             raise ValueError(
                 f"`{name}` is given; the objective has no weights of images or classes. Leave it out, and repeat the "
-                "images that shall count more."
+                "images that should count more."
             )
 
 
@@ -76,16 +77,16 @@ def _has_no_end(x):
 
 
 def _is_in_order(x):
-    """Whether Keras takes the batches as they come."""
+    """Whether Keras takes the batches in their given order."""
     if isinstance(x, keras.utils.PyDataset):
         return x.num_batches is None
     return hasattr(x, "element_spec") or inspect.isgenerator(x)
 
 
 def _choose_mode(model, callback):
-    """Says of a callback whose mode is "auto" that smaller is better, as it is for each term.
+    """Sets the mode of a callback from "auto" to "min": smaller is better for each term.
 
-    Keras looks for the direction in the metrics of `compile` alone.
+    Keras would look for the direction only in the metrics of `compile`.
     """
     monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
     if mode == "auto" and isinstance(monitor, str) and monitor.removeprefix("val_") in model.metrics_names:
@@ -93,7 +94,7 @@ def _choose_mode(model, callback):
 
 
 def _check_rate(optimizer, callback):
-    """Raises ValueError for a callback that would set a rate which is a schedule, as late as that may be."""
+    """Raises ValueError for a callback that sets the learning rate, possibly late in training, if it is a schedule."""
     if isinstance(callback, keras.callbacks.ReduceLROnPlateau | keras.callbacks.LearningRateScheduler):
         members = getattr(optimizer, "members", {"": optimizer})
         scheduled = [name for name, each in members.items() if callable(private.learning_rate(each))]
@@ -106,17 +107,19 @@ def _check_rate(optimizer, callback):
 
 
 class Watch(keras.callbacks.Callback):
-    """Comes before the callbacks of the user: a term that is not finite ends the training before they save anything.
+    """Stops the training at a term that is not finite, before the callbacks of the user can save anything.
+
+    It also keeps the position in the data, for the next `fit`.
 
     Args:
-        model: The model that is to be fitted.
-        course: That of its data, where it is known.
+        model: The model to train.
+        course: Course of its data, or None if it is unknown.
 
     Attributes:
-        is_graceful: Whether `fit` ends as by `TerminateOnNaN`, with a warning, and not by an error.
+        is_graceful: Whether `fit` ends with a warning, as with `TerminateOnNaN`, instead of an error.
     """
 
-    async_safe = True  # it wants the logs of a step, but the next one may be launched before
+    async_safe = True  # it needs the logs of a step, but the next step may start before
 
     def __init__(self, model: keras.Model, course: Course | None):
         super().__init__()
@@ -171,8 +174,8 @@ class Watch(keras.callbacks.Callback):
         self.model.stop_training = True
 
     def finish(self) -> None:
-        """After `fit`, however it ended: notes the place in the data."""
-        private.set_initial_epoch(self.model, None)  # `BackupAndRestore` leaves the next `fit` to begin late
+        """Stores the position in the data after `fit`, also after an error."""
+        private.set_initial_epoch(self.model, None)  # else `BackupAndRestore` makes the next `fit` start late
         if self._course is None:
             return
         self._course.begin = self._course.start_step

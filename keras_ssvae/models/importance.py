@@ -1,4 +1,4 @@
-"""What the importance weights of the models have in common."""
+"""The part that the importance weights of several models share."""
 
 import keras
 from keras import ops
@@ -8,10 +8,10 @@ from keras_ssvae.likelihoods import Likelihood
 
 
 def log_likelihood(decoder: keras.Model, likelihood: Likelihood, images: Tensor, z: Tensor) -> Tensor:
-    """`log p(x | z)` of each image at points of its own, in inference.
+    """`log p(x | z)` of each image at its own S points z, in inference mode.
 
     Args:
-        decoder: `(B, d)` -> the outputs that the likelihood takes.
+        decoder: Maps `(B, d)` to the outputs that the likelihood takes.
         likelihood: The likelihood.
         images: `(B, H, W, C)` in [-1, 1].
         z: S points for each image, `(B, S, d)`.

@@ -1,8 +1,8 @@
-"""What a file of weights says of a model beside its weights: its priors, and which layers are quantised.
+"""Marks in a file of weights, beside the weights: the priors of the model, and which layers are quantised.
 
-A prior need not have weights, but with another one those of the networks mean something else: images of a class would
-be drawn where another one lies, and nothing would say so. And a layer that a model makes by itself stands in no
-configuration, nor does its quantisation.
+A prior may have no weights. With another prior the weights of the networks would have another meaning: a model could
+generate images of the wrong class without any error. And layers that a model makes by itself are in no configuration,
+so their quantisation is not either.
 """
 
 import json
@@ -19,15 +19,17 @@ _PRIOR, _QUANTIZED = "prior_", "quantized"
 
 
 def marks(model: keras.Model) -> dict[str, np.ndarray]:
-    """What a model's weights are saved with."""
+    """The marks to save with the weights of a model."""
     return {**_of_priors(model), **_of_quantisation(model)}
 
 
 def obeyed(model: keras.Model, store: Mapping) -> dict[str, np.ndarray]:
-    """What a file holds but for the marks, once the model's layers are quantised as they say.
+    """Applies the marks of a file to a model and returns the other contents of the file.
+
+    It checks the priors and quantises the layers as the marks say. Files of version 0.1 have no marks.
 
     Raises:
-        ValueError: If they are those of another prior than the model's. Files of version 0.1 have none.
+        ValueError: If the marks are those of another prior than the model's.
     """
     names = set(store.keys())
     given, own = {name for name in names if name.startswith(_PRIOR)}, _of_priors(model)
@@ -45,7 +47,7 @@ def obeyed(model: keras.Model, store: Mapping) -> dict[str, np.ndarray]:
 
 
 def _of_priors(model):
-    """Means and variances of the priors that have no weights; of the others, that they have some."""
+    """Means and variances of each prior without weights; a flag for each prior with weights."""
     result = {}
     for i, prior in enumerate(layer for layer in flatten_layers(model) if isinstance(layer, Prior)):
         if prior.weights:
@@ -57,6 +59,6 @@ def _of_priors(model):
 
 
 def _of_quantisation(model):
-    """The mode of each layer, as JSON in bytes."""
+    """The quantisation mode of each layer, as JSON in bytes."""
     modes = [getattr(layer, "quantization_mode", None) for layer in flatten_layers(model)]
     return {_QUANTIZED: np.frombuffer(json.dumps(modes).encode(), "uint8")} if any(modes) else {}

@@ -16,11 +16,11 @@ ObjectiveWeight: TypeAlias = float | keras.Variable | keras.optimizers.schedules
 
 
 def kind_of(name: str, value: ObjectiveWeight, positive: bool = False) -> str:
-    """`"number"`, `"variable"` or `"schedule"`.
+    """The kind of a weight: `"number"`, `"variable"` or `"schedule"`.
 
     Raises:
-        ValueError: If it is none of these, a number is negative or not finite (or 0, where it must be positive), or a
-            variable is trainable or no scalar.
+        ValueError: If it is none of these; if a number is negative or not finite, or 0 although it must be positive; if
+            a variable is trainable or not a scalar.
     """
     if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
         return "schedule"
@@ -45,12 +45,12 @@ def _check_number(name, value, positive):
 
 
 def value_at(weight: ObjectiveWeight, step: Tensor) -> Tensor:
-    """The value of a weight, as the model keeps it, at a step."""
+    """The value, at a step, of a weight in the form that the model stores."""
     return as_floatx(weight(step) if callable(weight) else weight)
 
 
 def to_config(weight: ObjectiveWeight) -> object:
-    """What a model's configuration holds of a weight: a variable as the number that it has now."""
+    """A weight for a model's configuration: a variable becomes its current number."""
     if callable(weight):
         return keras.saving.serialize_keras_object(weight)
     # The shortest number with the same value in single precision: 0.3, not 0.30000001192092896.
@@ -60,8 +60,8 @@ def to_config(weight: ObjectiveWeight) -> object:
 class WeightedObjective(keras.Model):
     """A Keras model with weights of its objective as attributes, which can be set at any time.
 
-    A number goes into a variable, which the training step reads: so it takes effect at once. Files hold the variables
-    by name, the configuration holds the numbers that they have.
+    A number is stored in a variable that the training step reads, so a new number takes effect at once. Files hold the
+    variables by name; the configuration holds their current numbers.
     """
 
     objective_weights: tuple[str, ...] = ()  # attributes that are weights of the objective
@@ -74,7 +74,7 @@ class WeightedObjective(keras.Model):
             super().__setattr__(name, value)
 
     def _set_objective_weight(self, name: str, value: ObjectiveWeight) -> None:
-        """A number goes into a variable, which the step reads: set while the model trains, it takes effect."""
+        """Stores a number in a variable that the step reads, so that it also takes effect during training."""
         kind = kind_of(name, value, positive=name in self.positive_weights)
         current = self.__dict__.get(name)
         if kind == "number" and isinstance(current, keras.Variable):
@@ -91,7 +91,7 @@ class WeightedObjective(keras.Model):
                 constant, dtype = keras.initializers.Constant(value), keras.config.floatx()
                 value = self.add_weight(name=name, shape=(), initializer=constant, dtype=dtype, trainable=False)
             super().__setattr__(name, value)
-        # Compiled with what the weight was before.
+        # These functions were compiled with the previous weight.
         self.train_function = self.test_function = None
 
     def weights_at(self, step: Tensor) -> SimpleNamespace:
@@ -99,7 +99,7 @@ class WeightedObjective(keras.Model):
         return SimpleNamespace(**{name: value_at(getattr(self, name), step) for name in self.objective_weights})
 
     def weights_config(self) -> dict[str, object]:
-        """The weights as a configuration has them."""
+        """The weights of the objective for the configuration."""
         return {name: to_config(getattr(self, name)) for name in self.objective_weights}
 
     def fit(self, *args, **kwargs) -> keras.callbacks.History:
@@ -111,17 +111,17 @@ class WeightedObjective(keras.Model):
             self._is_fitting = False
 
     def _own_variables(self):
-        """The model's own variables by the names that files have: weights of the objective, and those of a subclass."""
+        """The model's own variables by their names in files: weights of the objective, and variables of a subclass."""
         weights = {name: getattr(self, name) for name in self.objective_weights}
         named = {name: weight for name, weight in weights.items() if isinstance(weight, keras.Variable)}
         known = {id(variable) for variable in named.values()}
-        # One that another kind of weight has replaced is left out.
+        # Leaves out a variable that another kind of weight has replaced.
         known |= {id(v) for v in private.own_variables(self) if v.name in self.objective_weights}
         others = [variable for variable in private.own_variables(self) if id(variable) not in known]
         return named, {str(i): variable for i, variable in enumerate(others)}
 
     def save_own_variables(self, store) -> None:
-        # By name, so that a weight may be a number in one model and a schedule in the one that loads the file.
+        # By name, so that a weight may be a number in the saved model and a schedule in the model that loads the file.
         named, others = self._own_variables()
         for name, variable in (named | others).items():
             store[name] = ops.convert_to_numpy(variable)

@@ -1,4 +1,4 @@
-"""Forward passes of a training step, each with a dropout of its own."""
+"""Forward passes of a training step, each with its own dropout."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -11,30 +11,29 @@ from keras_ssvae.backend import private, replica
 from keras_ssvae.distributions import Tensor, as_floatx
 from keras_ssvae.noise import Stream
 
-# Random numbers are a function of (seed, step): each step owns this many counters, the first half of them for the
-# noise of the model, the rest for the networks' dropout: up to `_COUNTERS_PER_PASS` layers in each forward pass.
+# Random numbers are a function of (seed, step). Each step has this many counters: the first half is for the noise of
+# the model, the rest for the dropout of the networks, with up to `_COUNTERS_PER_PASS` layers in each forward pass.
 COUNTERS_PER_STEP = 1024
 _COUNTERS_PER_PASS = 32
 
 
 def first_counter(step: Tensor) -> Tensor:
-    """The first of the counters that a step owns."""
+    """The first counter of a step."""
     return ops.cast(step, "int32") * COUNTERS_PER_STEP
 
 
 def passes(
     networks: Mapping[keras.Model, int], seed: int, dropout: Tensor, first: int = 0
 ) -> Callable[[keras.Model, Tensor], Any]:
-    """A function `(network, inputs) -> outputs` that runs the networks of a training step in training mode.
+    """Makes a function `(network, inputs) -> outputs` that runs the networks of a training step in training mode.
 
-    Each pass drops out on its own: the passes of each network have counters of their own. The outputs have the
-    precision of the losses.
+    Each pass has its own counters, and so its own dropout. The outputs have the precision of the losses.
 
     Args:
-        networks: Network -> how often a step runs it.
-        seed: Of the model.
-        dropout: The first of the step's counters that are for dropout.
-        first: The number of passes that an earlier part of the same step took.
+        networks: Network -> number of its passes in a step.
+        seed: Seed of the model.
+        dropout: The first counter of the step for dropout.
+        first: Number of passes that earlier parts of the same step used.
     """
     places = {}
     for network, number in networks.items():
@@ -58,7 +57,7 @@ def passes(
 
 
 def in_use(network: keras.Model, inputs: Tensor | list[Tensor]) -> Any:
-    """The outputs of a network in inference, in the precision of the losses."""
+    """Outputs of a network in inference mode, in the precision of the losses."""
     return _as_losses(network(inputs, training=False))
 
 
@@ -74,7 +73,7 @@ def _seed_dropout(network, seed, counter):
             f"`{network.name}` has {len(states)} layers that draw random numbers; at most {_COUNTERS_PER_PASS} are "
             "supported."
         )
-    # Replicas compute different images: they drop out differently.
+    # Replicas compute different images, so they need different dropout.
     stream = Stream(seed + replica() * 2**20, counter)
     for state in states:
         state.assign(stream.next())
@@ -82,7 +81,7 @@ def _seed_dropout(network, seed, counter):
 
 @contextlib.contextmanager
 def without_dropout(network: keras.Model) -> Iterator[None]:
-    """While it is open, no layer of the network that draws random numbers at a `rate` drops anything."""
+    """Context in which the layers of the network that draw random numbers at a `rate` have the rate 0."""
     draws = [layer for layer in private.flatten_layers(network) if getattr(layer, "seed_generator", None) is not None]
     rates = [(layer, layer.rate) for layer in draws if getattr(layer, "rate", 0)]
     for layer, _ in rates:

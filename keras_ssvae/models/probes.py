@@ -1,6 +1,6 @@
-"""Whether the networks of a model give what its objective takes, found out before any training.
+"""Checks, before any training, that the outputs of a user's networks suit the objective.
 
-Shapes say nothing of it: class probabilities have the shape of logits, and a log-variance of 100 that of one of 0.
+Shapes cannot show it: class probabilities have the same shape as logits, and a log-variance of 100 as one of 0.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from keras_ssvae.backend import private
 from keras_ssvae.checks import warn_caller
 from keras_ssvae.distributions import as_floatx
 
-# What an output may be.
+# The kinds of outputs.
 CLASS_LOGITS, PIXEL_LOGITS, PIXELS, LOGVAR = "class logits", "logits of pixels", "pixels in [-1, 1]", "log-variances"
 _LARGEST_LOGVAR = 80.0  # e^88 is the largest float32, and the objective has sums of variances
 
@@ -24,7 +24,7 @@ _off = contextvars.ContextVar("off", default=False)
 
 @contextlib.contextmanager
 def without_probes() -> Iterator[None]:
-    """While it is open, networks are taken as they are: a file is loaded, whose weights come later."""
+    """Context without these checks, for loading a file: the networks get their weights only later."""
     token = _off.set(True)
     try:
         yield
@@ -33,19 +33,19 @@ def without_probes() -> Iterator[None]:
 
 
 def probe(name: str, network: keras.Model | None, kinds: Mapping[int, str | None], unit_pixels: bool = False) -> None:
-    """Runs a network once, on two random inputs, and looks at what it gives.
+    """Runs a network once on two random inputs and checks its outputs.
 
     Args:
-        name: Of the argument.
-        network: A built network; None, which stands for the paper's, is not looked at.
-        kinds: The number of an output -> what it is to be.
-        unit_pixels: Whether it takes images with pixels in [0, 1], not [-1, 1].
+        name: Name of the argument, for messages.
+        network: A built network, or None for the default network, which is not checked.
+        kinds: Number of an output -> its required kind.
+        unit_pixels: Whether the network takes images with pixels in [0, 1] instead of [-1, 1].
 
     Raises:
         ValueError: If an output is not finite, or a log-variance overflows.
 
     Warns:
-        UserWarning: If an output has been through an activation that it must not have been through.
+        UserWarning: If an output has an activation that its kind must not have.
     """
     if network is None or _off.get():
         return
@@ -71,8 +71,8 @@ def probe(name: str, network: keras.Model | None, kinds: Mapping[int, str | None
             extreme = values.ravel()[np.abs(values).argmax()]
             raise ValueError(
                 f"{which[0].upper()}{which[1:]} has a log-variance of {extreme:.4g} for a random input; the variance, "
-                "its exponential, is no number that float32 can add up. Let the last layer begin near 0, or clip it: "
-                "`Dense(d, activation=networks.vae.clip_logvar)`."
+                "its exponential, is too large or too small for sums in float32. Let the last layer begin near 0, or "
+                "clip it: `Dense(d, activation=networks.vae.clip_logvar)`."
             )
         _warn_of_activation(which, kind, private.last_activation(network, i), values)
 

@@ -1,11 +1,11 @@
-"""Binary images that a model draws of grey ones, at each step of its training."""
+"""Binary images that a model draws from grey ones, anew at each training step."""
 
 from keras_ssvae.distributions import Tensor, as_floatx
 from keras_ssvae.likelihoods import Bernoulli, Likelihood, from_unit, to_unit
 
 
 def check_likelihood(likelihood: Likelihood, binarize: bool) -> None:
-    """Raises ValueError for what is no likelihood, and where binary images are for another one than a Bernoulli's."""
+    """Raises ValueError unless it is a likelihood, and a Bernoulli one if images are binarized."""
     if not isinstance(likelihood, Likelihood):
         raise ValueError(f"`likelihood` is {likelihood!r}; it must be one of `keras_ssvae.likelihoods`.")
     if binarize and not isinstance(likelihood, Bernoulli):
@@ -16,10 +16,10 @@ def check_likelihood(likelihood: Likelihood, binarize: bool) -> None:
 
 
 def binary_images(images: Tensor, uniform: Tensor) -> Tensor:
-    """Images in [-1, 1] of black and white pixels, each white with the probability that the given pixel says.
+    """Draws images of black (-1) and white (1) pixels. The grey value, scaled to [0, 1], is the probability of white.
 
     Args:
-        images: In [-1, 1].
+        images: `(B, H, W, C)` in [-1, 1].
         uniform: Uniform numbers in [0, 1), of the same shape.
     """
     return from_unit(as_floatx(uniform < to_unit(images)))
