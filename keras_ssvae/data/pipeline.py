@@ -1,4 +1,4 @@
-"""Batches for semi-supervised training, as a pure function of the seed and the step."""
+"""Batches for semi-supervised training. They are a pure function of the seed and the step."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from keras_ssvae.models.checked_data import MISSES_LABELS
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.pixels import as_array
 
-if TYPE_CHECKING:  # TensorFlow may not be there
+if TYPE_CHECKING:  # TensorFlow may be missing
     import tensorflow as tf
 
 
@@ -36,68 +36,76 @@ def semi_supervised(
     shuffle_buffer: int | None = None,
     allow_missing: bool = False,
 ) -> "keras.utils.PyDataset | tf.data.Dataset":
-    """Makes the batches of semi-supervised training, without end: labelled and unlabelled ones, paired or in turn.
+    """Makes endless batches for semi-supervised training, with labelled and unlabelled images paired or alternating.
 
-    The batch of a step depends on the seed and the step alone, so a run that is resumed at `start_step` sees exactly
-    what it would have seen without the interruption. Each epoch has `steps_per_epoch` steps. Within it the labelled
-    set is shuffled and used up again and again, and the last, short batch of each pass is kept (100 labelled images
-    and a batch size of 32 give 32, 32, 32, 4); the unlabelled set is shuffled and used from the beginning (again and
-    again if the epoch is longer than the set), every batch full.
+    The batch of a step depends only on the seed and the step. So a run that resumes at `start_step` sees exactly the
+    batches that it would have seen without the interruption.
 
-    With `rhythm=(labeled, unlabeled)` a step has a batch of one part alone. Of `labeled + unlabeled` steps in a row,
-    step i, counted from 0, is labelled if i is a multiple of `(labeled + unlabeled) // labeled`, rounded down, while
-    any of the `labeled` ones remain; the others are unlabelled: (1, 3) gives L U U U, (2, 3) L U L U U, (3, 1) L L L U.
-    Then it begins again, and so it does in each epoch. A part goes on at each of its turns where it stopped at the one
-    before, and of both parts the last, short batch of each pass is kept. So an epoch of `sum(rhythm)` steps with the
-    numbers of batches that the two sets have sees every image once, in the order of REVAE's code.
+    Each epoch has `steps_per_epoch` steps. Within it the two sets are used as follows:
+
+    * The labelled set is shuffled and repeated. The last, short batch of each pass is kept: 100 labelled images and a
+      batch size of 32 give 32, 32, 32, 4.
+    * The unlabelled set is shuffled and used from its beginning, and repeated if the epoch is longer than the set.
+      Every batch is full.
+
+    With `rhythm=(labeled, unlabeled)` a step has a batch of only one part. In each cycle of `labeled + unlabeled`
+    steps, step i, counted from 0, is labelled if i is a multiple of `(labeled + unlabeled) // labeled`, rounded down,
+    until all `labeled` batches of the cycle are used. The other steps are unlabelled. (1, 3) gives L U U U, (2, 3)
+    gives L U L U U, (3, 1) gives L L L U. Each epoch begins with a new cycle. Each part continues where its last batch
+    ended, and both keep the last, short batch of each pass. So if `rhythm` holds the numbers of batches in the two
+    sets, an epoch of `sum(rhythm)` steps sees every image once, in the order of REVAE's code.
 
     Args:
         labeled: Tuple `(images, labels)` of arrays or, on the TensorFlow backend of Keras, a `tf.data.Dataset` of
             `(image, label)`. Images have the shape `(H, W, C)` and are `uint8` (scaled by `scale`) or floating point in
-            [-1, 1]; labels are integers from 0 to `num_classes - 1`, and every class occurs. They have the shape `(N,)`
-            or `(N, 1)`; with several labels for each image `(N, n)`. `None`: for training without labels.
-        unlabeled: Array of images or, on the TensorFlow backend, a `tf.data.Dataset` of images, of the same shape. No
-            labels. `None`: for training on the labelled images alone.
-        num_classes: The number of classes K, or those of each of n labels; needed where there are labels.
-        labeled_batch_size: Labelled images in a batch.
-        unlabeled_batch_size: Unlabelled images in a batch.
-        steps_per_epoch: Batches in an epoch.
+            [-1, 1]. Labels are integers from 0 to `num_classes - 1`, and every class occurs. They have the shape `(N,)`
+            or `(N, 1)`; with n labels for each image `(N, n)`. `None` for training without labels.
+        unlabeled: Array of images or, on the TensorFlow backend, a `tf.data.Dataset` of images, of the same shape and
+            without labels. `None` for training on labelled images alone.
+        num_classes: Number of classes K; for n labels a sequence of these numbers. Required if there are labels.
+        labeled_batch_size: Number of labelled images in a batch.
+        unlabeled_batch_size: Number of unlabelled images in a batch.
+        steps_per_epoch: Number of steps in an epoch.
         seed: Seed of the order and of the augmentation, an integer of at least 0.
-        start_step: The step of the first batch, counted from 0 over all epochs.
-        rhythm: `"paired"`: each step has a batch of each part. `(labeled, unlabeled)`: so many labelled and unlabelled
-            batches alternate, as described above.
-        augment: `None`, or a function `(images, seed) -> images` of a batch, as those in `data.augment`: `seed` is a
-            `keras.random.SeedGenerator` that begins anew at every step, to be handed to functions of `keras.random`.
+        start_step: Step of the first batch, counted from 0 over all epochs.
+        rhythm: `"paired"`: each step has a batch of both parts. `(labeled, unlabeled)`: these numbers of labelled and
+            unlabelled batches alternate, as described above.
+        augment: `None`, or a function `(images, seed) -> images` of a batch, such as those in `data.augment`. `seed` is
+            a `keras.random.SeedGenerator` for functions of `keras.random`; it begins anew at every step.
         augment_on: `"host"`, or `"device"` to augment on the accelerator. The images are the same. On JAX it makes no
-            difference: everything is done on the device.
-        replace_labeled: `None`, or what `data.augment_with` makes: generated images in the place of some of the
-            labelled ones, before these are augmented. Not where batches alternate.
-        shuffle: `False`: every pass goes through the images in the order given. Each epoch still begins with the first
-            one, so an epoch that is shorter than a set never comes to its last images.
-        allow_missing: Whether a label may be missing for a labelled image, -1, so that its one-hot row is 0. Models
-            that sum missing labels out take such batches: `REVAE`, `M3`.
-        shuffle_buffer: How many elements the shuffle of a `tf.data.Dataset` holds. Defaults to the whole set, or to as
-            many as take 1 GiB. Arrays are always shuffled as a whole.
+            difference: everything runs on the device.
+        replace_labeled: `None`, or a result of `data.augment_with`, which replaces some labelled images by generated
+            ones before the augmentation. Not possible with alternating batches.
+        shuffle: `False`: every pass uses the images in the given order. Each epoch still begins with the first image,
+            so an epoch that is shorter than a set never reaches its last images.
+        allow_missing: Whether labels may be missing. A missing label is -1, and its one-hot row is 0. `REVAE` and `M3`
+            accept such batches.
+        shuffle_buffer: Number of elements that the shuffle of a `tf.data.Dataset` holds. Default: the whole set, or as
+            many elements as take 1 GiB. Arrays are always shuffled as a whole.
 
     Returns:
-        Batches `(x, y)` without end: on the TensorFlow backend a `tf.data.Dataset`, on JAX a `keras.utils.PyDataset`
-        whose item i is the batch of step `start_step + i`, as arrays on the device. `fit` of the models of this library
-        needs no `steps_per_epoch` for them, and a second `fit` goes on where the first ended; that of another Keras
-        model needs it, begins anew, and warns unless it is given `shuffle=False`. `x` holds `float32` images in [-1, 1]
-        under "labeled", "unlabeled", "labeled_augmented" and "unlabeled_augmented"; `y` is one-hot, `float32` of shape
-        `(batch, K)`, of several labels side by side. A part that is `None` is missing: batches are `(x,)`, of
-        "unlabeled" and "unlabeled_augmented", or `(x, y)`, of "labeled" and "labeled_augmented".
+        Endless batches `(x, y)`. On the TensorFlow backend they are a `tf.data.Dataset`. On JAX they are a
+        `keras.utils.PyDataset` whose item i is the batch of step `start_step + i`, as arrays on the device.
 
-        Where batches alternate, all four and `y` are always there, and the part whose turn it is not has **no rows**:
-        shape `(0, H, W, C)`, and `y` of shape `(0, K)` at unlabelled steps; it is not augmented. The models of this
-        library are shown the other part alone, by a program of its own: in their steps, and in their noise, a batch is
-        as if the missing part were `None`. (On TensorFlow `steps_per_execution` then launches its steps one by one.)
-        A `train_step` of your own sees the part without rows. On JAX that costs nothing; on TensorFlow dense layers
-        take it, but on a CPU convolutions and pooling do not. The mean over no rows is NaN.
+        `x` is a dictionary of `float32` images in [-1, 1] with the keys "labeled", "unlabeled", "labeled_augmented" and
+        "unlabeled_augmented". `y` is one-hot, `float32` of shape `(batch, K)`, several labels side by side. If
+        `labeled` is `None`, batches are `(x,)` with "unlabeled" and "unlabeled_augmented". If `unlabeled` is `None`,
+        they are `(x, y)` with "labeled" and "labeled_augmented".
+
+        `fit` of the models of this library needs no `steps_per_epoch` for these batches, and a second `fit` continues
+        where the first one ended. `fit` of another Keras model needs `steps_per_epoch`, starts again from the first
+        batch, and warns unless it gets `shuffle=False`.
+
+        With alternating batches all four keys and `y` are always present, and the part without a turn has **no rows**:
+        shape `(0, H, W, C)`, and `y` of shape `(0, K)` in unlabelled steps. It is not augmented. The models of this
+        library see only the other part, in a program of its own: their steps and noise are as if the missing part were
+        `None`. (On TensorFlow `steps_per_execution` then launches its steps one by one.) Your own `train_step` sees the
+        part without rows. On JAX that costs nothing. On TensorFlow dense layers accept it, but convolutions and pooling
+        on a CPU do not. The mean over no rows is NaN.
 
     Raises:
-        ValueError: If an argument does not fit. Arrays are checked completely at once; datasets by their first element,
-            and then each batch as it is read, which ends `fit` in the same sentence.
+        ValueError: If an argument is invalid. Arrays are checked completely at once. Of a dataset the first element is
+            checked at once, and each batch when it is read; a wrong one stops `fit` with the same message.
 
     Example:
 
@@ -143,7 +151,7 @@ def semi_supervised(
         )
     sources = {kind: _as_arrays(source) for kind, source in sources.items()}
     turns = _check_rhythm(rhythm, list(sources))
-    # NumPy's integers, which the checks allow, do not count on without end.
+    # Python integers: NumPy integers, which the checks allow, overflow.
     parts = [Part(kind, int(sizes[f"{kind}_batch_size"]), turns) for kind in sources]
     if not all(part.turns(int(steps_per_epoch)) for part in parts):
         raise ValueError(
@@ -174,7 +182,7 @@ def semi_supervised(
 
 
 def _check_rhythm(rhythm, kinds):
-    """The two counts as Python integers, or None for batches that are paired."""
+    """The two counts as Python integers, or None for paired batches."""
     if isinstance(rhythm, str) and rhythm == "paired":
         return None
     counts = rhythm if isinstance(rhythm, tuple | list) and len(rhythm) == 2 else [0]
@@ -192,29 +200,30 @@ def _check_source(name, source, kinds):
 
 
 def _as_arrays(source):
-    """A source whose images and labels are arrays or tensors, where they were lists or the like."""
+    """The source with lists and similar objects converted to arrays."""
     if is_dataset(source):
         return source
     return tuple(as_array("labeled", part) for part in source) if isinstance(source, tuple) else as_array("", source)
 
 
 def distribute(batches, strategy) -> "tf.distribute.DistributedDataset":
-    """Hands every replica of a `tf.distribute.Strategy` the whole batch of a step (TensorFlow backend).
+    """Gives every replica of a `tf.distribute.Strategy` the whole batch of a step (TensorFlow backend).
 
-    The models of this library compute on each replica its own rows of it. So the noise, the mixing partners and the
-    sums of the losses are those of one device, and the weights too, up to rounding, but for batch normalisation, whose
-    statistics each replica takes of its own rows.
+    Each replica computes its own rows of the batch. So noise, mixing partners and sums of losses are the same as on one
+    device, and so are the weights, up to rounding. The exception is batch normalisation: each replica computes its
+    statistics from its own rows.
 
     Args:
-        batches: As `semi_supervised` makes them; with several workers each makes the same.
-        strategy: `tf.distribute.MirroredStrategy`, `MultiWorkerMirroredStrategy` or another synchronous one, under
-            whose `scope()` the model was made and compiled.
+        batches: Result of `semi_supervised`. With several workers each one makes the same batches.
+        strategy: `tf.distribute.MirroredStrategy`, `MultiWorkerMirroredStrategy` or another synchronous strategy. The
+            model must be made and compiled under its `scope()`.
 
     Returns:
-        What `fit` takes.
+        A `tf.distribute.DistributedDataset` for `fit`.
 
     Raises:
-        ValueError: If `strategy` is none; on the JAX backend, where a `keras.distribution.DataParallel` does without.
+        ValueError: If `strategy` is not a strategy, and always on the JAX backend: there use
+            `keras.distribution.DataParallel`, which does not need this function.
 
     Example:
 

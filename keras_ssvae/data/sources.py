@@ -20,7 +20,7 @@ import numpy as np
 from keras_ssvae.checks import check_whole_number
 from keras_ssvae.data import files
 
-# A download that brings no new byte for so long is given up, so that a closed network is reported within 20 seconds.
+# A download stops after this time without a new byte, so that a closed network is reported within 20 seconds.
 _PATIENCE_SECONDS = 18.0
 # Once data have come, tensorflow_datasets sorts them in memory for some time before it writes them.
 _BYTES_OF_DATA, _PATIENCE_WITH_DATA_SECONDS = 2**20, 900.0
@@ -54,7 +54,7 @@ class ImageData:
     """A labelled image set in memory.
 
     Attributes:
-        name: The name that `load` was called with.
+        name: Name of the set, as for `load`.
         train_images: `uint8` of shape `(N, H, W, C)`, pixels 0 to 255.
         train_labels: `int64` of shape `(N,)`, classes 0 to K - 1.
         test_images: `uint8` of shape `(M, H, W, C)`.
@@ -79,10 +79,10 @@ class ImageData:
         return len(self.class_names)
 
     def only(self, classes: Sequence[int]) -> Self:
-        """The images of some classes, which become the classes 0, 1, ... in the given order.
+        """The images of some classes, renumbered 0, 1, ... in the given order.
 
         Args:
-            classes: At least one class, none twice.
+            classes: At least one class, each only once.
 
         Returns:
             An `ImageData` of the same name.
@@ -112,7 +112,7 @@ class ImageData:
         )
 
     def resized(self, size: int) -> Self:
-        """The same set with images of another size, `(size, size)` pixels, by Pillow's bilinear filter.
+        """The same set with images of `(size, size)` pixels, resized with Pillow's bilinear filter.
 
         Example:
 
@@ -136,35 +136,34 @@ def _resized(images, size):
 def load(name: str, data_dir: str | os.PathLike | None = None) -> ImageData:
     """Loads a built-in image set.
 
-    * `"digits"`: the 1,797 handwritten digits embedded in scikit-learn, scaled up smoothly from 8x8 to 20x20 pixels
-      inside a black 28x28 square. 36 images of each class, drawn once and for all, are the test set; the other 1,437
-      are for training. Needs no download.
+    * `"digits"`: the 1,797 handwritten digits that scikit-learn contains, scaled up smoothly from 8x8 to 20x20 pixels
+      inside a black 28x28 square. The test set is 36 fixed, randomly drawn images of each class; the other 1,437 are
+      for training. It needs no download.
     * `"mnist"`, `"fashion_mnist"`: 60,000 training and 10,000 test images of 28x28 pixels.
     * `"cifar10"`: 50,000 training and 10,000 test images of 32x32 pixels in colour.
 
-    The last three are looked for
+    For the last three, `load` tries these sources in turn:
 
-    1. on the TensorFlow backend of Keras, as tensorflow_datasets prepares them, in the order of its files;
-    2. on every backend, as the usual files, which are read without TensorFlow and may hold any number of images:
+    1. On the TensorFlow backend of Keras: the files that tensorflow_datasets prepared, in their order.
+    2. On every backend: the usual files, which are read without TensorFlow and may hold any number of images. They are
        `mnist.npz`; `fashion_mnist.npz` or the directory `fashion-mnist` with four idx files (`.gz`);
-       `cifar-10-batches-bin`, `cifar-10-batches-py`, `cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz`. The
-       `keras.datasets` download such files;
-    3. on the TensorFlow backend by a download with tensorflow_datasets, unless the network brings nothing for 18
-       seconds.
+       `cifar-10-batches-bin`, `cifar-10-batches-py`, `cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz`.
+       `keras.datasets` downloads such files.
+    3. On the TensorFlow backend: a download with tensorflow_datasets. It stops if no data arrive for 18 seconds.
 
-    The same images come from everywhere, but in another order: an index means one image in tensorflow_datasets, and
-    another in the files.
+    All sources give the same images, but in different orders: the same index is one image in tensorflow_datasets and
+    another one in the files.
 
     Args:
         name: `"mnist"`, `"fashion_mnist"`, `"cifar10"` or `"digits"`.
-        data_dir: The directory of tensorflow_datasets, or of the files. Defaults to `$TFDS_DATA_DIR` or
-            `~/tensorflow_datasets` for the former, and to `~/.keras/datasets` (`$KERAS_HOME/datasets`) for the latter.
+        data_dir: Directory of tensorflow_datasets, or of the files. Default: `$TFDS_DATA_DIR` or
+            `~/tensorflow_datasets` for the former, and `~/.keras/datasets` (`$KERAS_HOME/datasets`) for the latter.
 
     Returns:
         An `ImageData`.
 
     Raises:
-        DataUnavailableError: If the set is not there and cannot be downloaded.
+        DataUnavailableError: If the set is missing and cannot be downloaded.
         DataDamagedError: If its files cannot be read.
         ValueError: If the name is unknown.
 
@@ -197,7 +196,7 @@ def _digits():
     from sklearn.datasets import load_digits
 
     raw = load_digits()
-    # Their 16 grey levels become 256; grid_mode keeps the picture's edges where they were.
+    # The 16 grey levels become 256; grid_mode keeps the edges of the image in place.
     large = zoom(raw.images * (255 / 16), (1, 2.5, 2.5), order=3, mode="nearest", grid_mode=True)
     images = np.zeros((len(large), 28, 28, 1), np.uint8)
     images[:, 4:24, 4:24, 0] = np.clip(np.rint(large), 0, 255)
@@ -209,7 +208,7 @@ def _digits():
 
 
 def _read(name, path, read):
-    """The set that `read(path)` gives, checked."""
+    """Reads a set with `read(path)` and checks it."""
     with damage_named(name, path):
         parts = read(path)
         for part, images, labels in (("training", *parts[:2]), ("test", *parts[2:])):
@@ -221,17 +220,17 @@ def _read(name, path, read):
 
 @contextlib.contextmanager
 def damage_named(name: str, path: Path, ways: str | None = None) -> Iterator[None]:
-    """Turns whatever goes wrong while a set is read, for which the user's remedy is the same, into one sentence.
+    """Context that converts every error in reading a set into one message with the remedy.
 
     Args:
-        name: The set.
-        path: What is read.
-        ways: How the user gets it again, a part of a sentence; by default its `remedy`.
+        name: Name of the set.
+        path: File or directory that is read.
+        ways: How the user can get the set again, as a part of a sentence. Default: its `remedy`.
 
     Raises:
-        DataDamagedError: For any error but those below.
-        DataUnavailableError: For an error of an import or of an interface, which comes from the packages that are
-            installed, not from the data: nobody shall delete a good copy for it.
+        DataDamagedError: For all other errors than the following.
+        DataUnavailableError: For an error of an import or an interface. It comes from the installed packages and not
+            from the data, so the user must not delete the data because of it.
     """
     try:
         yield
@@ -275,21 +274,21 @@ def _read_tfds(name, path):
 
 
 def open_tfds(path: Path, split: str, batch_size: int | None, encoded: Sequence[str] = ()) -> tuple[Any, int]:
-    """Opens what tensorflow_datasets prepared.
+    """Opens a set that tensorflow_datasets prepared.
 
     Args:
-        path: The directory of one version of a set.
-        split: Of the set.
-        batch_size: Examples in a batch; -1 for all of them, None for no batches.
-        encoded: Names of images that are left as in the files, such as JPEG.
+        path: Directory of one version of the set.
+        split: Name of the split.
+        batch_size: Number of examples in a batch; -1 for all of them, None for no batches.
+        encoded: Names of the images that stay encoded as in the files, for example as JPEG.
 
     Returns:
-        The `tf.data.Dataset` of its batches in the order of its files, or of -1 the one batch; and how many examples
-        there are in the split.
+        Tuple of a `tf.data.Dataset` of the batches in the order of the files (with -1, the one batch) and the number of
+        examples in the split.
     """
     import tensorflow_datasets as tfds
 
-    # The files describe themselves completely; the dataset's own builder would ask the network first.
+    # The files contain their description; the dataset's own builder would access the network first.
     builder = tfds.builder_from_directory(path)
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     decoders = {name: tfds.decode.SkipDecoding() for name in encoded}
@@ -300,19 +299,19 @@ def open_tfds(path: Path, split: str, batch_size: int | None, encoded: Sequence[
 
 
 def remedy(name: str) -> str:
-    """What to do where tensorflow_datasets, or Keras, should have prepared a set: a part of a sentence."""
+    """How to get a set with tensorflow_datasets or Keras, as a part of a sentence for error messages."""
     if keras.backend.backend() == "tensorflow":
         code = f"import tensorflow_datasets as tfds; tfds.builder('{name}').download_and_prepare()"
         command, result = f'python -c "{code}"', "~/tensorflow_datasets"
     else:
-        # Left alone, Keras would look for TensorFlow.
+        # Without KERAS_BACKEND Keras would look for TensorFlow.
         code = f"import keras; keras.datasets.{name}.load_data()"
         command, result = f'KERAS_BACKEND=jax python -c "{code}"', "~/.keras/datasets"
     ways = [
         f"run `{command}` where there is a network and copy {result} here",
         "point `data_dir` (--data-dir) at a directory that holds it",
     ]
-    if name in _TFDS_SIZES:  # a set of classes to be learned, as the digits are
+    if name in _TFDS_SIZES:  # a set with classes to learn, for which the digits are a substitute
         ways.append("use the built-in `digits` (--dataset digits)")
     return f"{', '.join(ways[:-1])}, or {ways[-1]}"
 
@@ -325,19 +324,19 @@ def _not_found(name, folder, prepared):
 
 
 def files_directory(data_dir: str | os.PathLike | None) -> Path:
-    """Where the usual files of a set are looked for."""
+    """Directory in which `load` looks for the usual files of a set."""
     home = Path(os.environ.get("KERAS_HOME") or "~/.keras")
     return Path(data_dir or home / "datasets").expanduser().absolute()
 
 
 def tfds_directory(name: str, data_dir: str | os.PathLike | None) -> Path:
-    """Where tensorflow_datasets has, or would have, a set prepared."""
+    """Directory in which tensorflow_datasets keeps, or would keep, a prepared set."""
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
     return root / name / _TFDS_VERSIONS[name]
 
 
 def directory_on_tensorflow(name: str, data_dir: str | os.PathLike | None) -> Path:
-    """The `tfds_directory` of a set that nothing else reads; raises DataUnavailableError on another backend."""
+    """The `tfds_directory` of a set with no other source; raises DataUnavailableError on backends but TensorFlow."""
     if keras.backend.backend() != "tensorflow":
         raise DataUnavailableError(
             f"{name} is read by tensorflow_datasets, on the TensorFlow backend of Keras only, and the backend is "
@@ -347,15 +346,15 @@ def directory_on_tensorflow(name: str, data_dir: str | os.PathLike | None) -> Pa
 
 
 def prepare(name: str, prepared: Path, besides: str = "") -> None:
-    """Downloads a set into a directory of its own, and moves it to where it belongs only when it is complete.
+    """Downloads a set into a temporary directory, and moves it to its place only when it is complete.
 
     Args:
-        name: The set, as tensorflow_datasets calls it.
+        name: Name of the set in tensorflow_datasets.
         prepared: Its `tfds_directory`.
-        besides: What else the error says.
+        besides: Addition to the error message.
 
     Raises:
-        DataUnavailableError: If the download fails, or brings nothing for too long.
+        DataUnavailableError: If the download fails, or no data arrive for too long.
     """
     root = prepared.parents[1]
     created = not root.exists()
@@ -384,12 +383,12 @@ def prepare(name: str, prepared: Path, besides: str = "") -> None:
 
 
 def _download(name, work):
-    """Runs the download in a child process; returns None, or why it failed."""
+    """Runs the download in a child process; returns None, or the reason why it failed."""
     code = (
         "import sys, tensorflow_datasets as tfds; tfds.disable_progress_bar(); "
         "tfds.builder(sys.argv[1], data_dir=sys.argv[2]).download_and_prepare()"
     )
-    # Without these TensorFlow looks for Google's metadata server, which stalls behind a closed network.
+    # Without these TensorFlow looks for Google's metadata server, which hangs in a closed network.
     environment = {**os.environ, "NO_GCE_CHECK": "true", "GCE_METADATA_IP": "127.0.0.1:1", "CUDA_VISIBLE_DEVICES": "-1"}
     command = [sys.executable, "-c", code, f"{name}:{_TFDS_VERSIONS[name]}", str(work)]
     nowhere = subprocess.DEVNULL
@@ -412,11 +411,11 @@ def _download(name, work):
 
 
 def _end_tree(child):
-    """Ends a process that began a session, with all that it started: tfds starts processes of its own."""
+    """Ends the leader of a session with all its child processes: tensorflow_datasets starts processes of its own."""
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
-    elif child.poll() is None:  # Windows has neither groups nor that signal
+    elif child.poll() is None:  # Windows has neither process groups nor this signal
         subprocess.run(["taskkill", "/F", "/T", "/PID", str(child.pid)], check=False, capture_output=True)
     child.wait()
 
@@ -424,6 +423,6 @@ def _end_tree(child):
 def _bytes_under(folder):
     total = 0
     for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # temporary files come and go
+        with contextlib.suppress(OSError):  # temporary files may disappear
             total += path.stat().st_size
     return total

@@ -1,4 +1,4 @@
-"""Which training images are labelled, unlabelled and held out for validation."""
+"""Splits of a training set into labelled, unlabelled and validation images."""
 
 import math
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class Split:
     """Index arrays (int64) into a training set.
 
     Attributes:
-        labeled: The images whose labels are shown to the model.
-        unlabeled: The images that are shown without their labels, in ascending order. The argument of that name says
-            which they are: the labelled and the validation images may be among them.
-        validation: The images that are held out with their labels, disjoint from `labeled`.
+        labeled: Images whose labels the model sees.
+        unlabeled: Images that the model sees without labels, in ascending order. They may include the labelled and the
+            validation images; see the argument `unlabeled` of `split`.
+        validation: Labelled images held out for validation, disjoint from `labeled`.
     """
 
     labeled: np.ndarray
@@ -41,27 +41,28 @@ def split(
     unlabeled: str = "all",
     stratify: str = "equal",
 ) -> Split:
-    """Draws the labelled and the validation images of a training set, the same number from every class, or its share.
+    """Draws the labelled and the validation images of a training set, equally or proportionally from all classes.
 
-    The set is shuffled once. Of every class, the first `num_validation / K` images of that order are validation
-    images and the next `num_labeled / K` are labelled, so the validation set stays the same when the number of
-    labelled images changes. Where `num_labeled` is no multiple of K, the classes that come first in the order have one
-    image more. Both index arrays are in the shuffled order. The unlabelled images are the rest, or include the others.
+    The set is shuffled once. In this order the first `num_validation / K` images of each class are validation images,
+    and the next `num_labeled / K` are labelled. So the validation set stays the same if the number of labelled images
+    changes. If `num_labeled` is not a multiple of K, the classes that come first in the order get one image more. Both
+    index arrays are in the shuffled order. The argument `unlabeled` defines the unlabelled images.
 
     Args:
         labels: Integers of shape `(N,)` or `(N, 1)`, the classes 0 to K - 1 of the training images; every class occurs.
-        num_labeled: How many images are labelled, at least K; 0 for none at all. With `labeled_indices` either
-            `None` or their number.
-        num_validation: How many images are held out for validation, a multiple of K; may be 0.
+        num_labeled: Number of labelled images, at least K; 0 for none. With `labeled_indices` either `None` or their
+            number.
+        num_validation: Number of images held out for validation, a multiple of K; may be 0.
         seed: Seed of the shuffle, an integer of at least 0.
         labeled_indices: Optional indices of the labelled images, at least one of every class. Their order is kept,
             and the validation images are drawn from the rest.
-        unlabeled: Which images are shown without their labels. `"all"`: every training image, the labelled and the
-            validation ones included, as in EXoN's code. `"all_but_validation"`: the labelled ones included, so that no
-            validation image is ever trained on. `"rest"`: those that are neither labelled nor held out, as in REVAE's.
-        stratify: `"equal"`: as many labelled images of each class, and as many validation images. `"proportional"`: of
-            each class its share of all images, rounded such that the numbers add up, and of the labelled ones at least
-            one; then neither number needs to be a multiple of K.
+        unlabeled: Which images the model sees without labels. `"all"`: every training image, including the labelled and
+            the validation ones, as in EXoN's code. `"all_but_validation"`: including the labelled ones, so that the
+            model never trains on a validation image. `"rest"`: those that are neither labelled nor held out, as in
+            REVAE's code.
+        stratify: `"equal"`: each class has the same number of labelled images, and of validation images.
+            `"proportional"`: each class has its share of all images, rounded so that the numbers add up, with at least
+            one labelled image. Neither number then needs to be a multiple of K.
 
     Returns:
         A `Split`.
@@ -95,7 +96,7 @@ def split(
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
     if labeled_indices is None:
         check_whole_number("num_labeled", num_labeled, num_classes if num_labeled else 0)
-        assert num_labeled is not None  # since it passed the check
+        assert num_labeled is not None  # it passed the check
         if stratify == "equal":
             labeled_each = np.full(num_classes, math.ceil(num_labeled / num_classes))
         else:
@@ -152,33 +153,36 @@ def _per_class(name, total, num_classes, minimum):
 
 
 def _shares(name, total, sizes, least):
-    """`total` images divided among the classes as their sizes are, by the largest remainder, and `least` of each."""
+    """Divides `total` images among the classes in proportion to their sizes, with at least `least` for each.
+
+    Rounding uses the largest remainder method.
+    """
     if total > sizes.sum():
         raise ValueError(f"`{name}` is {total}. There are {sizes.sum()} images.")
     exact = sizes * (total / sizes.sum())
     shares = np.maximum(np.floor(exact).astype(np.int64), least)
     while shares.sum() != total:
         step = 1 if shares.sum() < total else -1
-        # A class that has no more than it must have gives none away.
+        # A class that has only its least number gives none away.
         missing = np.where((step < 0) & (shares <= least), -np.inf, step * (exact - shares))
         shares[missing.argmax()] += step
     return shares
 
 
 def class_frequencies(labels, num_classes: int) -> np.ndarray:
-    """The shares of the classes among labelled images, for the prior of the classes of a model.
+    """Computes the shares of the classes among labelled images, for the class prior of a model.
 
-    Each class is counted once more than it occurs, so that none has the probability 0.
+    One is added to the count of each class, so that no class has the probability 0.
 
     Args:
         labels: Integers of shape `(N,)` or `(N, 1)`, from 0 to `num_classes - 1`.
-        num_classes: The number of classes K.
+        num_classes: Number of classes K.
 
     Returns:
         float64 of shape `(K,)`, with the sum 1.
 
     Raises:
-        ValueError: If a label is no integer, or out of range.
+        ValueError: If a label is not an integer, or out of range.
 
     Example:
 
