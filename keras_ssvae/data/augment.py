@@ -1,8 +1,9 @@
-"""Batched augmentation by random numbers that the caller decides: the same images for the same numbers.
+"""Augmentation of batches of images. The same seed gives the same images.
 
-Every `random_*` function draws its parameters with `keras.random` and passes them to a deterministic function that can
-be used on its own. Images are `float32` of shape `(B, H, W, C)` with pixels in [-1, 1]; a seed is an integer or a
-`keras.random.SeedGenerator`, such as a `noise.Stream`. All of it works on every device and inside compiled functions.
+Every `random_*` function draws its parameters with `keras.random` and passes them to a deterministic function, which
+you can also use directly. Images are `float32` of shape `(B, H, W, C)` with pixels in [-1, 1]. A seed is an integer or
+a `keras.random.SeedGenerator`, such as a `noise.Stream`. All functions work on every device and inside compiled
+functions.
 """
 
 import functools
@@ -16,7 +17,7 @@ from keras_ssvae.data.backend import gather, precise_matmul
 from keras_ssvae.distributions import Tensor
 from keras_ssvae.noise import Stream
 
-# SciPy extends an image by so many edge pixels before it filters it, and reads nothing beyond.
+# SciPy extends an image by this many edge pixels before the filter, and reads no others.
 _SPLINE_PAD = 12
 
 
@@ -53,7 +54,7 @@ def cifar10(images: Tensor, seed: int | keras.random.SeedGenerator) -> Tensor:
 
 
 def random_flip(images: Tensor, seed: int | keras.random.SeedGenerator) -> Tensor:
-    """Mirrors every image, left to right, with a probability of one half."""
+    """Mirrors each image, left to right, with a probability of one half."""
     flipped = keras.random.randint(ops.shape(images)[:1], 0, 2, dtype="int32", seed=seed)
     return flip(images, flipped)
 
@@ -63,7 +64,7 @@ def flip(images: Tensor, flipped: Tensor) -> Tensor:
 
     Args:
         images: Images of shape `(B, H, W, C)`.
-        flipped: Booleans or integers of shape `(B,)`; an image is mirrored where it is not 0.
+        flipped: Booleans or integers of shape `(B,)`; an image is mirrored if its value is not 0.
 
     Returns:
         Images of the same shape.
@@ -74,7 +75,7 @@ def flip(images: Tensor, flipped: Tensor) -> Tensor:
 
 
 def random_rotation(images: Tensor, seed: int | keras.random.SeedGenerator, low: int = -25, high: int = 24) -> Tensor:
-    """Rotates every image by a whole number of degrees, drawn uniformly from `low` to `high` (both included)."""
+    """Rotates each image by a whole number of degrees, drawn uniformly from `low` to `high` (both included)."""
     degrees = keras.random.randint(ops.shape(images)[:1], low, high + 1, dtype="int32", seed=seed)
     return rotate(images, degrees, low, high)
 
@@ -87,11 +88,11 @@ def rotate(images: Tensor, degrees: Tensor, low: int = -25, high: int = 24) -> T
 
     Args:
         images: `float32` of shape `(B, H, W, C)`.
-        degrees: Integers of shape `(B,)`, in degrees, from `low` to `high`. An angle outside is an error on
-            TensorFlow on a CPU; JAX and accelerators have no errors that depend on values: there the image is NaN
-            (JAX) or undefined.
-        low: The smallest angle that occurs.
-        high: The largest angle that occurs. Interpolation tables are kept for every whole degree between them.
+        degrees: Integers of shape `(B,)`, in degrees, from `low` to `high`. Another angle raises an error on TensorFlow
+            on a CPU. JAX and accelerators cannot raise errors that depend on values: there the image becomes NaN (JAX)
+            or is undefined.
+        low: Smallest angle.
+        high: Largest angle. Interpolation tables are stored for every whole degree between the two.
 
     Returns:
         Images of the same shape.
@@ -101,8 +102,8 @@ def rotate(images: Tensor, degrees: Tensor, low: int = -25, high: int = 24) -> T
     tables = _rotation_tables(height, width, low, high)
     planes = ops.reshape(ops.transpose(images, (0, 3, 1, 2)), (-1, height, width))
     filtered = precise_matmul(precise_matmul(tables.filter_rows, planes), tables.filter_columns.T)
-    # A pixel needs 4x4 coefficients. Gathering is fast if it copies aligned groups of 4, so they are laid out four
-    # times, each shifted by one column.
+    # A pixel needs 4x4 coefficients. Gathering is fast if it copies aligned groups of 4, so the coefficients are stored
+    # four times, each time shifted by one column.
     columns = tables.filter_columns.shape[0] - 3
     groups = ops.reshape(ops.stack([filtered[:, :, t : t + columns] for t in range(4)], axis=1), (-1, 4))
     angle = ops.cast(ops.convert_to_tensor(degrees), "int32") - low
@@ -119,7 +120,7 @@ def rotate(images: Tensor, degrees: Tensor, low: int = -25, high: int = 24) -> T
 def random_crop(
     images: Tensor, seed: int | keras.random.SeedGenerator, padding: int = 4, mode: str = "constant"
 ) -> Tensor:
-    """Shifts every image by up to `padding` pixels in each direction, as padding and a random crop do (see `crop`)."""
+    """Shifts each image by up to `padding` pixels in each direction: padding, then a random crop (see `crop`)."""
     shape = (ops.shape(images)[0], 2)
     offsets = keras.random.randint(shape, 0, 2 * padding + 1, dtype="int32", seed=seed)
     return crop(images, offsets, padding, mode)
@@ -132,14 +133,14 @@ def crop(images: Tensor, offsets: Tensor, padding: int = 4, mode: str = "constan
         images: `float32` of shape `(B, H, W, C)`.
         offsets: Integers of shape `(B, 2)`: the window's top and left edge in the padded image, 0 to `2 * padding`.
         padding: Width of the border, in pixels.
-        mode: What the border shows: `"constant"` is -1 (black), `"reflect"` the image mirrored about its edge pixels,
+        mode: Content of the border: `"constant"` is -1 (black); `"reflect"` is the image mirrored at its edge pixels,
             which are not repeated.
 
     Returns:
         Images of the same shape.
 
     Raises:
-        ValueError: If `mode` is another one.
+        ValueError: For another `mode`.
     """
     if mode not in ("constant", "reflect"):
         raise ValueError(f'`mode` is {mode!r}. It must be "constant" or "reflect".')
@@ -157,7 +158,7 @@ def crop(images: Tensor, offsets: Tensor, padding: int = 4, mode: str = "constan
 
 
 def _generator(seed):
-    """What gives new numbers at every draw."""
+    """A seed generator, which gives new numbers at every draw."""
     return seed if isinstance(seed, keras.random.SeedGenerator) else Stream(seed, 0)
 
 
@@ -167,7 +168,7 @@ class _RotationTables(NamedTuple):
     Attributes:
         filter_rows: `(R, H)`, from the rows of an image to rows of spline coefficients.
         filter_columns: `(S + 3, W)`, the same for columns; S is a multiple of 4.
-        taps: `(angles, H * W, 4)`, where the four groups of four coefficients of a pixel lie.
+        taps: `(angles, H * W, 4)`, positions of the four groups of four coefficients of a pixel.
         weights: `(angles, H * W, 16)`, the weights of these coefficients.
     """
 
@@ -201,8 +202,8 @@ def _spline(position, size, multiple):
     """Cubic B-spline interpolation along one axis, at positions relative to the centre.
 
     Returns:
-        The matrix from pixels to those coefficients that are needed (their number is 3 more than a multiple of
-        `multiple`), the index of the first of each position's four coefficients, and the four weights.
+        The matrix from pixels to the coefficients that are needed (their number is 3 more than a multiple of
+        `multiple`), the index of the first of the four coefficients of each position, and the four weights.
     """
     padded = size + 2 * _SPLINE_PAD
     position = np.clip(position + (size - 1) / 2 + _SPLINE_PAD, 0, padded - 1)
@@ -210,7 +211,8 @@ def _spline(position, size, multiple):
     t = position - below
     u = 1 - t
     weights = np.stack([u**3, 3 * t**3 - 6 * t**2 + 4, 3 * u**3 - 6 * u**2 + 4, t**3], axis=-1) / 6
-    # Interpolation: neighbouring coefficients weigh 1/6, 4/6, 1/6 at a pixel; the line is reflected at its ends.
+    # Interpolation: neighbouring coefficients have the weights 1/6, 4/6, 1/6 at a pixel. The line is reflected at its
+    # ends.
     conditions = (np.eye(padded) * 4 + np.eye(padded, k=1) + np.eye(padded, k=-1)) / 6
     conditions[0, 0] += 1 / 6
     conditions[-1, -1] += 1 / 6

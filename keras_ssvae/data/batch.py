@@ -1,4 +1,4 @@
-"""What a batch holds, once its images are chosen."""
+"""Makes a batch from the images that the order has chosen."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ from keras_ssvae.models.labels import Labels
 from keras_ssvae.noise import Stream
 from keras_ssvae.pixels import to_float
 
-# A step may draw so many times before it comes to the numbers of the next one.
+# A step may draw this many times. More draws would use the random numbers of the next step.
 _DRAWS_PER_STEP = 64
 
 
 def first_draw(step: int | Tensor) -> int | Tensor:
-    """The counter of the random numbers of a step, counted from 0 over all epochs (see `noise.Stream`)."""
+    """The first counter of the random numbers of a step; steps count from 0 over all epochs (see `noise.Stream`)."""
     return step * _DRAWS_PER_STEP
 
 
@@ -28,13 +28,13 @@ def assemble(
     augment: Callable | None,
     replace_labeled: Callable | None = None,
 ) -> tuple[dict[str, Tensor], Tensor] | tuple[dict[str, Tensor]]:
-    """Makes the batch of a step of its images and labels; see `semi_supervised` for the arguments.
+    """Makes the batch of a step from its images and labels; see `semi_supervised` for the arguments.
 
     Args:
         labeled: Images, `uint8` or floating point, and integer labels; or None.
         unlabeled: Images; or None.
         counter: The `first_draw` of the step.
-        kinds: What labels an image has.
+        kinds: Description of the labels of an image.
         seed: Seed of the augmentation.
         augment: `None`, or a function `(images, seed) -> images`.
         replace_labeled: `None`, or a function `(images, labels, counter) -> images` of the labelled part.
@@ -51,7 +51,7 @@ def assemble(
         x[f"{kind}_augmented"] = _augmented(augment, x[kind], stream)
     if labeled is None:
         return (x,)
-    assert kinds is not None  # `semi_supervised` has checked that there is one where there are labels
+    assert kinds is not None  # `semi_supervised` has checked it
     return x, kinds.one_hot(ops.cast(labeled[1], "int32"))
 
 

@@ -1,4 +1,4 @@
-"""The checks that training data passes before any training starts. Every error is a sentence."""
+"""Checks of training data before any training starts. Each error message is a full sentence."""
 
 import numpy as np
 
@@ -6,13 +6,14 @@ from keras_ssvae.checks import warn_caller
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.pixels import check_form, check_values
 
-_UNEVEN = 10  # times the images: a warning
+_UNEVEN = 10  # a warning if one class has this many times the images of another
 
 
 def check_indices(name, indices, size) -> np.ndarray:
-    """Returns the argument `name` as an int64 array, or raises a `ValueError` unless it holds indices of images.
+    """Checks indices of images and returns them as an int64 array.
 
-    That is at least one integer, each from 0 to `size - 1`, each once.
+    Raises:
+        ValueError: Unless they are at least one integer, each from 0 to `size - 1`, each only once.
     """
     indices = np.asarray(indices)
     if indices.ndim != 1 or not len(indices) or not np.issubdtype(indices.dtype, np.integer):
@@ -67,7 +68,7 @@ def check_arrays(name: str, source, kinds: Labels | None) -> tuple[int, ...]:
 
 
 def warn_if_uneven(name: str, sizes: np.ndarray, hint: str) -> None:
-    """Warns where one class has ten times the images of another."""
+    """Warns if one class has ten times the images of another."""
     largest, smallest = int(sizes.argmax()), int(sizes.argmin())
     if sizes[largest] >= _UNEVEN * max(sizes[smallest], 1):
         warn_caller(
@@ -77,7 +78,7 @@ def warn_if_uneven(name: str, sizes: np.ndarray, hint: str) -> None:
 
 
 def check_batch(name: str, batch, kinds: Labels | None, first: bool) -> None:
-    """Checks images, or images and labels (`kinds` given), of a source that is read batch by batch."""
+    """Checks a batch of images, or of images and labels (`kinds` given), from a source that is read batch by batch."""
     images = batch if kinds is None else batch[0]
     check_values(name if kinds is None else f"{name}[0]", images, "refuse" if first else "ignore")
     if kinds is not None:

@@ -1,4 +1,4 @@
-"""The files in which image sets are usually kept, read without TensorFlow."""
+"""Reads the usual files of image sets without TensorFlow."""
 
 import gzip
 import io
@@ -25,14 +25,14 @@ def find(name: str, folder: Path) -> tuple[Path, Callable[[Path], Parts]] | None
         folder: Where to look.
 
     Returns:
-        Tuple `(path, read)`; `read(path)` gives the four arrays as they are, and raises whatever it stumbles over.
-        `None` if nothing is there.
+        Tuple `(path, read)`, or `None` if the folder has no such file. `read(path)` returns the four arrays without
+        checks; it may raise any error.
     """
     return next(((folder / path, read) for path, read in _READERS[name].items() if (folder / path).exists()), None)
 
 
 def paths(name: str) -> tuple[str, ...]:
-    """The files and directories of a set that are looked for in a folder, the first choice first."""
+    """The names of the files and directories that `find` looks for, in order of preference."""
     return tuple(_READERS[name])
 
 
@@ -49,7 +49,7 @@ def _idx_folder(folder):
 
 
 def _idx(content):
-    """An array in the idx format: 0, 0, the type (8: uint8), the rank, the sizes as big-endian int32, the content."""
+    """Decodes the idx format: 0, 0, the type (8: uint8), the rank, the sizes as big-endian int32, the content."""
     zeros, kind, rank = struct.unpack(">HBB", content[:4])
     if zeros or kind != 8:
         raise ValueError("it does not begin like an idx file of bytes")
@@ -85,7 +85,7 @@ def _channels_last(pixels):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes nothing but NumPy arrays and Python's own numbers, texts and containers: a pickle can run any code."""
+    """Loads only NumPy arrays and Python's own numbers, strings and containers: other pickles can run any code."""
 
     allowed: ClassVar = {
         ("numpy", "ndarray"): np.ndarray,
@@ -120,7 +120,7 @@ _READERS = {
     "cifar10": {
         "cifar-10-batches-bin": _in_folder(_cifar10_binary),
         "cifar-10-batches-py": _in_folder(_cifar10_python),
-        # Where `keras.datasets.cifar10.load_data` unpacks it.
+        # The place in which `keras.datasets.cifar10.load_data` unpacks it.
         "cifar-10-batches-py-target/cifar-10-batches-py": _in_folder(_cifar10_python),
         "cifar-10-binary.tar.gz": _in_archive(_cifar10_binary),
         "cifar-10-python.tar.gz": _in_archive(_cifar10_python),

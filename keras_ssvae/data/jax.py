@@ -15,12 +15,12 @@ from keras_ssvae.data.order import Part, epoch_order
 from keras_ssvae.models.checked_data import CHECKED
 from keras_ssvae.models.labels import Labels
 
-# Images may take up this part of the device's memory; the rest is for the model.
+# Images may use this share of the device's memory; the rest is for the model.
 _SHARE_OF_MEMORY = 0.25
 
 
 def gather(array: jax.Array, indices: jax.Array) -> jax.Array:
-    """`array[indices]`, along the first axis; NaN where a `float32` array has no such index."""
+    """`array[indices]` along the first axis; NaN for an index out of range, if the array is `float32`."""
     return jnp.asarray(array).at[indices].get(mode="fill", wrap_negative_indices=False)
 
 
@@ -31,12 +31,12 @@ def precise_matmul(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def is_dataset(source) -> bool:
-    """Whether a source of images is a `tf.data.Dataset`, told without TensorFlow."""
+    """Whether a source of images is a `tf.data.Dataset`; does not import TensorFlow."""
     return hasattr(source, "element_spec")
 
 
 def check_dataset(name: str, dataset, kinds: Labels | None) -> tuple[int, ...]:
-    """Refuses a `tf.data.Dataset`."""
+    """Raises ValueError: the JAX backend takes no `tf.data.Dataset`."""
     raise ValueError(
         f"`{name}` is a {type(dataset).__name__}. On the JAX backend of Keras it must be arrays: tf.data belongs to "
         "the TensorFlow backend (KERAS_BACKEND=tensorflow)."
@@ -44,7 +44,7 @@ def check_dataset(name: str, dataset, kinds: Labels | None) -> tuple[int, ...]:
 
 
 def distribute(batches, strategy) -> NoReturn:
-    """Refuses: JAX lays the rows of a batch over the devices by itself."""
+    """Raises ValueError: JAX itself divides the rows of a batch among the devices."""
     raise ValueError(
         f"`strategy` is {strategy!r}. On the JAX backend call `keras.distribution.set_distribution(keras.distribution."
         "DataParallel())` before the model is made, and give `fit` the batches as they are."
@@ -65,13 +65,14 @@ def make_batches(
     shuffle: bool,
     shuffle_buffer: int | None,
 ) -> keras.utils.PyDataset:
-    """The batches of `semi_supervised`, whose arguments these are, checked.
+    """Makes the batches of `semi_supervised`, which has checked its arguments and passes them on.
 
-    Everything runs on the device, and arrays are shuffled as a whole: `augment_on` and `shuffle_buffer` do not matter.
+    Everything runs on the device, and arrays are shuffled as a whole. So `augment_on` and `shuffle_buffer` have no
+    effect.
 
     Args:
         sources: The images, or images and labels, of each kind of `parts`.
-        parts: What a batch is made of.
+        parts: The parts of a batch.
     """
     sources = dict(sources)
     if "labeled" in sources:
@@ -85,13 +86,13 @@ def make_batches(
 
 
 def _compact(images):
-    """As the device takes them: float64 would be converted at every use."""
+    """Images in a compact type for the device; float64 would be converted at every use."""
     images = np.asarray(images)
     return images if images.dtype == np.uint8 else images.astype(np.float32)
 
 
 class _Settings(NamedTuple):
-    """What the compiled functions are compiled for."""
+    """Static settings of the compiled functions."""
 
     kinds: Labels | None
     seed: int
@@ -100,24 +101,25 @@ class _Settings(NamedTuple):
 
 
 class _Batches(keras.utils.PyDataset):
-    """Item i is the batch of step `course.begin + i`, as that was when item 0 was taken; without end.
+    """Endless batches. Item i is that of step `course.begin + i`, with the value of `begin` when item 0 was taken.
 
-    Images that fit are put on the device once, and are chosen, scaled and augmented there by one compiled function for
-    each length of a batch. Nothing waits for a result, so the host runs ahead of the device.
+    If the images fit into the memory of the device, they are copied to it once. A compiled function, one for each
+    length of a batch, selects, scales and augments them there. Nothing waits for a result, so the host runs ahead of
+    the device.
     """
 
     def __init__(self, sources, parts, steps_per_epoch, start_step, settings, shuffle):
-        super().__init__(workers=0)  # a thread would gain nothing: the host only launches
+        super().__init__(workers=0)  # threads would not help: the host only launches work on the device
         self._parts = {part.kind: part for part in parts}
         self._sizes = {kind: len(jax.tree.leaves(source)[0]) for kind, source in sources.items()}
-        self.course = Course(steps_per_epoch, start_step)  # the models' `fit` looks for it
+        self.course = Course(steps_per_epoch, start_step)  # for `fit` of the models
         self._begin = start_step
         self._settings, self._shuffle = settings, shuffle
         self._on_device = _fits_on_device(sources)
         self._sources = jax.device_put(sources) if self._on_device else sources
         setattr(self, CHECKED, True)
         self._orders: tuple[int | None, dict] = (None, {})  # the epoch, and its orders
-        # A mistake in `augment` is found here, without computing anything.
+        # Finds a mistake in `augment` without computing anything.
         first = {kind: _take(sources[kind], slice(part.batch_size)) for kind, part in self._parts.items()}
         jax.eval_shape(functools.partial(_assemble, settings=settings), first, np.uint32(0))
 
@@ -188,5 +190,5 @@ def _take(source, indices):
 
 
 def _uint32(number):
-    """As the counters of random numbers are; the one after the largest is 0."""
+    """A number as uint32, the type of the counters of random numbers; the largest one is followed by 0."""
     return np.uint32(number % 2**32)

@@ -1,4 +1,4 @@
-"""Which images a step sees: a pure function of the seed and the step."""
+"""Selects the images of a step, as a pure function of the seed and the step."""
 
 import math
 from typing import NamedTuple
@@ -15,9 +15,8 @@ class Part(NamedTuple):
 
     Attributes:
         kind: `"labeled"` or `"unlabeled"`.
-        batch_size: Images in a full batch.
-        rhythm: How many labelled and how many unlabelled batches alternate; `None` where each step has a batch of the
-            part.
+        batch_size: Number of images in a full batch.
+        rhythm: Numbers of labelled and unlabelled batches that alternate; `None` if each step has a batch of the part.
     """
 
     kind: str
@@ -26,14 +25,14 @@ class Part(NamedTuple):
 
     @property
     def keep_short(self) -> bool:
-        """Whether every pass through the set ends with a batch of its own (see `batch_slice`)."""
+        """Whether every pass through the set ends with its own, possibly short, batch (see `batch_slice`)."""
         return self.kind == "labeled" or self.rhythm is not None
 
     def turn(self, step: int | Tensor) -> tuple:
-        """Whether a step of the epoch has a batch of this part, and how many steps before it in the epoch had one.
+        """Whether a step of the epoch has a batch of this part, and how many earlier steps of the epoch had one.
 
-        Of `labeled + unlabeled` steps in a row, step i, from 0, is labelled if i is a multiple of
-        `(labeled + unlabeled) // labeled`, while any of the `labeled` ones remain.
+        In each cycle of `labeled + unlabeled` steps, step i, from 0, is labelled if i is a multiple of
+        `(labeled + unlabeled) // labeled`, until all `labeled` batches of the cycle are used.
         """
         if self.rhythm is None:
             return True, step
@@ -45,15 +44,15 @@ class Part(NamedTuple):
         return is_labeled == (self.kind == "labeled"), before if self.kind == "labeled" else step - before
 
     def turns(self, steps: int) -> int:
-        """How many of the first `steps` steps of an epoch have a batch of this part."""
+        """Number of batches of this part in the first `steps` steps of an epoch."""
         return self.turn(steps)[1]
 
     def passes(self, size: int, steps: int) -> int:
-        """How many passes through a set of `size` images an epoch of `steps` steps begins."""
+        """Number of passes through a set of `size` images that an epoch of `steps` steps begins."""
         return passes_of_epoch(size, self.batch_size, self.turns(steps), self.keep_short)
 
     def slice(self, step: int | Tensor, size: int) -> tuple:
-        """Where the batch of a step lies in the epoch's order; `(begin, begin)` where the step has none."""
+        """Position `(begin, end)` of a step's batch in the epoch's order; `(begin, begin)` for a step without one."""
         is_due, turn = self.turn(step)
         begin, end = batch_slice(turn, size, self.batch_size, self.keep_short)
         if self.rhythm is None:
@@ -62,14 +61,14 @@ class Part(NamedTuple):
 
 
 def epoch_order(seed: int, epoch: int | Tensor, size: int, passes: int, purpose: str, shuffle: bool = True) -> Tensor:
-    """The permutations in which an epoch uses a set, one for each pass through it.
+    """Makes the permutations in which an epoch uses a set, one for each pass through it.
 
     Args:
         seed: Seed of the order, an integer of at least 0.
         epoch: The epoch, counted from 0: an integer or an integer tensor.
         size: Number of images in the set, n.
-        passes: How often the epoch goes through the set, at least in part.
-        purpose: Sets of different purposes have orders of their own.
+        passes: Number of passes through the set, including an incomplete one.
+        purpose: Name of the use of the set. Sets with different purposes have different orders.
         shuffle: `False`: every pass goes from the first image to the last.
 
     Returns:
@@ -82,21 +81,21 @@ def epoch_order(seed: int, epoch: int | Tensor, size: int, passes: int, purpose:
 
 
 def passes_of_epoch(size: int, batch_size: int, steps: int, keep_short: bool) -> int:
-    """How many passes through a set of `size` images an epoch of `steps` batches begins (see `batch_slice`)."""
+    """Number of passes through a set of `size` images that an epoch of `steps` batches begins (see `batch_slice`)."""
     if keep_short:
         return math.ceil(steps / math.ceil(size / batch_size))
     return math.ceil(steps * batch_size / size)
 
 
 def batch_slice(step: int | Tensor, size: int, batch_size: int, keep_short: bool) -> tuple:
-    """Where the batch of a step lies in the epoch's order, its passes one after the other.
+    """Position of a step's batch in the epoch's order, in which its passes follow each other.
 
     Args:
         step: The step within the epoch: an integer or an integer tensor.
         size: Number of images in the set.
-        batch_size: Images in a full batch.
-        keep_short: `True`: every pass ends with a batch of its own, which may be short. `False`: every batch is full,
-            and may run from one pass into the next.
+        batch_size: Number of images in a full batch.
+        keep_short: `True`: every pass ends with its own batch, which may be short. `False`: every batch is full and may
+            continue from one pass into the next.
 
     Returns:
         Tuple `(begin, end)`, of the type of `step`.

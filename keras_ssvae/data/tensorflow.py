@@ -17,7 +17,7 @@ from keras_ssvae.pixels import augmented_in_range, check_augmented, check_dtype,
 
 
 def gather(array: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-    """`array[indices]`, along the first axis; `keras.ops.take` would look for negative indices first."""
+    """`array[indices]` along the first axis. `keras.ops.take` would first handle negative indices."""
     return tf.gather(array, indices)
 
 
@@ -47,11 +47,11 @@ def make_batches(
     shuffle: bool,
     shuffle_buffer: int | None,
 ) -> tf.data.Dataset:
-    """The batches of `semi_supervised`, whose arguments these are, checked.
+    """Makes the batches of `semi_supervised`, which has checked its arguments and passes them on.
 
     Args:
         sources: The images, or images and labels, of each kind of `parts`.
-        parts: What a batch is made of.
+        parts: The parts of a batch.
     """
     course = Course(steps_per_epoch, start_step)
     device = "/CPU:0"
@@ -74,7 +74,7 @@ def make_batches(
         return tf.data.Dataset.zip(tf.data.Dataset.counter(start), batches)
 
     def begin(_):
-        # In Python, so that each iteration begins where the course then is.
+        # In Python, so that each iteration begins at the current position of the course.
         return tf.ensure_shape(tf.numpy_function(lambda: np.int64(course.begin), [], tf.int64), ())
 
     def assemble(step, chosen):
@@ -90,22 +90,22 @@ def make_batches(
         )
 
     batches = tf.data.Dataset.from_tensors(0).map(begin).flat_map(batches_from)
-    # `num_parallel_calls` selects the parallel map, which can run parts of its function on another device.
+    # `num_parallel_calls` selects the parallel map: only that one can run parts of its function on another device.
     batches = batches.map(assemble, num_parallel_calls=1).with_options(_options(reads_datasets))
     batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     on_host = device == "/CPU:0"
     batches = batches.prefetch(2) if on_host else batches.apply(tf.data.experimental.prefetch_to_device(device, 2))
     setattr(batches, CHECKED, True)
-    batches.course = course  # the models' `fit` looks for it
+    batches.course = course  # for `fit` of the models
     return batches
 
 
-# The shuffle of a dataset holds so much of it: its images may be many more than fit into memory.
+# The shuffle of a dataset holds at most this much of it, because the images may not fit into memory.
 _SHUFFLE_BYTES = 2**30
 
 
 def _reader(source, part, *, steps, seed, shuffle, buffer, kinds):
-    """Two functions: from an epoch to a dataset of what is in its batches, and from its elements to their content."""
+    """Two functions: epoch -> dataset of the elements of its batches, and element -> images (and labels)."""
     if is_dataset(source):
         buffer = (buffer or _shuffle_buffer(source)) if shuffle else None
         read = functools.partial(_read, source, part, steps=steps, seed=seed, buffer=buffer, kinds=kinds)
@@ -132,22 +132,23 @@ def _reader(source, part, *, steps, seed, shuffle, buffer, kinds):
 
 
 def _shuffle_buffer(source):
-    """The whole set, or as many elements as take `_SHUFFLE_BYTES`."""
+    """Number of elements in the shuffle buffer: the whole set, or as many as take `_SHUFFLE_BYTES`."""
     specs = tf.nest.flatten(source.element_spec)
     size = sum(spec.dtype.size * (spec.shape.num_elements() or 1) for spec in specs)
     return max(1, min(int(source.cardinality()), _SHUFFLE_BYTES // size))
 
 
 def _read(elements, part, epoch, *, steps, seed, buffer, kinds):
-    """The batches of an epoch of a dataset, or more; its images are read anew in every pass.
+    """At least the batches of one epoch of a dataset. Each pass reads the images anew.
 
-    A `buffer` of None does not shuffle them.
+    With a `buffer` of None they are not shuffled.
     """
 
     def of_pass(number):
         if buffer is None:
             return elements
-        # A seed on this function's graph keeps the global seed (`keras.utils.set_random_seed`) out of the order.
+        # The graph of this function gets its own seed, so that the order does not depend on the global seed
+        # (`keras.utils.set_random_seed`).
         tf.compat.v1.set_random_seed(seed)
         number = (epoch * 2**24 + number) * 2 + (part.kind == "unlabeled")
         return elements.shuffle(buffer, seed=number, reshuffle_each_iteration=False)
@@ -169,14 +170,14 @@ def _read(elements, part, epoch, *, steps, seed, buffer, kinds):
 def _augmented(augment, device, alternating, images, seed):
     given, rows = images, tf.shape(images)[0]
     if alternating:
-        # Not every operation takes no images (`tf.pad` does not mirror them): in their place stands one of zeros.
+        # Some operations fail without images (`tf.pad` with mirroring), so one image of zeros replaces them.
         missing = tf.zeros((tf.cast(rows == 0, tf.int32), *images.shape[1:]))
         given = tf.concat([images, missing], axis=0)
     with tf.device(device):
         result = tf.convert_to_tensor(augment(given, seed))
     if alternating and result.shape.rank:
         result = result[:rows]
-    # The shape that is known when the graph is built; one that cannot fit is left to the sentence of `assemble`.
+    # The shape that is known when the graph is built. `assemble` reports a wrong one.
     if not images.shape.is_compatible_with(result.shape):
         return result
     with tf.device(device):
@@ -187,7 +188,7 @@ def _augmented(augment, device, alternating, images, seed):
         in_flight(check_augmented)("augmented images", pixels)
         return True
 
-    # The numbers come to the host only if they do not fit.
+    # The numbers are copied to the host only if they are invalid.
     fits = tf.cond(fits, lambda: True, lambda: tf.numpy_function(refuse, [result], tf.bool))
     with tf.control_dependencies([fits]):
         return tf.ensure_shape(result, images.shape)
@@ -198,8 +199,8 @@ def _options(reads_datasets):
     options.deterministic = True
     options.autotune.enabled = False
     if not reads_datasets:
-        # One thread is enough for arrays, whose pipeline costs a tenth of a step; the rest of the machine belongs to
-        # the step. A dataset of the user's may have files to read and images to decode.
+        # One thread is enough for arrays, whose pipeline takes a tenth of the time of a step; the step needs the other
+        # threads. A user's dataset may need more threads, to read files and decode images.
         options.threading.private_threadpool_size = 1
         options.threading.max_intra_op_parallelism = 1
     return options
@@ -208,8 +209,8 @@ def _options(reads_datasets):
 def check_dataset(name: str, dataset: tf.data.Dataset, kinds: Labels | None) -> tuple[int, ...]:
     """Checks a labelled dataset (`kinds` given) or an unlabelled one; returns the shape `(H, W, C)` of an image.
 
-    A dataset may be larger than memory or slow, so of it only the element specification, the cardinality and the first
-    element are looked at here, and the others as they are read.
+    A dataset may be slow, or larger than memory. So only its element specification, its cardinality and its first
+    element are checked here; the others are checked when they are read.
     """
     spec = dataset.element_spec
     parts = spec if isinstance(spec, tuple) else (spec,)
