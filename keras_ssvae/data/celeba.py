@@ -13,7 +13,7 @@ from keras_ssvae.data import sources
 from keras_ssvae.data.checks import check_indices
 from keras_ssvae.data.sources import DataUnavailableError
 
-if TYPE_CHECKING:  # TensorFlow may not be there
+if TYPE_CHECKING:  # TensorFlow may be missing
     import tensorflow as tf
 
 # Label -> value -> the attribute that stands for it; None for the value of images with no such attribute.
@@ -27,7 +27,7 @@ CELEBA_LABELS: Labels = {
     "hat": {"no hat": None, "hat": "Wearing_Hat"},
     "gender": {"female": None, "male": "Male"},
 }
-# Those of the original's code, in which hair colour adds up to 0.99.
+# The priors of the original code, in which those of hair colour add up to 0.99.
 CELEBA_PRIORS = (
     (0.42, 0.33, 0.18, 0.06),
     (0.85, 0.15),
@@ -51,15 +51,15 @@ _BATCH = 1000
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CelebAPart:
-    """A part of CelebA: its labels are in memory, its images are read whenever a dataset is gone through.
+    """A part of CelebA. Its labels are in memory; each pass through a dataset reads the images from disk.
 
     Attributes:
-        directory: Where tensorflow_datasets has it prepared.
+        directory: Directory in which tensorflow_datasets prepared it.
         split: `"train"`, `"validation"` or `"test"`.
-        labels: `int64` of shape `(N, n)`, the n labels of each image; -1 where it has no value of one.
-        label_values: What the labels are, as the argument `labels` of `load_celeba`.
-        image_size: `(H, W)` to which the images are squeezed, or None.
-        places: Of a part made by `only`, where the images are among those of the files; None for all.
+        labels: `int64` of shape `(N, n)`, the n labels of each image; -1 for a label without a value.
+        label_values: Definition of the labels, as the argument `labels` of `load_celeba`.
+        image_size: `(H, W)` to which the images are resized, or None.
+        places: For a part made by `only`: indices of its images among those of the files. None for all images.
     """
 
     directory: Path
@@ -74,34 +74,34 @@ class CelebAPart:
 
     @property
     def complete(self) -> np.ndarray:
-        """Indices of the images that have a value of each label."""
+        """Indices of the images that have a value for each label."""
         return np.flatnonzero((self.labels >= 0).all(axis=1))
 
     def images(self) -> "tf.data.Dataset":
-        """All images, `uint8` of shape `(218, 178, 3)` or as asked for, in the order of the files."""
+        """All images, `uint8` of shape `(218, 178, 3)` or `(*image_size, 3)`, in the order of the files."""
         import tensorflow as tf
 
         return self._encoded().map(self._decode, num_parallel_calls=tf.data.AUTOTUNE)
 
     def only(self, indices: Sequence[int] | np.ndarray) -> "CelebAPart":
-        """The part of these images alone, in the order of the files.
+        """The part with only these images, in the order of the files.
 
         Raises:
-            ValueError: If `indices` are not integers of images, at least one, each once.
+            ValueError: Unless `indices` are at least one index of an image, each only once.
         """
         chosen = np.sort(check_indices("indices", indices, len(self.labels)))
         places = chosen if self.places is None else self.places[chosen]
         return dataclasses.replace(self, labels=self.labels[chosen], places=places)
 
     def labeled(self) -> "tf.data.Dataset":
-        """Those images that have a value of each label, as pairs of an image and its labels `(n,)`."""
+        """The images that have a value for each label, as pairs of an image and its labels `(n,)`."""
         return self._pairs(self.complete)
 
     def read(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Reads some images into memory: images `(B, H, W, 3)`, 0.1 MB each unless squeezed, and labels, in file order.
+        """Reads some images into memory: images `(B, H, W, 3)`, 0.1 MB each unless resized, and labels, in file order.
 
         Raises:
-            ValueError: If `indices` are not integers of images, at least one, each once.
+            ValueError: Unless `indices` are at least one index of an image, each only once.
         """
         checked = check_indices("indices", indices, len(self.labels))
         with sources.damage_named("celeb_a", self.directory):
@@ -109,17 +109,17 @@ class CelebAPart:
         return np.stack(images), np.stack(labels)
 
     def draw(self, num_labeled: int, seed: int) -> np.ndarray:
-        """Draws images that have a value of each label, each with the same probability.
+        """Draws images that have a value for each label, all with the same probability.
 
         Args:
-            num_labeled: How many, at least 1.
-            seed: Of the draw, an integer of at least 0.
+            num_labeled: Number of images, at least 1.
+            seed: Seed of the draw, an integer of at least 0.
 
         Returns:
             Their indices, in the drawn order.
 
         Raises:
-            ValueError: If there are not so many, or a value of a label is not among them.
+            ValueError: If there are too few such images, or if the drawn ones lack a value of a label.
         """
         check_whole_number("num_labeled", num_labeled, 1)
         check_whole_number("seed", seed, 0)
@@ -143,7 +143,7 @@ class CelebAPart:
 
         chosen = np.isin(np.arange(len(self.labels)), indices)
         rows = tf.data.Dataset.from_tensor_slices((chosen, self.labels))
-        # Only what is chosen is decoded.
+        # Only the selected images are decoded.
         pairs = tf.data.Dataset.zip(self._encoded(), rows).filter(lambda encoded, row: row[0])
         pairs = pairs.map(lambda encoded, row: (self._decode(encoded), row[1]), num_parallel_calls=tf.data.AUTOTUNE)
         return pairs.apply(tf.data.experimental.assert_cardinality(int(chosen.sum())))
@@ -155,7 +155,7 @@ class CelebAPart:
         encoded = examples.map(lambda example: example["image"])
         if self.places is None:
             return encoded
-        # It ends with the last image that is chosen.
+        # The dataset ends with the last selected image.
         chosen = tf.data.Dataset.from_tensor_slices(np.isin(np.arange(self.places.max() + 1), self.places))
         encoded = tf.data.Dataset.zip(encoded, chosen).filter(lambda image, is_chosen: is_chosen)
         encoded = encoded.map(lambda image, is_chosen: image)
@@ -172,7 +172,7 @@ class CelebAPart:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CelebA:
-    """CelebA's three parts: 162,770 training, 19,867 validation and 19,962 test images, without a common person."""
+    """CelebA's three parts: 162,770 training, 19,867 validation and 19,962 test images. No person is in two parts."""
 
     train: CelebAPart
     validation: CelebAPart
@@ -191,13 +191,14 @@ def load_celeba(
     labels: Labels = CELEBA_LABELS,
     image_size: tuple[int, int] | None = None,
 ) -> CelebA:
-    """Opens CelebA, and reads its labels.
+    """Opens CelebA and reads its labels.
 
-    It is read as tensorflow_datasets prepares it (`celeb_a` 2.1.0), which takes the TensorFlow backend of Keras. Its
-    images would fill 23 GB of memory, so they are read from the disk, where they take 1.4 GB, again in each epoch. It
-    is not downloaded: Google Drive, where it lies, often refuses, and its terms allow non-commercial research only.
+    It needs the files that tensorflow_datasets prepares (`celeb_a` 2.1.0) and the TensorFlow backend of Keras. The
+    images would fill 23 GB of memory, so each epoch reads them from disk, where they take 1.4 GB. This function does
+    not download the set: Google Drive, which hosts it, often rejects downloads, and its terms allow only non-commercial
+    research.
 
-    The labels are made of the 40 attributes, by default as for PartedVAE:
+    The labels are computed from the 40 attributes, by default as for PartedVAE:
 
     | label       | values, counted from 0, and their attributes                                 | prior p(c)         |
     |-------------|------------------------------------------------------------------------------|--------------------|
@@ -209,30 +210,33 @@ def load_celeba(
     | hat         | no hat: none; hat: `Wearing_Hat`                                             | .95 .05            |
     | gender      | female: none; male: `Male`                                                   | .57 .43            |
 
-    An image has the value whose attribute alone is set among the label's; where none is set, the value without an
-    attribute. Where neither is so (no hair colour, as on bald heads and under hats; bangs that recede), it has none,
-    which makes it an unlabelled image.
+    If exactly one attribute of a label is set, the image has the value of this attribute. If none is set, it has the
+    value without an attribute. Otherwise it has no value, which makes it an unlabelled image. Examples are an image
+    with no hair colour, such as of a bald head or a hat, and one with both bangs and a receding hairline.
 
-    The labels, their values, order and priors are the original's, from its priors and from the code of its figures:
-    eight with skin tone, which has the values white, brown and black and is left out here, for the authors labelled it
-    by hand and did not publish it. (Table 6 lists the sizes of seven, sorted; a hat is not in the paper's list, but in
-    its Figures 6 and 8.) How attributes become values is ours: the original read the labels of its 800 labelled images
-    from a file that is not public either. With `labels=CELEBA_ATTRIBUTES` they are the 18 of REVAE: attributes as they
-    are, each "off" or "on", so that every image has a value of each.
+    Labels, values, order and priors are those of PartedVAE's code: of its priors and its figures. That code has an
+    eighth label, skin tone, with the values white, brown and black. It is left out here, because the authors labelled
+    it by hand and did not publish it. (Table 6 of the paper lists the sizes of seven labels, sorted. The hat is not in
+    the paper's list, but in its Figures 6 and 8.) The rule from attributes to values is our choice: the original code
+    read the labels of its 800 labelled images from a file that is not public either.
+
+    With `labels=CELEBA_ATTRIBUTES` the labels are the 18 of REVAE. Each is an attribute, "off" or "on", so every image
+    has a value for each.
 
     Args:
-        data_dir: The directory of tensorflow_datasets. Defaults to `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
-        labels: Label -> value -> the attribute that stands for it, or None: as `CELEBA_LABELS` or `CELEBA_ATTRIBUTES`.
-        image_size: `(H, W)` to which the images are squeezed, whole as they are, by antialiased bilinear interpolation.
-            Default: as they are, 218 x 178.
+        data_dir: Directory of tensorflow_datasets. Default: `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        labels: Label -> value -> the attribute of this value, or None: `CELEBA_LABELS`, `CELEBA_ATTRIBUTES` or your
+            own.
+        image_size: `(H, W)` to which the images are resized, without cropping, by antialiased bilinear interpolation.
+            Default: the original size, 218 x 178.
 
     Returns:
         A `CelebA`.
 
     Raises:
-        DataUnavailableError: If the set is not there, or Keras runs on another backend.
+        DataUnavailableError: If the set is missing, or Keras runs on another backend.
         DataDamagedError: If its files cannot be read.
-        ValueError: If there is no such attribute, or `image_size` is not two whole numbers.
+        ValueError: If an attribute does not exist, or `image_size` is not two whole numbers.
 
     Example:
 
@@ -264,7 +268,7 @@ def load_celeba(
 
 
 def labels_of_attributes(attributes: Mapping[str, np.ndarray], labels: Labels = CELEBA_LABELS) -> np.ndarray:
-    """The labels of `load_celeba`: attributes, booleans of shape (N,) each -> integers (N, n), -1 for no value."""
+    """Converts attributes, booleans of shape (N,), to the labels of `load_celeba`: integers (N, n), -1 for none."""
     unknown = [name for values in labels.values() for name in values.values() if name not in (None, *attributes)]
     if unknown:
         raise ValueError(f"`labels` names the attribute {unknown[0]!r}. CelebA has {', '.join(sorted(attributes))}.")

@@ -1,4 +1,4 @@
-"""dSprites: white shapes on black, of which all factors of variation are known."""
+"""dSprites: white shapes on black, with known factors of variation."""
 
 import dataclasses
 import os
@@ -12,7 +12,7 @@ from keras_ssvae.data.sources import ImageData
 
 _SHAPES = ("square", "ellipse", "heart")
 _FACTORS = ("color", "shape", "scale", "orientation", "x", "y")
-# What tensorflow_datasets calls them, but for the colour, which is white throughout and which it leaves out.
+# The names of the factors in tensorflow_datasets, which leaves out the colour: it is always white.
 _FEATURES = ("label_shape", "label_scale", "label_orientation", "label_x_position", "label_y_position")
 _TEST_IMAGES = 10_000
 _BATCH = 4096
@@ -20,10 +20,10 @@ _BATCH = 4096
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FactorData(ImageData):
-    """An image set in memory of which the factors of variation are known.
+    """An image set in memory with known factors of variation.
 
     Attributes:
-        train_factors: `int64` of shape `(N, F)`, the factors of each training image, each counted from 0.
+        train_factors: `int64` of shape `(N, F)`, the F factors of each training image, each counted from 0.
         test_factors: `int64` of shape `(M, F)`.
         factor_names: The F names of the factors.
     """
@@ -42,20 +42,21 @@ class FactorData(ImageData):
 def load_dsprites(data_dir: str | os.PathLike | None = None) -> FactorData:
     """Loads dSprites: 737,280 images of 64x64 pixels, one of each combination of its factors.
 
-    It is read as tensorflow_datasets prepares it (`dsprites` 2.0.0), in the order of its files, and if need be
-    downloaded with it, unless the network brings nothing for 18 seconds. That takes the TensorFlow backend of Keras.
-    The images take 3 GB. The labels are the shapes. All images are for training; the test set is 10,000 of them, drawn
-    once and for all: this set is for finding factors, not for generalising to new images.
+    It reads the files that tensorflow_datasets prepares (`dsprites` 2.0.0), in their order, on the TensorFlow backend
+    of Keras. If they are missing, it downloads them with tensorflow_datasets; the download stops if no data arrive for
+    18 seconds. The images take 3 GB of memory. The labels are the shapes. All images are training images, and the test
+    set is a fixed random choice of 10,000 of them: this set is for finding factors, not for generalisation to new
+    images.
 
     Args:
-        data_dir: The directory of tensorflow_datasets. Defaults to `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        data_dir: Directory of tensorflow_datasets. Default: `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
 
     Returns:
-        A `FactorData` with the factors color (0 throughout), shape (3 values: square, ellipse, heart), scale (6),
+        A `FactorData` with the factors color (always 0), shape (3 values: square, ellipse, heart), scale (6),
         orientation (40), x (32) and y (32).
 
     Raises:
-        DataUnavailableError: If the set is not there and cannot be downloaded, or Keras runs on another backend.
+        DataUnavailableError: If the set is missing and cannot be downloaded, or Keras runs on another backend.
         DataDamagedError: If its files cannot be read.
 
     Example:
@@ -78,11 +79,11 @@ def load_dsprites(data_dir: str | os.PathLike | None = None) -> FactorData:
 
 
 def _read(path):
-    """Images and factors, batch by batch: all at once would hold the images twice."""
+    """Reads images and factors batch by batch; all at once would hold the images twice in memory."""
     batches, size = sources.open_tfds(path, "train", _BATCH)
     images, factors = np.empty((size, 64, 64, 1), np.uint8), np.zeros((size, len(_FACTORS)), np.int64)
     count = 0
-    for batch in batches:  # which fail where there are fewer or more images
+    for batch in batches:  # fails if there are fewer or more images
         end = count + len(batch["image"])
         images[count:end] = batch["image"]
         factors[count:end, 1:] = np.stack([batch[name] for name in _FEATURES], axis=1)

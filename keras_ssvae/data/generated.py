@@ -1,4 +1,4 @@
-"""Labelled images that a model generates, in the place of some of the given ones."""
+"""Replaces some labelled images by images that a model generates."""
 
 import copy
 import inspect
@@ -15,7 +15,7 @@ from keras_ssvae.noise import Stream
 
 
 class GeneratedImages:
-    """What `augment_with` gives: `(images, labels, counter) -> images`, a pure function for each counter.
+    """Result of `augment_with`: a function `(images, labels, counter) -> images`, deterministic for each counter.
 
     Attributes:
         model: A copy of the model, which later training does not change.
@@ -28,7 +28,7 @@ class GeneratedImages:
         self.model, self.share, self.scale, self.seed = copy.deepcopy(model), share, scale, seed
 
     def __call__(self, images: Tensor, labels: Tensor, counter: int | Tensor) -> Tensor:
-        """The images of a step, float32 in [-1, 1], some of them replaced; those without a label are kept.
+        """Returns the images of a step, float32 in [-1, 1], some of them replaced. Images without a label are kept.
 
         Raises:
             ValueError: If the model generates images of another shape.
@@ -50,28 +50,27 @@ class GeneratedImages:
 
 
 def augment_with(model: Any, share: float, scale: float = 1.0, seed: int = 0) -> GeneratedImages:
-    """Replaces a share of the labelled images by generated ones of the same class, others at each step.
+    """Replaces a random share of the labelled images by generated images of the same class, anew at each step.
 
-    The result is for `data.semi_supervised(..., replace_labeled=...)`. Images are generated as the batches are made,
-    none is stored. Which images of a step are replaced, and by which, depends on this seed and the step alone, not on
-    the seed of the batches: a resumed run sees the same ones, and runs with other models of the same order.
+    Pass the result to `data.semi_supervised(..., replace_labeled=...)`. The images are generated while the batches are
+    made, and are not stored. The selection and the noise depend only on this seed and the step, not on the seed of the
+    batches. So a resumed run sees the same images, and the order of the given images does not depend on this seed.
 
-    Each image of a batch is generated and then taken or not, so the cost does not depend on the share.
+    An image is generated for every image of a batch, and then used or not. So the cost does not depend on the share.
 
     Args:
-        model: A model with `generate(labels, seed)`, as all of this library that classify. It is copied: its later
-            training changes nothing.
-        share: The probability with which each labelled image is replaced, from 0 to 1.
-        scale: Of the model's `generate`: by how much its latent variables are further from the mean of their prior. It
-            multiplies standard deviations.
+        model: A model with `generate(labels, seed)`, such as all models of this library that classify. It is copied, so
+            later training of the model has no effect.
+        share: Probability that a labelled image is replaced, from 0 to 1.
+        scale: Argument of the model's `generate`: factor of the standard deviations of its prior.
         seed: An integer of at least 0.
 
     Returns:
         A function `(images, labels, counter) -> images`.
 
     Raises:
-        ValueError: If the model cannot generate images of given labels, or not with a `scale`; for a share, a scale or
-            a seed that is none.
+        ValueError: If the model cannot generate images of given labels; if it has no `scale` although one other than 1
+            is given; for an invalid share, scale or seed.
 
     Example:
 

@@ -18,26 +18,28 @@ _REMEDY = (
 
 
 def load_omniglot(data_dir: str | os.PathLike | None = None, resized: bool | None = None) -> ImageData:
-    """Loads Omniglot with images of 28x28 pixels, ink white on black; the labels are the alphabets.
+    """Loads Omniglot with images of 28x28 pixels, white ink on black; the labels are the alphabets.
 
-    There are two sets of such images, which are not the same, and whose results cannot be compared:
+    There are two different sets of such images. Their results are not comparable:
 
-    * `"omniglot"`, from the file `chardata.mat`: 24,345 training and 8,070 test images, with which IWAE, VampPrior and
-      CP-VAE work. All alphabets are in both parts, and are numbered. Grey values are rounded to 256.
-    * `"omniglot_resized"`, from the file `omniglot.npz`: the 105x105 images, made smaller by Pillow's bilinear filter,
-      in their own division: 19,280 training images of 30 alphabets, and 13,180 test images of 20 others. The file holds
+    * `"omniglot"`, from the file `chardata.mat`: 24,345 training and 8,070 test images, which IWAE, VampPrior and
+      CP-VAE use. Both parts contain all alphabets, which have numbers as names. Grey values are rounded to 256 levels.
+    * `"omniglot_resized"`, from the file `omniglot.npz`: the 105x105 images, reduced with Pillow's bilinear filter, in
+      their original split: 19,280 training images of 30 alphabets, and 13,180 test images of 20 others. The file holds
       `x_train`, `y_train`, `x_test`, `y_test` (ink 0, paper 255; labels are characters) and `alphabet_of_class`, the
       name of each character's alphabet.
 
     Args:
-        data_dir: Where the file is, or its folder `omniglot`. Defaults to `~/.keras/datasets` (`$KERAS_HOME/datasets`).
-        resized: Whether the second set is taken. By default it is where the first is not there.
+        data_dir: Directory with the file, or with the file in a folder `omniglot`. Default: `~/.keras/datasets`
+            (`$KERAS_HOME/datasets`).
+        resized: True for the second set, False for the first. Default: the first set if its file exists, otherwise the
+            second.
 
     Returns:
-        An `ImageData`, whose name says which it is.
+        An `ImageData`. Its name tells which set it is.
 
     Raises:
-        DataUnavailableError: If the set is not there.
+        DataUnavailableError: If the set is missing.
         DataDamagedError: If its file cannot be read.
 
     Example:
@@ -70,7 +72,7 @@ def _read_small(name, path: Path):
         pixels, alphabets = content[f"{prefix}data"].T, content[f"{prefix}target"].T
         if pixels.shape[1] != _SIZE**2 or len(pixels) != len(alphabets) or not 0 <= pixels.min() <= pixels.max() <= 1:
             raise ValueError(f"`{prefix}data` has shape {pixels.shape[::-1]}; it must be 784 pixels in [0, 1] of each")
-        # Column by column, as MATLAB keeps images.
+        # Column by column, as MATLAB stores images.
         images = np.rint(255.0 * pixels).astype(np.uint8).reshape(-1, _SIZE, _SIZE).transpose(0, 2, 1)[..., None]
         parts += [np.ascontiguousarray(images), alphabets.argmax(axis=1).astype(np.int64)]
     names = tuple(f"alphabet {k}" for k in range(content["target"].shape[0]))
@@ -81,7 +83,7 @@ def _read_small(name, path: Path):
 def _read_large(name, path: Path):
     with np.load(path, allow_pickle=False) as arrays:
         of_character = arrays["alphabet_of_class"].astype(str)
-        names = tuple(dict.fromkeys(of_character.tolist()))  # those of training come first
+        names = tuple(dict.fromkeys(of_character.tolist()))  # the training alphabets come first
         number = np.array([names.index(alphabet) for alphabet in of_character])
         parts: list[np.ndarray] = []
         for part in ("train", "test"):

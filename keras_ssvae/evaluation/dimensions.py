@@ -1,4 +1,4 @@
-"""How much each latent variable tells of an image, and how far latent variables tell the classes apart."""
+"""Measures how much each latent variable tells about an image, and how well latent variables separate the classes."""
 
 from typing import Any
 
@@ -16,21 +16,21 @@ from keras_ssvae.pixels import trusted
 def kl_per_dimension(
     model: Any, images: ArrayLike, labels: ArrayLike | None = None, batch_size: int = 500
 ) -> dict[str, np.ndarray]:
-    """The mean divergence of each latent variable from its standard normal prior, in closed form, in nats.
+    """Computes the mean KL-divergence of each latent variable from its standard normal prior, in nats.
 
-    A variable that says nothing of the image has 0. Where a posterior depends on a label that is not known, as that of
-    `M2`, it is the expectation under the probabilities of the labels.
+    It uses the closed form. A variable that carries no information about the image has 0. If the posterior depends on
+    an unknown label, as in `M2`, the result is the expectation under the probabilities of the labels.
 
     Args:
         model: A model with `normal_parts` (`HasNormalParts`): `NVAE`, `CVAE`, `BetaVAE`, `M1`, `M2`, `M1M2`, `VAE`
             with a standard normal prior, `PartedVAE` for its z, `REVAE` and `M3` for the rest of z.
         images: Shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
-        labels: Classes, integers of shape (N,), for the means of the images of each class.
-        batch_size: Images in a batch.
+        labels: Classes, integers of shape (N,). If given, the means are computed for each class.
+        batch_size: Number of images in a batch.
 
     Returns:
-        For each part of the latent variables the means of its d variables, float64 of shape (d,), or (K, d) of K
-        classes. Those of `NVAE`'s `z_c` are of all classes, one after the other.
+        Name of each part of the latent variables -> means of its d variables, float64 of shape (d,), or (K, d) with
+        `labels` of K classes. For `NVAE`, `z_c` holds the variables of all classes, one class after the other.
 
     Raises:
         ValueError: If the model has no such part, a class has no image, or images or labels are not as described.
@@ -76,18 +76,18 @@ def kl_per_dimension(
 
 
 def variance_share_of_classes(z: ArrayLike, labels: ArrayLike) -> float:
-    """The share of the variance of latent variables that the class explains: of all variables together, from 0 to 1.
+    """Computes the share of the variance of latent variables that the class explains, from 0 to 1.
 
-    It is the variance of the means of the classes, over the whole variance: 0 where all classes have the same mean, 1
-    where each class is a point. A latent space with a mode for each class has a high share, one that the classes share
-    a low one. It does not see classes that differ in their form alone.
+    It is the variance of the class means divided by the whole variance, both summed over all variables. It is 0 if all
+    classes have the same mean, and 1 if each class is a point. So it is high for a latent space with a mode for each
+    class, and low for a latent space that the classes share. It cannot detect classes that differ only in shape.
 
     Args:
         z: Latent variables of images, samples or means, shape (N, d), N at least 2.
-        labels: Classes, integers from 0 of shape (N,).
+        labels: Classes, integers from 0, of shape (N,).
 
     Returns:
-        The share.
+        The share, a float.
 
     Raises:
         ValueError: If shapes or labels are not as described, or all z are the same.
@@ -98,7 +98,7 @@ def variance_share_of_classes(z: ArrayLike, labels: ArrayLike) -> float:
     print(variance_share_of_classes(model.encode(test_images), test_labels))
     ```
 
-    Reference: N-VAE, Figure 3, which has no number.
+    Reference: N-VAE, Figure 3, which shows this without a number.
     """
     z, given = np.asarray(z, "float64"), np.asarray(labels)
     if z.ndim != 2 or len(z) < 2 or not np.isfinite(z).all() or not np.ptp(z, axis=0).any():

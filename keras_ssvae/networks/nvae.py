@@ -1,7 +1,8 @@
-"""The networks of N-VAE, beta-VAE and CVAE: two convolutions and a dense layer each way, or dense layers alone.
+"""The networks of N-VAE, beta-VAE and CVAE.
 
-N-VAE's paper says nothing of its networks. These are those of its first author's earlier experiments with beta-VAE on
-MNIST, initialisers of PyTorch's included. Without `filters`, and with `hidden=(300, 300)`, they are two dense layers.
+N-VAE's paper does not describe its networks. These are those of earlier experiments by its first author with beta-VAE
+on MNIST, with the initialisers of PyTorch: two convolutions and a dense layer in the encoder, and the reverse in the
+decoder. With `filters=()` and `hidden=(300, 300)` they are two dense layers.
 """
 
 import math
@@ -15,7 +16,7 @@ from keras_ssvae.networks.layers import torch_start
 
 IMAGE_SHAPE = (28, 28, 1)
 NUM_CLASSES, CLASS_DIMS, SHARED_DIMS = 10, 1, 2
-LATENT_DIM = 20  # of beta-VAE, as in those experiments
+LATENT_DIM = 20  # of beta-VAE, as in these experiments
 FILTERS, HIDDEN = (64, 128), (1024,)
 _KERNEL = 4
 _SLOPE = 0.01
@@ -27,19 +28,20 @@ def encoder(
     filters: Sequence[int] = FILTERS,
     hidden: Sequence[int] = HIDDEN,
 ) -> keras.Model:
-    """Images `(B, H, W, C)`, pixels in [0, 1] -> means and log-variances, each `(B, d)`: that of beta-VAE.
+    """Makes the encoder of beta-VAE: images `(B, H, W, C)` with pixels in [0, 1] -> `(mean, logvar)`, each `(B, d)`.
 
     Args:
         image_shape: `(H, W, C)`.
         latent_dim: d.
-        filters: Of each convolution, which halves height and width; (64, 128, 128) for 64x64.
-        hidden: Units of each dense layer.
+        filters: Number of filters of each convolution. Each one halves height and width. For images of 64x64 pixels use
+            (64, 128, 128).
+        hidden: Number of units of each dense layer.
 
     Returns:
         A `keras.Model`.
 
     Raises:
-        ValueError: If height or width cannot be halved so often.
+        ValueError: If height or width cannot be halved by each convolution.
     """
     images = keras.Input(image_shape, name="image")
     x, width = _convolved(images, image_shape, filters)
@@ -54,17 +56,17 @@ def class_encoder(
     filters: Sequence[int] = FILTERS,
     hidden: Sequence[int] = HIDDEN,
 ) -> keras.Model:
-    """`encoder` with a third head, logits of the classes `(B, L)`: that of N-VAE.
+    """Makes the encoder of N-VAE: `encoder` with a third head, the logits of the classes `(B, L)`.
 
     Args:
         image_shape: `(H, W, C)`.
         num_classes: L.
-        latent_dim: Those of all classes and the shared ones together, `L d_c + d_s`.
+        latent_dim: Dimensions of all classes and the shared ones together, `L d_c + d_s`.
         filters: As for `encoder`.
         hidden: As for `encoder`.
 
     Returns:
-        A `keras.Model`: means, log-variances, logits.
+        A `keras.Model` with the outputs `(mean, logvar, logits)`.
     """
     images = keras.Input(image_shape, name="image")
     x, width = _convolved(images, image_shape, filters)
@@ -80,16 +82,16 @@ def label_encoder(
     filters: Sequence[int] = FILTERS,
     hidden: Sequence[int] = HIDDEN,
 ) -> keras.Model:
-    """`[x, y]`, images and one-hot labels -> means and log-variances, each `(B, d)`: that of CVAE.
+    """Makes the encoder of CVAE: `[x, y]`, images and one-hot labels `(B, L)` -> `(mean, logvar)`, each `(B, d)`.
 
-    The label has a kernel of its own in the first dense layer, beside that of the convolutions.
+    The label has its own kernel in the first dense layer, beside the kernel of the convolutions.
 
     Args:
         image_shape: `(H, W, C)`.
         num_classes: L.
         latent_dim: d.
         filters: As for `encoder`.
-        hidden: As for `encoder`, at least one.
+        hidden: As for `encoder`, at least one layer.
 
     Returns:
         A `keras.Model`.
@@ -112,19 +114,19 @@ def decoder(
     filters: Sequence[int] = FILTERS,
     hidden: Sequence[int] = HIDDEN,
 ) -> keras.Model:
-    """What the decoder takes, `(B, inputs)` -> logits of the pixels `(B, H, W, C)`; the encoder's layers backwards.
+    """Makes the decoder: `(B, inputs)` -> logits of the pixels `(B, H, W, C)`, with the encoder's layers in reverse.
 
     Args:
         image_shape: `(H, W, C)`; C is the number of outputs for a pixel.
-        inputs: The numbers of one image: d of beta-VAE, `d + L` of CVAE, `L (1 + d_c) + d_s` of N-VAE.
+        inputs: Number of inputs: d for beta-VAE, `d + L` for CVAE, `L (1 + d_c) + d_s` for N-VAE.
         filters: As for `encoder`, in the same order.
         hidden: As for `encoder`, in the same order.
 
     Returns:
-        A `keras.Model`. The sigmoid that makes pixels in [0, 1] of its logits is left to the likelihood.
+        A `keras.Model`. Its outputs are logits: the likelihood applies the sigmoid.
 
     Raises:
-        ValueError: If height or width cannot be halved so often.
+        ValueError: If height or width cannot be halved by each convolution.
     """
     z, dtype = keras.Input((inputs,), name="z"), keras.config.floatx()
     height, width, channels = image_shape
@@ -146,7 +148,7 @@ def decoder(
 
 
 def _convolved(images: Tensor, image_shape, filters) -> tuple[Tensor, int]:
-    """Features of images and their number."""
+    """The convolutional features of images, and their number."""
     _check_halves(image_shape, filters)
     x, (height, width, channels) = images, image_shape
     for i, outputs in enumerate(filters):
@@ -166,7 +168,7 @@ def _check_halves(image_shape, filters):
 
 
 def _dense(x: Tensor, inputs: int, hidden: Sequence[int], first: int = 0) -> tuple[Tensor, int]:
-    """Dense layers, numbered from `first`, and the number of what they give."""
+    """Applies dense layers, numbered from `first`; returns their output and its number of units."""
     for i, units in enumerate(hidden, start=first):
         x = layers.Dense(units, **torch_start(inputs), name=f"hidden_{i}")(x)
         x = layers.LeakyReLU(_SLOPE, name=f"hidden_{i}_leaky")(x)
@@ -175,6 +177,6 @@ def _dense(x: Tensor, inputs: int, hidden: Sequence[int], first: int = 0) -> tup
 
 
 def _heads(x: Tensor, inputs: int, **units: int) -> list[Tensor]:
-    """Linear heads by name."""
+    """Applies linear heads, by name."""
     options = {"dtype": keras.config.floatx(), **torch_start(inputs)}
     return [layers.Dense(number, **options, name=name)(x) for name, number in units.items()]

@@ -1,4 +1,4 @@
-"""How much each latent variable tells of an image."""
+"""Draws how much each latent variable tells about an image."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,17 +10,19 @@ from keras_ssvae.plots._figure import Figure
 
 
 def kl_per_dimension(kl: Mapping[str, ArrayLike], class_names: Sequence[str] | None = None) -> Figure:
-    """Draws what `evaluation.kl_per_dimension` gives: bars, or of classes a table in shades: N-VAE's Figures 5 and 10.
+    """Draws the result of `evaluation.kl_per_dimension`, as N-VAE's Figures 5 and 10.
+
+    Without classes each variable has a bar. With classes the panel is a table in shades: classes by variables.
 
     Args:
-        kl: Part of the latent variables -> the mean divergences of its d variables, `(d,)`, or `(K, d)` of K classes.
-        class_names: Names of the classes; their numbers by default.
+        kl: Part of the latent variables -> mean divergences of its d variables, `(d,)`, or `(K, d)` for K classes.
+        class_names: Names of the classes. Default: their numbers.
 
     Returns:
         The figure, with a panel for each part. Variables count from 0.
 
     Raises:
-        ValueError: If there is no part, or one has another shape.
+        ValueError: If there is no part, or a part has another shape.
 
     Example:
 

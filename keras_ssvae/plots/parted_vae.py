@@ -25,28 +25,29 @@ def traversals(
     class_names: Sequence[str] | None = None,
     columns: int | None = None,
 ) -> Figure:
-    """Decodes one coordinate after the other at a fixed label: PartedVAE's Figures 4 and 9, N-VAE's 1, 2, 6 and 7.
+    """Draws decoded images along each latent coordinate at a fixed label.
 
-    Each panel is a class. In each of its rows one coordinate takes the given values, in standard deviations from the
-    mean of its prior; all other coordinates are at the means of theirs, given the class.
+    It reproduces PartedVAE's Figures 4 and 9, and N-VAE's Figures 1, 2, 6 and 7. Each panel is a class. In each of its
+    rows one coordinate takes the given values, in standard deviations from the mean of its prior. All other coordinates
+    stay at the means of their priors, given the class.
 
     Args:
-        model: A `PartedVAE`, or a model with `normal_parts` and the centres of its classes (`HasClassCentres`), as
-            `NVAE`, `CVAE`, `M2` and `REVAE`, or without labels, as `BetaVAE`.
-        labels: The classes to draw; of `PartedVAE` values of the label c_i. None for a model without labels, whose one
-            panel has all other coordinates at 0.
-        part: One of `normal_parts`, as `"z_c"` of `NVAE`, the coordinates of the class, and `"z_s"`; of `PartedVAE`
-            `"z"`, the class-independent coordinates, or `"u"`, those of u_i.
-        variable: i, of several labels of `PartedVAE`; the others have their value 0.
-        deviations: Standard deviations, at least 2.
-        class_names: Names of the values of c_i; their numbers by default.
-        columns: Panels in a row; all of them by default.
+        model: A `PartedVAE`; or a model with `normal_parts` and the centres of its classes (`HasClassCentres`), such as
+            `NVAE`, `CVAE`, `M2` and `REVAE`; or a model without labels, such as `BetaVAE`.
+        labels: The classes to draw; for `PartedVAE` values of the label c_i. None for a model without labels, which has
+            one panel with all other coordinates at 0.
+        part: One of `normal_parts`, for example `"z_c"` of `NVAE`, the coordinates of the class, or `"z_s"`. For
+            `PartedVAE` `"z"`, the class-independent coordinates, or `"u"`, those of u_i.
+        variable: For a `PartedVAE` with several labels: the number i. The other labels have their value 0.
+        deviations: Values of the coordinate, in standard deviations; at least 2.
+        class_names: Names of the values of c_i. Default: their numbers.
+        columns: Number of panels in a row. Default: all in one row.
 
     Returns:
         The figure. Coordinates count from 0.
 
     Raises:
-        ValueError: If the model has no priors of labels, or there is no such class, label or part.
+        ValueError: If the model has no suitable prior, or a class, label or part does not exist.
 
     Example:
 
@@ -87,7 +88,7 @@ def traversals(
 
 
 def _coordinate(part, j):
-    """Its name: that of coordinate 0 of `z_c` is `z` with the index `c,0`."""
+    """The name of a coordinate: that of coordinate 0 of `z_c` is `z` with the index `c,0`."""
     stem, _, index = part.partition("_")
     return f"${stem}_{{{index + ',' if index else ''}{j}}}$"
 
@@ -97,7 +98,7 @@ def _has_centres(model):
 
 
 def _of_priors(model, labels, part, variable, count):
-    """The classes, and of each the mean and the deviation of its prior, and the coordinates of a part."""
+    """The classes; for each the means and standard deviations of its prior and the coordinates of a part."""
     if part not in ("z", "u") or count < 2:
         raise ValueError(f'`part` is {part!r} and must be "z" or "u"; `deviations` are {count}, at least 2.')
     prior, start = _u_prior(model, variable, "plots.traversals")
@@ -107,7 +108,7 @@ def _of_priors(model, labels, part, variable, count):
 
 
 def _of_centres(model, labels, part, variable, count):
-    """As `_of_priors`, of a part whose prior is the standard normal."""
+    """As `_of_priors`, for a part whose prior is the standard normal."""
     if part not in model.normal_parts or count < 2:
         raise ValueError(
             f"`part` is {part!r} and must be one of {list(model.normal_parts)}; `deviations` are {count}, at least 2."
@@ -121,7 +122,7 @@ def _of_centres(model, labels, part, variable, count):
 
 
 def _of_origin(model, part, count):
-    """As `_of_priors`, of the one panel of a model without labels."""
+    """As `_of_priors`, for the one panel of a model without labels."""
     if isinstance(model, HasLabelPriors) or _has_centres(model):
         raise ValueError(f"`labels` is None, but {type(model).__name__} has classes. Give the classes to draw.")
     parts = model.normal_parts if isinstance(model, HasNormalParts) else ()
@@ -137,15 +138,15 @@ def _of_origin(model, part, count):
 
 
 def transfer(model: keras.Model, images: ArrayLike, attributes: ArrayLike) -> Figure:
-    """Gives images the class-independent attributes of others: PartedVAE's Figure 5.
+    """Draws images with the class-independent attributes of others: PartedVAE's Figure 5.
 
     Args:
         model: A `PartedVAE`.
-        images: The leftmost column, whose c and u are kept, shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
-        attributes: The top row, whose z is taken, shape (M, H, W, C).
+        images: The leftmost column, which keep their c and u, shape (N, H, W, C): uint8, or floats scaled to [-1, 1].
+        attributes: The top row, which give their z, shape (M, H, W, C).
 
     Returns:
-        The figure.
+        The figure, with N rows and M columns of results.
 
     Raises:
         ValueError: If the model has no `transfer`, or the images are not as described.
@@ -169,23 +170,24 @@ def transfer(model: keras.Model, images: ArrayLike, attributes: ArrayLike) -> Fi
 def learned_prior(
     model: keras.Model, variable: int = 0, coordinate: int = 0, n: int = 11, class_names: Sequence[str] | None = None
 ) -> Figure:
-    """Draws a coordinate of the learned prior `p(u_i | c_i)`, and below it images along it: PartedVAE's Figure 7.
+    """Draws the learned prior `p(u_i | c_i)` along one coordinate, with images below: PartedVAE's Figure 7.
 
-    The densities are weighted with `p(c_i)`. An image stands below the value of its coordinate of u_i. Its other
-    coordinates are at the mean of the component that has the highest density at that value.
+    The densities are weighted with `p(c_i)`. Each image stands below its value of the coordinate of u_i. Its other
+    coordinates are at the mean of the component with the highest density at this value.
 
     Args:
         model: A `PartedVAE`.
-        variable: i, of several labels; the others have their value 0.
-        coordinate: Of u_i.
-        n: Images, at least 2.
-        class_names: Names of the values of c_i; their numbers by default.
+        variable: Number i of the label. Other labels have their value 0.
+        coordinate: Number of the coordinate of u_i, from 0.
+        n: Number of images, at least 2.
+        class_names: Names of the values of c_i. Default: their numbers.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If the model has no priors of labels, there is no such label or coordinate, or `n` is below 2.
+        ValueError: If the model has no learned prior for each label, a label or coordinate does not exist, or `n` is
+            below 2.
 
     Example:
 
@@ -209,7 +211,7 @@ def learned_prior(
         exponents = -0.5 * ((u[:, None] - means) / deviations) ** 2
         return model.class_priors[variable] * np.exp(exponents) / (deviations * np.sqrt(2 * np.pi))
 
-    # Each value in the middle of its image.
+    # Each value is at the centre of its image.
     values = low + (np.arange(n) + 0.5) * (high - low) / n
     points = np.stack([_centre(model, variable, k)[0] for k in densities(values).argmax(axis=1)])
     points[:, start + coordinate] = values
@@ -231,7 +233,7 @@ def learned_prior(
 
 
 def _u_prior(model, variable, function):
-    """The prior of u_i as it is now, and where u_i begins among the latent variables."""
+    """The current prior of u_i, and the index at which u_i begins among the latent variables."""
     if not isinstance(model, HasLabelPriors):
         raise ValueError(
             f"`{function}` needs a model with a learned prior for each label, as `PartedVAE`'s, but "
@@ -245,7 +247,7 @@ def _u_prior(model, variable, function):
 
 
 def _centre(model, variable, k):
-    """Means and standard deviations (d,) of all latent variables where c_i is k."""
+    """Means and standard deviations (d,) of the prior of all latent variables at c_i = k."""
     priors = [prior.now() for prior in model.u_priors]
     rows = [k if i == variable else 0 for i in range(len(priors))]
     means = [np.zeros(model.z_dim), *(prior.means[row] for prior, row in zip(priors, rows, strict=True))]
