@@ -311,7 +311,7 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
             value = labels.check("value", given[None] if given.ndim == len(labels.shape) else given)
             if len(value) not in (1, z.shape[0]):
                 raise ValueError(
-                    f"`value` has {len(value)} values for {z.shape[0]} images; it must be one, or as many."
+                    f"`value` has {len(value)} values for {z.shape[0]} images; it must have one, or one for each image."
                 )
         value = ops.reshape(ops.cast(value, "int32"), (-1, len(numbers)))
         value = ops.broadcast_to(value, (ops.shape(z)[0], len(numbers)))

@@ -70,7 +70,9 @@ def check_labeled_alone(model: Any, images: Any, hint: str = "") -> None:
 def check_as_many(images: Tensor, name: str, others: Tensor) -> None:
     """Raises ValueError unless the argument `name` has as many images (`others`) as `images`."""
     if None not in (images.shape[0], others.shape[0]) and images.shape[0] != others.shape[0]:
-        raise ValueError(f"`images` has {images.shape[0]} images and `{name}` {others.shape[0]}; it must be as many.")
+        raise ValueError(
+            f"`images` has {images.shape[0]} images and `{name}` {others.shape[0]}; they must have the same number."
+        )
 
 
 def input_shape(name: str, network: keras.Model) -> tuple[int, ...]:
@@ -79,7 +81,7 @@ def input_shape(name: str, network: keras.Model) -> tuple[int, ...]:
     if not (isinstance(shape, tuple) and shape and all(isinstance(size, int) for size in shape[1:])):
         raise ValueError(
             f"`{name}` takes {shape}; it must be a built functional or Sequential Keras model with one input, "
-            "whose shape is known but for the batch."
+            "whose shape is known except for the batch."
         )
     return shape[1:]
 

@@ -147,8 +147,8 @@ class Labels:
         fits = all((each > 0).all() and abs(each.sum() - 1) < 0.02 for each in given)
         if tuple(each.size for each in given) != self.sizes or not fits:
             raise ValueError(
-                f"`{name}` is {[each.tolist() for each in given]}; it must be for each label a list of its positive "
-                f"probabilities, whose sum is 1: of {self.sizes} values."
+                f"`{name}` is {[each.tolist() for each in given]}; it must be one list for each label, with positive "
+                f"probabilities whose sum is 1. The labels have {self.sizes} values."
             )
         return given
 

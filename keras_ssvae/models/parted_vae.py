@@ -211,7 +211,10 @@ class PartedVAE(ClassifierMixin, BaseVAE):
             if not values or not all(is_integer(value) and value >= least for value in values):
                 raise ValueError(f"`{name}` is {values}; it must be made of integers of at least {least}.")
         if len(self._u_dims) != len(self.labels.sizes):
-            raise ValueError(f"`u_dims` is {self._u_dims}; each of `num_classes`, {self.labels.sizes}, has its own u.")
+            raise ValueError(
+                f"`u_dims` is {self._u_dims}; it must have one entry for each label of `num_classes`, "
+                f"{self.labels.sizes}."
+            )
         if self.pixel_loss not in _LIKELIHOODS:
             raise ValueError(f'`pixel_loss` is {self.pixel_loss!r}; it must be "cross_entropy" or "absolute_error".')
         self.class_priors = self.labels.check_probs("class_priors", class_priors)
@@ -229,8 +232,8 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         """
         if not isinstance(optimizer, GroupedOptimizer):
             raise ValueError(
-                f"`optimizer` is {optimizer!r}; a step of {type(self).__name__} is two, so it must be a "
-                '`GroupedOptimizer({"supervised": ..., "main": ...})`.'
+                f"`optimizer` is {optimizer!r}; a step of {type(self).__name__} has two parts with an optimizer each, "
+                'so it must be a `GroupedOptimizer({"supervised": ..., "main": ...})`.'
             )
         super().compile(optimizer, **kwargs)
 

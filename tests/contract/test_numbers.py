@@ -289,7 +289,7 @@ def test_a_row_of_zeros_in_training_is_a_label_out_of_range(entry, compiled):
     # Zeros are a missing label for a model that takes them: then half a label is none.
     wrong = 0.5 if model.takes_missing_labels else 0.0
     labels = batch.pop("labels") * np.float32([1, 1, wrong, 1])[:, None]
-    with pytest.raises(ValueError, match=r"Row 2 of `y` holds .*; it must be one-hot, with the sum 1\. Of a label"):
+    with pytest.raises(ValueError, match=r"Row 2 of `y` holds .*; it must be one-hot, with the sum 1\. A row of zeros"):
         model.fit(batch, labels, verbose=0)
     assert int(model.optimizer.iterations) == 0
 

@@ -461,11 +461,11 @@ def test_rows_of_features_are_no_images():
         ({"z_dim": 0}, "`z_dim` is 0. It must be an integer of at least 1"),
         (
             {"class_priors": [[0.5, 0.5]]},
-            "`class_priors` is .*; it must be for each label a list",
+            "`class_priors` is .*; it must be one list for each label",
         ),
         (
             {"class_priors": [[0.5, 0.6, 0.0]]},
-            "`class_priors` is .*; it must be for each label a list",
+            "`class_priors` is .*; it must be one list for each label",
         ),
         ({"likelihood": Gaussian()}, "`binarize` is True with a Gaussian likelihood; binary images are"),
         ({"likelihood": "normal"}, "`likelihood` is 'normal'; it must be one of"),

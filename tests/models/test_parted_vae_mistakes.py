@@ -22,13 +22,13 @@ from keras_ssvae.optimizers import Adam
         ({"z_dim": 0}, "`z_dim` is (0,); it must be made of integers of at least 1."),
         ({"capacity_steps": 0}, "`capacity_steps` is (0,); it must be made of integers of at least 1."),
         ({"slope_steps": 2e3}, "`slope_steps` is (2000.0,); it must be made of integers of at least 1."),
-        ({"num_classes": (3, 2)}, "`u_dims` is (2,); each of `num_classes`, (3, 2), has its own u."),
+        ({"num_classes": (3, 2)}, "`u_dims` is (2,); it must have one entry for each label of `num_classes`, (3, 2)."),
         ({"pixel_loss": "l2"}, """`pixel_loss` is 'l2'; it must be "cross_entropy" or "absolute_error"."""),
-        ({"class_priors": [(0.5, 0.5)]}, "`class_priors` is [[0.5, 0.5]]; it must be for each label a list"),
-        ({"class_priors": (0.3, 0.3, 0.4)}, "`class_priors` is [0.3, 0.3, 0.4]; it must be for each label a list"),
-        ({"class_priors": [(0.5, 0.5, 0.5)]}, "whose sum is 1: of (3,) values."),
-        ({"class_priors": [(0.5, 0.5, 0.0)]}, "it must be for each label a list"),
-        ({"class_priors": [(0.5, 0.5, float("nan"))]}, "it must be for each label a list"),
+        ({"class_priors": [(0.5, 0.5)]}, "`class_priors` is [[0.5, 0.5]]; it must be one list for each label"),
+        ({"class_priors": (0.3, 0.3, 0.4)}, "`class_priors` is [0.3, 0.3, 0.4]; it must be one list for each label"),
+        ({"class_priors": [(0.5, 0.5, 0.5)]}, "whose sum is 1. The labels have (3,) values."),
+        ({"class_priors": [(0.5, 0.5, 0.0)]}, "it must be one list for each label"),
+        ({"class_priors": [(0.5, 0.5, float("nan"))]}, "it must be one list for each label"),
         ({"gamma_z": -1.0}, "`gamma_z` is -1.0; it must be a finite number, 0 or more."),
         ({"capacity_u": float("inf")}, "`capacity_u` is inf; it must be a finite number, 0 or more."),
         ({"tolerance": "much"}, "`tolerance` is 'much'; it must be a finite number, 0 or more."),
@@ -44,8 +44,9 @@ def test_an_argument_that_cannot_be_is_refused_by_name(make_parted, arguments, s
 
 @pytest.mark.parametrize("optimizer", [Adam(), "adam"])
 def test_one_optimizer_for_both_steps_is_refused(make_parted, optimizer):
-    sentence = r'a step of PartedVAE is two, so it must be a `GroupedOptimizer\(\{"supervised": ..., "main": ...\}\)`'
-    with pytest.raises(ValueError, match=f"`optimizer` is .*; {sentence}"):
+    what = "a step of PartedVAE has two parts with an optimizer each"
+    advice = r'it must be a `GroupedOptimizer\(\{"supervised": ..., "main": ...\}\)`'
+    with pytest.raises(ValueError, match=f"`optimizer` is .*; {what}, so {advice}"):
         make_parted().compile(optimizer)
 
 

@@ -412,7 +412,7 @@ def test_a_verb_that_cannot_be_answered_is_a_sentence(call, sentence):
         ({"unlabeled_term": "exact"}, r"`unlabeled_term` is 'exact'; it must be one of"),
         ({"kl": "none"}, r"`kl` is 'none'; it must be"),
         ({"class_priors": "given"}, r"`class_priors` is 'given'; it must be \"learned\""),
-        ({"class_priors": [(0.5, 0.5)]}, r"`class_priors` is .* of \(3,\) values"),
+        ({"class_priors": [(0.5, 0.5)]}, r"`class_priors` is .* The labels have \(3,\) values"),
         ({"c_dims": (1, 1)}, r"`c_dims` is \(1, 1\) and `num_classes` 3; each label must have"),
         ({"rest_dim": -1}, r"`rest_dim` is -1"),
         ({"bounded_weight": 1}, r"`bounded_weight` is 1; it must be True or False"),
