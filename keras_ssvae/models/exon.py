@@ -85,7 +85,7 @@ class EXoN(ClassifierMixin, BaseVAE):
     | `m_k, s_k^2`                | `prior.means`, `prior.variances`                                             |
     | `-log p(x given z) beta`    | `reconstruction`: `sum (x - D(z))^2 / 2`                                     |
     | `KL(w(y given x), p(y))`    | `kl_categorical`                                                             |
-    | second part of (12)         | `kl_gaussian`                                                                |
+    | second part of (12)         | `kl_gaussian`: KL of each component from its Gaussian, weighted with `w`     |
     | `-log w(y given x)`         | `cross_entropy`, of augmented labelled images                                |
     | SCI, (7)                    | `sci_labeled`, `sci_unlabeled`                                               |
     | `rho`                       | `mix_weight_labeled ~ Beta(.1, .1)`, `mix_weight_unlabeled ~ Beta(2, 2)`     |
@@ -107,8 +107,8 @@ class EXoN(ClassifierMixin, BaseVAE):
     makes random. Smaller is better for both.
 
     Args:
-        encoder: Keras model that maps images `(B, H, W, C)` to `(mean, logvar)`, each `(B, K, d)`. Default: Table 4 of
-            EXoN's paper.
+        encoder: Keras model that maps images `(B, H, W, C)` to `(mean, logvar)`, each `(B, K, d)` for K classes and d
+            latent dimensions. Default: Table 4 of EXoN's paper.
         decoder: Keras model that maps `(B, d)` to images. Default: Table 4.
         classifier: Keras model that maps images to logits `(B, K)`. Default: Table 5.
         prior: `priors.GaussianMixture` with one component for each class. Default: `priors.circle()`, the published

@@ -94,7 +94,7 @@ class REVAE(CharacteristicVAE):
 
     Args:
         encoder: Keras model that maps images `(B, H, W, C)` with pixels in [0, 1] to `(mean, logvar)` of z, each
-            `(B, d)`, z_c first. Default: Table 3 of REVAE's paper.
+            `(B, d)` for d latent dimensions, z_c first. Default: Table 3 of REVAE's paper.
         decoder: Keras model that maps z `(B, d)` to the outputs that the likelihood takes. Default: Table 3.
         classifier: Keras model that maps z_c to logits, those of all labels side by side. The logits of a label must
             depend only on its own characteristics. Default: Table 3; for several labels Table 4.

@@ -54,8 +54,8 @@ class VAE(UnlabeledVAE):
     are divided into batches.
 
     Args:
-        encoder: Keras model that maps images `(B, H, W, C)` with pixels in [0, 1] to `(mean, logvar)`, each `(B, d)`.
-            Default: two gated layers of 300 units.
+        encoder: Keras model that maps images `(B, H, W, C)` with pixels in [0, 1] to `(mean, logvar)`, each `(B, d)`
+            for d latent dimensions. Default: two gated layers of 300 units.
         decoder: Keras model that maps `(B, d)` to the outputs that the likelihood takes, `(B, H, W, C)`. Default: two
             gated layers of 300 units.
         prior: A `priors.Prior`. Default: the standard normal in 40 dimensions.
