@@ -139,7 +139,7 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer | None, dtypes: Sequen
     if dynamic or ("float16" in dtypes and not optimizer.loss_scale_factor):
         what = "`optimizer` is a `LossScaleOptimizer`" if dynamic else "A network computes in float16"
         raise ValueError(
-            f"{what}; this library does not search for a loss scale, and without one small gradients become 0 in "
+            f"{what}; this library does not search for a loss scale, and without one, small gradients become 0 in "
             'float16. Build the networks under `keras.config.set_dtype_policy("mixed_bfloat16")`, which needs none, or '
             "give the optimizer, or that of each group, a fixed scale, such as `loss_scale_factor=1024`."
         )

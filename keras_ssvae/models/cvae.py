@@ -57,7 +57,7 @@ class CVAE(ConditionalVAE):
             Default: a dense layer and two transposed convolutions.
         num_classes: Number K of classes.
         z_dim: Dimensions d of z.
-        class_priors: Probabilities `p(y)` of the classes, as a list that holds one list. Default: uniform.
+        class_priors: Probabilities `p(y)` of the K classes, as `[probs]`: a list for the one label. Default: uniform.
         likelihood: One of `likelihoods`. Default: `Bernoulli()` of grey pixels.
         beta: Weight of the KL-divergence.
         binarize: Whether each training step draws binary images, as in `VAE`; only for a Bernoulli likelihood.

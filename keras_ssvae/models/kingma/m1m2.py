@@ -55,7 +55,7 @@ class M1M2(M2):
         active: The F dimensions of M1 that are used, as `m1.active_dimensions(images)` gives them. Default: all.
         num_classes: Number K of classes.
         z_dim: Dimensions d of z_2.
-        class_priors: Probabilities `p(y)` of the classes, as a list that holds one list. Default: uniform.
+        class_priors: Probabilities `p(y)` of the K classes, as `[probs]`: a list for the one label. Default: uniform.
         alpha: Weight of the cross entropy, as in `M2`.
         weight_prior: Weight of the prior of the network weights, without those of M1: 1 / N for N training images; 0
             leaves it out.

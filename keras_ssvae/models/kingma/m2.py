@@ -81,7 +81,7 @@ class M2(ConditionalVAE):
             500 units.
         num_classes: Number K of classes.
         z_dim: Dimensions d of z.
-        class_priors: Probabilities `p(y)` of the classes, as a list that holds one list. Default: uniform.
+        class_priors: Probabilities `p(y)` of the K classes, as `[probs]`: a list for the one label. Default: uniform.
         likelihood: One of `likelihoods`. Default: `Bernoulli()`.
         alpha: Weight of the cross entropy.
         weight_prior: Weight of the prior of the network weights: 1 / N for N training images; 0 leaves it out.
