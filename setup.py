@@ -55,6 +55,7 @@ setup(
             "jax>=0.8,<1",
             "ruff",
             "mypy>=2.4,<3",
+            "build",  # makes what is released
         ],
         "serving": ["tensorflow-serving-api>=2.20,<3"],
         # What `model.export(format="onnx")` needs, and what runs such a file; likewise LiteRT.

@@ -47,7 +47,8 @@ def shortened(code):
 
 
 def test_every_page_with_an_example_is_run():
-    assert sorted(page for page in PAGES if python(page)) == sorted([*SHAPES, *CONTINUED.values()])
+    with_example, known = {page for page in PAGES if python(page)}, {*SHAPES, *CONTINUED.values()}
+    assert with_example == known, f"Only a page or only `SHAPES` of this file has: {sorted(with_example ^ known)}"
 
 
 @pytest.mark.parametrize("page", SHAPES)
@@ -81,7 +82,7 @@ def test_the_request_with_a_picture_is_one_of_all_its_bytes(tmp_path):
 
 # Links
 
-LINKED = [*PAGES, "CHANGELOG.md", "experiments/README.md"]
+LINKED = [*PAGES, "CHANGELOG.md", "CONTRIBUTING.md", "experiments/README.md"]
 LINKED += [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "saved_models").glob("*/README.md"))]
 
 
@@ -124,7 +125,7 @@ def test_scripts_and_files_that_commands_name_are_there(page):
 
 
 def test_the_readme_leads_to_each_page_and_each_page_to_the_tables_of_symbols():
-    assert [page for page in PAGES[1:] if f"({page})" not in text("README.md")] == []
+    assert [page for page in PAGES[1:] if f"({page})" not in text("README.md")] == [], "The README has no link to it."
     systems = [each for each in vars(models).values() if inspect.isclass(each) and issubclass(each, keras.Model)]
     pages = "\n".join(map(text, PAGES[1:]))
     for system in systems:

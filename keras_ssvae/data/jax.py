@@ -51,7 +51,7 @@ def distribute(batches, strategy) -> NoReturn:
     )
 
 
-def make_batches(
+def make_batches(  # noqa: D417 (the others are described by `semi_supervised`)
     sources: dict,
     parts: Sequence[Part],
     *,

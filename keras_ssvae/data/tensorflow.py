@@ -33,7 +33,7 @@ def is_dataset(source) -> bool:
     return isinstance(source, tf.data.Dataset)
 
 
-def make_batches(
+def make_batches(  # noqa: D417 (the others are described by `semi_supervised`)
     sources: dict,
     parts: Sequence[Part],
     *,

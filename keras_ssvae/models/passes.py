@@ -41,6 +41,11 @@ def passes(
         first += number
 
     def run(network, inputs):
+        if id(network) not in places:
+            raise ValueError(
+                f"A training step runs `{network.name}`, which `forward_passes` of the model does not name. Add the "
+                "attribute's name there, with how often a step runs it."
+            )
         place = next(places[id(network)], None)
         if place is None:
             raise ValueError(f"A training step runs `{network.name}` more often than its `forward_passes` says.")

@@ -177,15 +177,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Writes an object as JSON; see `write_text`."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    """Writes the terms of each epoch as CSV, a row for each epoch and a column for each term; see `write_text`."""
     names = list(history[-1])
     write_table(path, names, [[row[name] for name in names] for row in history])
 
 
 def write_table(path: Path, header: list, rows: list[list]) -> None:
+    """Writes a header and rows as CSV; see `write_text`."""
     table = io.StringIO()
     csv.writer(table).writerows([header, *rows])
     write_text(path, table.getvalue())

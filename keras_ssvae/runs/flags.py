@@ -134,6 +134,11 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
 
 
 def read_indices(file: Path | None) -> np.ndarray | None:
+    """The indices of the labelled images in a file of one integer a line, None for no file.
+
+    Raises:
+        UserError: If the file cannot be read so.
+    """
     if file is None:
         return None
     try:

@@ -59,6 +59,7 @@ SEEDS = Axis("seed", int, [1], "seeds: each has its own weights and noise, and i
 
 
 def train_run(plan: Plan) -> None:
+    """Trains and evaluates the run of a plan, in this process."""
     train(prepare(plan))
 
 

@@ -14,6 +14,7 @@ from keras_ssvae.runs.run import Plan
 
 
 def model_file(plan: Plan) -> Path:
+    """Where the run of a plan leaves its trained model."""
     return plan.output_dir / "model.keras"
 
 
