@@ -65,6 +65,14 @@ def test_a_fraction_of_the_images_is_labelled(plan):
     assert [each["steps_per_epoch"] for each in plans] == [25, 26, 24]
 
 
+def test_with_many_labels_the_labelled_batches_are_large(plan, modules, monkeypatch):
+    monkeypatch.setattr(modules.script, "MANY_LABELS", 300)
+    given = ("--batch-size", "60", "--labeled-batch-size", "20")
+    plans = [plan(*args) for args in (("--labels", "300"), ("--labels", "299"), ("--labels", "300", *given))]
+    assert [each["labeled_batch_size"] for each in plans] == [200, 100, 20]
+    assert plans[0]["rhythm"] == [2, 5]
+
+
 def test_alpha_is_scaled_by_the_images_for_each_labelled_one(plan):
     assert plan("--model", "m3")["alpha"] == pytest.approx(0.1 * 1237 / 100)
     assert plan("--model", "m3", "--alpha", "1")["alpha"] == 1.0
