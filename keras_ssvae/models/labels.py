@@ -326,7 +326,8 @@ class ClassifierMixin:
             labels = self.sample_labels(int(labels), seed)
         elif not is_symbolic(labels):
             labels = self.labels.check("labels", labels)
-        return self.decode(self.sample_latent(ops.cast(ops.convert_to_tensor(labels), "int32"), seed, scale))
+        further = {} if scale == 1 else {"scale": scale}  # a subclass may draw at scale 1 alone
+        return self.decode(self.sample_latent(ops.cast(ops.convert_to_tensor(labels), "int32"), seed, **further))
 
     def coordinates(self, part: str, label: int) -> list[int]:
         """Indices of the latent variables that belong to a part and affect the images of a class.
