@@ -1,6 +1,7 @@
 """The VAE and VampPrior of other libraries, with the widths of ours, for benchmark_step.py."""
 
 import itertools
+import tempfile
 from collections.abc import Callable
 
 import numpy as np
@@ -77,12 +78,10 @@ def pythae(model: VAE, images: np.ndarray, batch_size: int) -> dict[str, Callabl
         raise UserError("--peer pythae has a standard normal and a VampPrior alone. Choose one of these as --prior.")
     dataset = BaseDataset(torch.tensor(np.moveaxis(images, -1, 1) / 255, dtype=torch.float32), torch.zeros(len(images)))
     training = {"optimizer_cls": "Adam", "learning_rate": LEARNING_RATE, "no_cuda": True}
-    trainer = BaseTrainer(
-        peer,
-        dataset,
-        training_config=BaseTrainerConfig(per_device_train_batch_size=batch_size, **training),
-    )
-    trainer.prepare_training()
+    with tempfile.TemporaryDirectory() as folder:  # which pythae makes where it is started, unless it is told
+        config = BaseTrainerConfig(output_dir=folder, per_device_train_batch_size=batch_size, **training)
+        trainer = BaseTrainer(peer, dataset, training_config=config)
+        trainer.prepare_training()
     peer.train()
     batches = itertools.chain.from_iterable(itertools.repeat(trainer.train_loader))
     at_hand = next(batches)

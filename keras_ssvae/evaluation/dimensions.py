@@ -64,9 +64,7 @@ def kl_per_dimension(
     of_images = {part: np.concatenate(values) for part, values in rows.items()}
     if labels is None:
         return {part: values.mean(axis=0) for part, values in of_images.items()}
-    given = np.asarray(labels)
-    count = int(given.max()) + 1 if given.size and given.dtype.kind in "iu" and given.max() >= 0 else 1
-    classes = Labels(count).check("labels", labels, len(next(iter(of_images.values()))))
+    classes, count = _checked_classes(labels, len(next(iter(of_images.values()))))
     missing = np.setdiff1d(np.arange(count), classes)
     if len(missing):
         raise ValueError(f"`labels` hold no image of the classes {missing.tolist()}; each must have one.")
@@ -100,15 +98,21 @@ def variance_share_of_classes(z: ArrayLike, labels: ArrayLike) -> float:
 
     Reference: N-VAE, Figure 3, which shows this without a number.
     """
-    z, given = np.asarray(z, "float64"), np.asarray(labels)
+    z = np.asarray(z, "float64")
     if z.ndim != 2 or len(z) < 2 or not np.isfinite(z).all() or not np.ptp(z, axis=0).any():
         raise ValueError(
             f"`z` has shape {z.shape}; it must be finite numbers (N, d), of at least 2 images that differ."
         )
-    count = int(given.max()) + 1 if given.size and given.dtype.kind in "iu" and given.max() >= 0 else 1
-    classes = Labels(count).check("labels", labels, len(z))
+    classes, count = _checked_classes(labels, len(z))
     off = z - z.mean(axis=0)
     sizes = np.bincount(classes, minlength=count)
     sums = np.stack([off[classes == k].sum(axis=0) for k in range(count)])
     between = (np.square(sums) / np.maximum(sizes, 1)[:, None]).sum()
     return float(between / np.square(off).sum())
+
+
+def _checked_classes(labels, num_examples):
+    """The classes as integers, and how many they are: one more than the largest."""
+    given = np.asarray(labels)
+    count = int(given.max()) + 1 if given.size and given.dtype.kind in "iu" and given.max() >= 0 else 1
+    return Labels(count).check("labels", labels, num_examples), count
