@@ -333,10 +333,7 @@ def name_of(settings: dict[str, Any]) -> str:
 
 def grouped(results: list[sweep.Result]) -> dict[str, list[sweep.Result]]:
     """The runs of each model, number of categories and variant, by their name."""
-    groups: dict[str, list[sweep.Result]] = {}
-    for result in results:
-        groups.setdefault(name_of(result.plan.settings), []).append(result)
-    return groups
+    return sweep.by(results, lambda result: name_of(result.plan.settings))
 
 
 def write_groups(groups: dict[str, list[sweep.Result]], columns: dict[str, tuple[str, int]], output_dir: Path) -> str:

@@ -241,9 +241,7 @@ def name_of(settings: dict[str, Any]) -> str:
 
 def finish(results: list[sweep.Result], output_dir: Path) -> str:
     """The table, a row for each model and its dimensions, and Figure 10 where both of its models are there."""
-    groups: dict[str, list[sweep.Result]] = {}
-    for result in results:
-        groups.setdefault(name_of(result.plan.settings), []).append(result)
+    groups = sweep.by(results, lambda result: name_of(result.plan.settings))
     columns = {
         heading: (name, digits)
         for heading, (name, digits) in COLUMNS.items()

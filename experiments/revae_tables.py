@@ -92,12 +92,13 @@ def published(dataset: str, model: str, share: float) -> list[str]:
 
 def groups(results: list[sweep.Result]) -> dict[tuple[float, str], list[sweep.Result]]:
     """The results by the share of labels and the model."""
-    found: dict[tuple[float, str], list[sweep.Result]] = {}
-    for result in results:
+
+    def key(result):
         settings, images = result.plan.settings, result.plan.sets.num_images
         share = round(settings["labels"] / (settings["labels"] + images), 4)
-        found.setdefault((share, f"{settings['model']}{settings.get('m', '')}"), []).append(result)
-    return found
+        return share, f"{settings['model']}{settings.get('m', '')}"
+
+    return sweep.by(results, key)
 
 
 def compared(found: dict[tuple[float, str], list[sweep.Result]]) -> list[list[str]]:

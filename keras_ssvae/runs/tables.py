@@ -1,7 +1,7 @@
 """The table of a sweep: its cells and its files."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,12 @@ class Result:
         return saved.load_model(model_file(self.plan), "the model of a run")
 
 
-def by(results: Sequence[Result], name: str) -> dict[Any, list[Result]]:
-    """Groups the results by the value of a setting; the groups and the results keep their order."""
+def by(results: Sequence[Result], key: str | Callable[[Result], Any]) -> dict[Any, list[Result]]:
+    """Groups the results by a setting, or by what a function gives for each; groups and results keep their order."""
     groups: dict[Any, list[Result]] = {}
     for result in results:
-        groups.setdefault(result.plan.settings[name], []).append(result)
+        value = result.plan.settings[key] if isinstance(key, str) else key(result)
+        groups.setdefault(value, []).append(result)
     return groups
 
 
