@@ -16,6 +16,7 @@ A test error has a standard error by itself, from the number of test images: it 
 
 import argparse
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,9 @@ def classifier_error(run: Run, share: float = 0.0, scale: float = 1.0) -> float:
     keras.utils.set_random_seed(settings["seed"])
     network = judges.network(images.train_images.shape[1:], images.num_classes)
     classifier = Classifier(network)
-    classifier.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy", **flags.compile_options(settings))
+    options = flags.compile_options(settings)
+    options["steps_per_execution"] = math.gcd(options["steps_per_execution"], steps)  # else one would go past an epoch
+    classifier.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy", **options)
     epochs = settings["classifier_epochs"]
     classifier.fit(batches, epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
     return evaluation.classification_error(network.predict(run.test_images, 500, verbose=0), images.test_labels)

@@ -62,6 +62,10 @@ AXES = [
     sweep.Axis("shared_dims", int, [nvae.SHARED_DIMS], "shared latent variables; all of beta-VAE"),
     sweep.SEEDS,
 ]
+SIZES = {
+    "filters": "filters of each convolution of the encoder; the decoder has them in reverse",
+    "hidden": "units of each dense layer between the convolutions and the latent variables",
+}
 # Heading -> name in metrics.json and decimal places.
 COLUMNS = {
     "error %": ("test_error_percent", 2),
@@ -77,6 +81,9 @@ COLUMNS = {
 def add_flags(parser: argparse.ArgumentParser) -> None:
     for axis in AXES[:-1]:
         parser.add_argument(axis.flag, type=axis.type, default=axis.default[0], help=axis.help)
+    for name, what in SIZES.items():
+        shown = ", ".join(f"{dataset} {' '.join(map(str, each[name]))}" for dataset, each in SETTINGS.items())
+        parser.add_argument(f"--{name}", type=int, nargs="*", metavar="N", help=f"{what} (default {shown})")
 
 
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
@@ -88,6 +95,9 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     if min(dims.values()) < 0 or not any(dims.values()):
         given = " and ".join(f"{flag} is {value}" for flag, value in dims.items())
         raise UserError(f"{given}; none may be negative, and one must be at least 1.")
+    for name in SIZES:
+        if min(getattr(args, name) or [1]) < 1:
+            raise UserError(f"--{name} is {' '.join(map(str, getattr(args, name)))}; each number must be at least 1.")
     return args
 
 
@@ -98,13 +108,16 @@ def depends_on(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
-    own = {axis.name: getattr(args, axis.name) for axis in AXES[:-1]}
+    own = {name: getattr(args, name) for name in (*(axis.name for axis in AXES[:-1]), *SIZES)}
     return {name: value for name, value in own.items() if value is not None}
 
 
 def run_suffix(args: argparse.Namespace) -> str:
     parts = {"beta": args.beta_c, "c": args.class_dims, "s": args.shared_dims}
-    return f"_{args.model}" + "".join(f"_{name}{value:g}" for name, value in parts.items() if value is not None)
+    given = "".join(f"_{name}{value:g}" for name, value in parts.items() if value is not None)
+    sizes = {name: getattr(args, name) for name in SIZES}
+    given += "".join(f"_{name}{'-'.join(map(str, size))}" for name, size in sizes.items() if size is not None)
+    return f"_{args.model}{given}"
 
 
 def sets(images: data.ImageData, settings: dict[str, Any], *given: Any) -> InMemory:
