@@ -21,7 +21,6 @@ import keras
 from matplotlib.figure import Figure
 
 from keras_ssvae import callbacks, evaluation, plots, priors
-from keras_ssvae.likelihoods import from_unit
 from keras_ssvae.models import VAE
 from keras_ssvae.networks.vae import LATENT_DIM
 from keras_ssvae.optimizers import NormalizedAdam
@@ -175,8 +174,9 @@ def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
             model.decode(prior.means[:SHOWN]), title="The decoded means of the prior's components"
         )
     if isinstance(prior, priors.VampPrior):
-        inputs = from_unit(prior.pseudo_inputs[:SHOWN])  # `images` clips as the prior does
-        drawn["pseudo_inputs"] = plots.images(inputs, title="The pseudo-inputs")
+        # Training takes their pixels out of [0, 1]; the figure shows them clipped, as the encoder gets them.
+        shown = {"value_range": (0.0, 1.0), "title": "The pseudo-inputs"}
+        drawn["pseudo_inputs"] = plots.images(prior.pseudo_inputs[:SHOWN], **shown)
     return drawn
 
 

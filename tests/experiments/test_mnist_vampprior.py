@@ -1,6 +1,7 @@
 """The experiment with VAE and its priors, on the embedded digits and for very few steps."""
 
 import json
+import types
 from pathlib import Path
 
 import keras
@@ -50,6 +51,14 @@ def test_other_priors_have_their_own_figures_and_directories(call, without_expor
     folder = tmp_path / f"runs/vae_digits_seed1_{suffix}"
     figures = {path.stem for path in (folder / "figures").glob("*.png")}
     assert figures == {"reconstructions", "generated", "curves"} | shown
+
+
+def test_pseudo_inputs_are_drawn_after_training_took_them_out_of_range(modules):
+    settings = {**modules.script.SETTINGS["digits"], "seed": 1, "prior": "vampprior", "components": 2}
+    model = modules.script.build_model({**settings, "jit_compile": False, "steps_per_execution": 1})
+    model.prior.pseudo_inputs.assign(np.linspace(-3.0, 3.0, 2 * 784).reshape((2, 28, 28, 1)))
+    run = types.SimpleNamespace(model=model, test_images=np.zeros((20, 28, 28, 1), "float32"))
+    assert "pseudo_inputs" in modules.script.figures(run, {})
 
 
 def test_the_papers_settings_are_those_of_mnist(modules):
