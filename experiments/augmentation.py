@@ -46,6 +46,7 @@ SETTINGS = {
     | {**MODEL, "images": 1000, "classifier_epochs": 15},
 }
 MODELS = ("nvae", "cvae")
+DIMS = {axis.name: axis.help for axis in mnist_nvae.AXES if axis.name.endswith("_dims")}
 AXES = [sweep.Axis("model", str, list(MODELS), f"models, of {', '.join(MODELS)}"), sweep.SEEDS]
 
 
@@ -64,15 +65,29 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=MODELS, default=MODELS[0], help="(default %(default)s)")
     shown = ", ".join(f"{name} {each['images']}" for name, each in SETTINGS.items())
     parser.add_argument("--images", type=int, help=f"training images, drawn by the seed (default {shown})")
+    for name, what in DIMS.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=int, help=f"{what} (default {MODEL[name]})")
 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
-    return {"model": args.model, **({} if args.images is None else {"images": args.images})}
+    return {"model": args.model, **given(args)}
+
+
+def given(args: argparse.Namespace) -> dict[str, int]:
+    """The numbers that flags change."""
+    return {name: getattr(args, name) for name in ("images", *DIMS) if getattr(args, name) is not None}
+
+
+def run_suffix(args: argparse.Namespace) -> str:
+    return f"_{args.model}" + "".join(f"_{name.replace('_dims', '')}{value}" for name, value in given(args).items())
 
 
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     if args.model not in MODELS:  # in a table it is one of a list
         raise UserError(f"--model is {args.model}; it must be one of {', '.join(MODELS)}.")
+    chosen = MODEL | given(args)
+    mnist_nvae.check_dims({name: chosen[name] for name in DIMS})
     return args
 
 
@@ -162,7 +177,7 @@ EXPERIMENT = dataclasses.replace(
     own_settings=own_settings,
     figures=figures,
     metrics=metrics,
-    run_suffix=lambda args: f"_{args.model}{'' if args.images is None else f'_{args.images}'}",
+    run_suffix=run_suffix,
     add_flags=add_flags,
     check_flags=check_flags,
 )

@@ -90,15 +90,19 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     if args.model not in MODELS:
         raise UserError(f"--model is {args.model}; it must be one of {', '.join(MODELS)}.")
     vars(args).update(depends_on({axis.name: getattr(args, axis.name) for axis in AXES}))
-    dims = {"--class-dims": args.class_dims, "--shared-dims": args.shared_dims}
-    dims = {flag: value for flag, value in dims.items() if value is not None}
-    if min(dims.values()) < 0 or not any(dims.values()):
-        given = " and ".join(f"{flag} is {value}" for flag, value in dims.items())
-        raise UserError(f"{given}; none may be negative, and one must be at least 1.")
+    check_dims({"class_dims": args.class_dims, "shared_dims": args.shared_dims})
     for name in SIZES:
         if min(getattr(args, name) or [1]) < 1:
             raise UserError(f"--{name} is {' '.join(map(str, getattr(args, name)))}; each number must be at least 1.")
     return args
+
+
+def check_dims(dims: dict[str, Any]) -> None:
+    """Raises a `UserError` for numbers of latent variables that no model has."""
+    dims = {name: value for name, value in dims.items() if value is not None}
+    if min(dims.values()) < 0 or not any(dims.values()):
+        given = " and ".join(f"--{name.replace('_', '-')} is {value}" for name, value in dims.items())
+        raise UserError(f"{given}; none may be negative, and one must be at least 1.")
 
 
 def depends_on(values: dict[str, Any]) -> dict[str, Any]:

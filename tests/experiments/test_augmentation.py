@@ -30,7 +30,7 @@ def test_a_run_trains_classifiers_on_the_images_of_its_model(call, quick, monkey
     monkeypatch.setattr(quick.data, "semi_supervised", watched)
     result = call(*SMALL, "--model", "cvae")
     assert (result.code, result.err) == (0, "")
-    folder = tmp_path / "runs/augmentation_digits_seed1_cvae_40"
+    folder = tmp_path / "runs/augmentation_digits_seed1_cvae_images40"
     metrics = json.loads((folder / "metrics.json").read_text())
     errors = {name: value for name, value in metrics.items() if name.startswith("error_") and name[6] in "bs"}
     assert set(errors) == {"error_baseline", "error_share1_scale1", "error_share1_scale2"}
@@ -71,7 +71,12 @@ def test_the_table_has_the_differences_from_the_baseline_of_the_same_seed(call_t
 
 @pytest.mark.parametrize(
     ("args", "match"),
-    [(("--model", "gan"), "--model"), (("--images", "5000"), "--images is 5000"), (("--images", "3"), "--images is 3")],
+    [
+        (("--model", "gan"), "--model"),
+        (("--images", "5000"), "--images is 5000"),
+        (("--images", "3"), "--images is 3"),
+        (("--shared-dims", "-1"), "--shared-dims is -1; none may be negative"),
+    ],
 )
 def test_flags_that_do_not_fit_are_a_sentence(call, args, match):
     result = call(*SMALL, *args)
