@@ -16,6 +16,7 @@ import keras_ssvae.models  # noqa: F401 (registers what the files refer to)
 from keras_ssvae import data
 from keras_ssvae.export import export_saved_model
 from keras_ssvae.models import REVAE, EXoN, PartedVAE
+from keras_ssvae.models.capabilities import HasClusters
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
 
 ROOT = Path(__file__).parents[2]
@@ -45,14 +46,35 @@ def trousers(draw, x):
     draw.polygon([*left, (x + 20, 270), (x + 60, 270), (x + 45, 10)], fill=200)
 
 
-DRAWN = [(a_seven, 7, "7"), (trousers, 1, "trouser")]
+def a_one(draw, x):
+    draw.line([(x + 8, 60), (x - 8, 220)], fill=255, width=24)
+
+
+DRAWN = {
+    "exon_mnist_100": (a_seven, 7, "7"),
+    "partedvae_mnist_256": (a_seven, 7, "7"),
+    "revae_fashion_mnist_200": (trousers, 1, "trouser"),
+    "cpvae_mnist_10": (a_one, 1, "1"),
+}
 
 
 @pytest.fixture(scope="module")
-def drawn(model):
-    """What is drawn for a model, its label, and the name of that."""
-    (found,) = (each for each in DRAWN if each[2] in model.class_names)
-    return found
+def drawn(folder):
+    """What is drawn for a model, its class or category, and the name of that."""
+    return DRAWN[folder.name]
+
+
+def is_clustered(model):
+    return isinstance(model, HasClusters)
+
+
+def generate(model, labels, seed):
+    """Images of classes or categories."""
+    return model.generate(len(labels), seed, labels) if is_clustered(model) else model.generate(labels, seed)
+
+
+def probs(model, images):
+    return ops.convert_to_numpy((model.clusters if is_clustered(model) else model.classify)(images))
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +100,17 @@ def test_each_has_one_version_a_model_and_a_card_with_code_that_runs(folder, mon
         names = {}
         monkeypatch.chdir(ROOT)
         exec(code, names)
-        assert {name: value.shape[0] for name, value in names["answer"].items()} == dict.fromkeys(
-            ("probs", "label", "label_name"), 1
-        )
+        assert {value.shape[0] for value in names["answer"].values()} == {1}
+        assert set(names["answer"]) in ({"probs", kind, f"{kind}_name"} for kind in ("label", "cluster"))
 
 
 def test_it_knows_what_is_drawn_and_draws_it(model, images, drawn):
     _, label, name = drawn
-    assert (len(model.class_names), model.class_names[label]) == (10, name)
-    probs = ops.convert_to_numpy(model.classify(images))
-    assert probs.argmax(axis=1).tolist() == [label] * 3
-    generated = ops.convert_to_numpy(model.predicted_labels(model.classify(model.generate([label] * 5, seed=1))))
-    assert np.sum(generated == label) >= 4
+    names = model.cluster_names if is_clustered(model) else model.class_names
+    assert (len(names), names[label]) == (10, name)
+    assert probs(model, images).argmax(axis=1).tolist() == [label] * 3
+    generated = generate(model, [label] * 5, 1)
+    assert np.sum(probs(model, generated).argmax(axis=1) == label) >= 4
 
 
 @on_tensorflow
@@ -99,16 +120,17 @@ def test_the_savedmodel_is_the_same_model(folder, model, images, drawn):
     (version,) = (path for path in folder.iterdir() if path.is_dir())
     served = tf.saved_model.load(version)
     ask = served.signatures
-    answer = ask["classify"](image=tf.constant(images))
-    np.testing.assert_allclose(answer["probs"], model.classify(images), atol=1e-6)
-    assert answer["label_name"].numpy().tolist() == [drawn[2].encode()] * 3
+    kind = "cluster" if is_clustered(model) else "label"
+    answer = ask["clusters" if is_clustered(model) else "classify"](image=tf.constant(images))
+    np.testing.assert_allclose(answer["probs"], probs(model, images), atol=1e-6)
+    assert answer[f"{kind}_name"].numpy().tolist() == [drawn[2].encode()] * 3
     z = ask["encode"](image=tf.constant(images))["z"]
     np.testing.assert_allclose(z, model.encode(images), atol=1e-5)
     np.testing.assert_allclose(ask["decode"](z=z)["image"], model.decode(z), atol=1e-6)
     label, seed = tf.range(10, dtype=tf.int64), tf.range(10, dtype=tf.int64) * 7
-    generated = ask["generate"](label=label, seed=seed)["image"]
-    alone = [model.generate(label[i : i + 1], int(seed[i])) for i in range(10)]
-    np.testing.assert_allclose(generated, np.concatenate(alone), atol=1e-6)
+    generated = ask["generate_cluster" if is_clustered(model) else "generate"](**{kind: label}, seed=seed)["image"]
+    alone = [generate(model, label[i : i + 1], int(seed[i])) for i in range(10)]
+    np.testing.assert_allclose(generated, np.concatenate(alone), atol=1e-5)
     if isinstance(model, REVAE):
         other = ask["intervene"](image=tf.constant(images), label=label[:3], seed=seed[:3])["image"]
         alone = [model.intervene(images[i : i + 1], 0, label[i : i + 1], int(seed[i])) for i in range(3)]
@@ -117,7 +139,8 @@ def test_the_savedmodel_is_the_same_model(folder, model, images, drawn):
         np.testing.assert_allclose(swapped, model.swap(images, other), atol=1e-6)
     about = json.loads((version / "assets.extra" / "about.json").read_text())
     assert about["image"]["shape"] == list(model.image_shape)
-    assert tuple(about["class_names"]) == model.class_names
+    names = (name for name in ("class_names", "cluster_names") if name in about)
+    assert [tuple(about[name]) == getattr(model, name) for name in names] == [True]
 
 
 def test_it_trains_on(folder, images, drawn):
@@ -125,23 +148,23 @@ def test_it_trains_on(folder, images, drawn):
     parts = {EXoN: ("autoencoder", "classifier"), PartedVAE: ("supervised", "main")}.get(type(model))
     model.compile(GroupedOptimizer({name: Adam(1e-4) for name in parts}) if parts else Adam(1e-4))
     labels = np.arange(20) % 10
-    source = np.round(127.5 * np.asarray(model.generate(labels, seed=1)) + 127.5).astype("uint8")
+    source = np.round(127.5 * np.asarray(generate(model, labels, 1)) + 127.5).astype("uint8")
     of_exon = {"augment": data.augment.mnist} if isinstance(model, EXoN) else {}
+    of_labels = {} if is_clustered(model) else {"num_classes": 10, "labeled_batch_size": 4}
     batches = data.semi_supervised(
-        (source, labels),
+        None if is_clustered(model) else (source, labels),
         source,
-        num_classes=10,
-        labeled_batch_size=4,
         unlabeled_batch_size=8,
         steps_per_epoch=2,
         seed=1,
+        **of_labels,
         **of_exon,
     )
     before = ops.convert_to_numpy(model.encode(images))
     history = model.fit(batches, steps_per_epoch=2, epochs=1, shuffle=False, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert np.abs(ops.convert_to_numpy(model.encode(images)) - before).max() > 1e-6
-    assert ops.convert_to_numpy(model.classify(images)).argmax(axis=1).tolist() == [drawn[1]] * 3
+    assert probs(model, images).argmax(axis=1).tolist() == [drawn[1]] * 3
 
 
 @on_tensorflow
@@ -149,8 +172,8 @@ def test_it_is_exported_again(folder, model, images, tmp_path):
     import tensorflow as tf
 
     served = tf.saved_model.load(export_saved_model(model, tmp_path))
-    probs = served.signatures["classify"](image=tf.constant(images))["probs"]
-    np.testing.assert_allclose(probs, model.classify(images), atol=1e-6)
+    answer = served.signatures["clusters" if is_clustered(model) else "classify"](image=tf.constant(images))
+    np.testing.assert_allclose(answer["probs"], probs(model, images), atol=1e-6)
 
 
 @pytest.mark.parametrize("folder", [ROOT / "saved_models" / "exon_mnist_100"], indirect=True, ids=[""])
