@@ -129,6 +129,14 @@ class LatentScatter(_FigureCallback):
                 f"`images` has shape {self.images.shape} and `labels` {self.labels.shape}; there must be images, and "
                 f"one label for each.{hint_of_form('labels', self.labels)}"
             )
+        if self.labels.dtype.kind not in "iu":
+            hint = hint_of_form("labels", self.labels)
+            raise ValueError(f"`labels` has the dtype {self.labels.dtype}; it must be integers.{hint}")
+        if class_names is not None and not 0 <= self.labels.min() <= self.labels.max() < len(class_names):
+            raise ValueError(
+                f"`class_names` has {len(class_names)} names, but `labels` run from {self.labels.min()} to "
+                f"{self.labels.max()}; there must be a name for each."
+            )
 
     def draw(self) -> Figure:
         batches = (self.images[start : start + 500] for start in range(0, len(self.images), 500))

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_ssvae.checks import check_whole_number
 from keras_ssvae.distributions import Tensor
+from keras_ssvae.models.labels import Labels
 from keras_ssvae.noise import Stream
 
 
@@ -26,6 +27,15 @@ class GeneratedImages:
 
     def __init__(self, model: Any, share: float, scale: float, seed: int):
         self.model, self.share, self.scale, self.seed = copy.deepcopy(model), share, scale, seed
+
+    def check_classes(self, labels: Labels) -> None:
+        """Raises a `ValueError` unless the model generates images of these classes, if it says which."""
+        own = getattr(self.model, "num_classes", None)
+        if own is not None and Labels(own).sizes != labels.sizes:
+            raise ValueError(
+                f"`replace_labeled` generates images of {own} classes, but `num_classes` is {labels.num_classes}. They "
+                "must be the same, for a generated image has the class of the image that it replaces."
+            )
 
     def __call__(self, images: Tensor, labels: Tensor, counter: int | Tensor) -> Tensor:
         """Returns the images of a step, float32 in [-1, 1], some of them replaced. Images without a label are kept.

@@ -9,6 +9,7 @@ from keras_ssvae.checks import check_whole_number, is_integer
 from keras_ssvae.data import backend
 from keras_ssvae.data.backend import check_dataset, is_dataset, make_batches
 from keras_ssvae.data.checks import check_arrays
+from keras_ssvae.data.generated import GeneratedImages
 from keras_ssvae.data.order import Part
 from keras_ssvae.models.checked_data import MISSES_LABELS
 from keras_ssvae.models.labels import Labels
@@ -163,6 +164,8 @@ def semi_supervised(
             f"`replace_labeled` is {replace_labeled!r}. It must be what `data.augment_with` makes, for batches with "
             "labelled images in each step."
         )
+    if kinds is not None and isinstance(replace_labeled, GeneratedImages):
+        replace_labeled.check_classes(kinds)
     batches = make_batches(
         sources,
         parts,

@@ -76,8 +76,8 @@ def category_use(probs: ArrayLike) -> CategoryUse:
 
 
 def above_uniform(marginal: np.ndarray) -> np.ndarray:
-    """Which of K probabilities are above 1/K, by more than rounding. If all are equal, none is."""
-    return marginal > (1 + 1e-6) / len(marginal)
+    """Which of K probabilities are above 1/K, by more than rounding. If all are equal, none is, unless K is 1."""
+    return marginal > ((1 + 1e-6) / len(marginal) if len(marginal) > 1 else 0)
 
 
 def category_probs_by_label(probs: ArrayLike, labels: ArrayLike) -> dict[int, np.ndarray]:

@@ -91,8 +91,10 @@ def labeled_batches(
 
 
 def _checked_batches(data, num_classes):
+    if hasattr(data, "shape"):
+        raise ValueError("`labels` is None, but `data` is images. Give their `labels`, or batches (images, labels).")
     empty = True
-    for batch in () if isinstance(data, np.ndarray) else data:
+    for batch in data:
         if not isinstance(batch, tuple) or len(batch) != 2:
             raise ValueError(
                 f"`data` gives {type(batch).__name__} objects; without `labels` it must give batches (images, labels)."

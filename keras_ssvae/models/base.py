@@ -20,7 +20,7 @@ from keras_ssvae.checks import is_integer
 from keras_ssvae.distributions import Tensor, blocks
 from keras_ssvae.models import fitting
 from keras_ssvae.models.checked_data import ChecksData
-from keras_ssvae.models.checks import check_optimizer, check_variables
+from keras_ssvae.models.checks import check_not_of_training, check_optimizer, check_variables
 from keras_ssvae.models.marks import marks, obeyed
 from keras_ssvae.models.objective_weights import WeightedObjective
 from keras_ssvae.models.passes import COUNTERS_PER_STEP, first_counter, passes
@@ -177,6 +177,12 @@ class BaseVAE(WeightedObjective, ChecksData):
     def build(self, input_shape) -> None:
         # The networks are built already. Keras needs this flag to save and export the model.
         self.built = True
+
+    def save(self, filepath, *args, **kwargs) -> None:
+        """As `keras.Model.save`, in the `.keras` format."""
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(f"`filepath` is {str(filepath)!r}; its name must end in `.keras`, the only format here.")
+        super().save(filepath, *args, **kwargs)
 
     def save_own_variables(self, store) -> None:
         super().save_own_variables(store)
@@ -391,6 +397,7 @@ class BaseVAE(WeightedObjective, ChecksData):
         Raises:
             ValueError: For another dtype or shape, no image, or pixels that are out of range.
         """
+        check_not_of_training(name, images)
         images = as_images(name, images, self.image_shape, in_doubt="warn", advice=self._advice())
         if images.shape[0] == 0:
             raise ValueError(f"`{name}` has no image; it must be at least one.")

@@ -20,7 +20,7 @@ from keras_ssvae.distributions import (
 from keras_ssvae.likelihoods import Bernoulli, Likelihood, to_unit
 from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.checks import PARTS, check_as_many, check_network, check_parts, input_shape, parts_of
+from keras_ssvae.models.checks import PARTS, check_as_many, check_network, check_parts, image_shape, parts_of
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.labels import ClassifierMixin, Labels, as_integers
 from keras_ssvae.models.sampling import check_likelihood
@@ -98,7 +98,7 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
     def _make_networks(self, encoder, decoder, classifier):
         c_dim, width = sum(self.c_dims), self.labels.width
         self.encoder = encoder or revae.encoder(latent_dim=self.latent_dim)
-        self.image_shape = input_shape("encoder", self.encoder)
+        self.image_shape = image_shape("encoder", self.encoder)
         height, width_of_image, colours = self.image_shape
         outputs = (height, width_of_image, colours * self.likelihood.outputs_per_value)
         self.decoder = decoder or revae.decoder(outputs, self.latent_dim)

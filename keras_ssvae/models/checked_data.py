@@ -15,7 +15,7 @@ from keras_ssvae.backend import WHOLE_BATCH, keeps_values
 from keras_ssvae.backend.parts import due_parts
 from keras_ssvae.checks import warn_caller
 from keras_ssvae.distributions import Tensor
-from keras_ssvae.models.checks import check_has_labels
+from keras_ssvae.models.checks import check_has_labels, check_not_of_training
 from keras_ssvae.models.labels import ClassifierMixin
 from keras_ssvae.pixels import as_array, check_augmented, check_values, dtype_name, to_float
 
@@ -51,6 +51,11 @@ class ChecksData(keras.Model):
         fit = super().fit
         given = inspect.signature(fit).bind(*args, **kwargs).arguments
         given |= given.pop("kwargs", {})
+        if given.get("validation_split") and isinstance(given.get("x"), dict):
+            raise ValueError(
+                f"`validation_split` is {given['validation_split']}, but `x` is a dictionary of training images; leave "
+                "it out, and give `validation_data=(images, labels)`."
+            )
         given |= self._checked(self._check_training, given.get("x"), given.get("y"))
         if given.get("validation_data") is not None:
             given["validation_data"] = self._checked_validation(given["validation_data"], given.get("validation_steps"))
@@ -118,11 +123,7 @@ class ChecksData(keras.Model):
         return images, labels
 
     def _check_pixels(self, name, images, in_doubt):
-        if isinstance(images, dict):
-            raise ValueError(
-                f"`{name}` holds the images {sorted(images)}; it must be images, or images and labels. Batches "
-                "of `data.semi_supervised` are for training."
-            )
+        check_not_of_training(name, images)
         self.check_images(name, images)
         check_values(name, images, in_doubt)
 

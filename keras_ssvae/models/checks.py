@@ -41,7 +41,8 @@ def check_parts(model: Any, images: Any, labels: Tensor | None) -> None:
         raise ValueError(
             "`x` is images and `y` is their labels, but a training batch with labels must say which of its images "
             "have them. Give `fit` the batches of `data.semi_supervised((x, y), unlabeled, ...)`; where all images "
-            "have labels, `unlabeled` is None or `x` too."
+            "have labels, `unlabeled` is None or `x` too. A model that trains on labelled images alone also takes "
+            "`fit({'labeled': x}, model.labels.one_hot(y))`."
         )
     images = images if isinstance(images, dict) else {"unlabeled": images}
     parts = parts_of(images)
@@ -67,6 +68,15 @@ def check_labeled_alone(model: Any, images: Any, hint: str = "") -> None:
         )
 
 
+def check_not_of_training(name: str, images: Any) -> None:
+    """Raises ValueError for the images of a training batch, which are a dictionary."""
+    if isinstance(images, dict):
+        raise ValueError(
+            f"`{name}` holds the images {sorted(images)}; it must be images, or images and labels. Batches of "
+            "`data.semi_supervised` are for training."
+        )
+
+
 def check_as_many(images: Tensor, name: str, others: Tensor) -> None:
     """Raises ValueError unless the argument `name` has as many images (`others`) as `images`."""
     if None not in (images.shape[0], others.shape[0]) and images.shape[0] != others.shape[0]:
@@ -75,8 +85,14 @@ def check_as_many(images: Tensor, name: str, others: Tensor) -> None:
         )
 
 
+def _check_is_network(name, network):
+    if not isinstance(network, keras.Model):
+        raise ValueError(f"`{name}` is {network!r}; it must be a built functional or Sequential Keras model.")
+
+
 def input_shape(name: str, network: keras.Model) -> tuple[int, ...]:
     """Shape of a network's input, without the batch; raises ValueError if it is unknown."""
+    _check_is_network(name, network)
     shape = getattr(network, "input_shape", None)
     if not (isinstance(shape, tuple) and shape and all(isinstance(size, int) for size in shape[1:])):
         raise ValueError(
@@ -84,6 +100,14 @@ def input_shape(name: str, network: keras.Model) -> tuple[int, ...]:
             "whose shape is known except for the batch."
         )
     return shape[1:]
+
+
+def image_shape(name: str, network: keras.Model) -> tuple[int, int, int]:
+    """`(H, W, C)` of the images that a network takes; raises ValueError if it takes anything else."""
+    shape = input_shape(name, network)
+    if len(shape) != 3:
+        raise ValueError(f"`{name}` takes {(None, *shape)}; it must take images, (None, H, W, C).")
+    return shape
 
 
 def check_network(
@@ -125,6 +149,7 @@ def check_network(
 
 def _input_shapes(name, network):
     """Shapes of a network's inputs, with the batch, as a list; for a single input only its shape."""
+    _check_is_network(name, network)
     shapes = getattr(network, "input_shape", None)
     if shapes is None:
         raise ValueError(f"`{name}` takes None; it must be a built functional Keras model, whose inputs are known.")

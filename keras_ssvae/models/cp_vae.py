@@ -20,7 +20,7 @@ from keras_ssvae.distributions import (
     sample_gumbel,
 )
 from keras_ssvae.likelihoods import Likelihood, to_unit
-from keras_ssvae.models.checks import input_shape
+from keras_ssvae.models.checks import image_shape
 from keras_ssvae.models.clusters import ClusterMixin
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.objective_weights import ObjectiveWeight, value_at
@@ -193,7 +193,7 @@ class CPVAE(ClusterMixin, UnlabeledVAE):
             aggregation="only_first_replica",
         )
         self.encoder = encoder or cp_vae.encoder()
-        self.image_shape = input_shape("encoder", self.encoder)
+        self.image_shape = image_shape("encoder", self.encoder)
         self.decoder = decoder or cp_vae.decoder(self.decoded_shape, z_dim, self.num_categories)
         outputs = self.encoder.output_shape
         features: Any = outputs[-1] if isinstance(outputs, tuple) else "features"

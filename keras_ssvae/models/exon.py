@@ -27,7 +27,7 @@ from keras_ssvae.distributions import (
 from keras_ssvae.likelihoods import Gaussian
 from keras_ssvae.models import explanation, probes
 from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.checks import check_has_labels, check_network, check_one_hot, input_shape
+from keras_ssvae.models.checks import check_has_labels, check_network, check_one_hot, image_shape
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.labels import ClassifierMixin, Labels
 from keras_ssvae.models.objective_weights import ObjectiveWeight, kind_of
@@ -192,7 +192,7 @@ class EXoN(ClassifierMixin, BaseVAE):
         self.pseudo_label_dropout = pseudo_label_dropout
         self._add_settling(settling_steps)
         self._add_consistency(consistency)
-        self.image_shape = input_shape("encoder", self.encoder)
+        self.image_shape = image_shape("encoder", self.encoder)
         self._check_networks()
         kinds = {"encoder": {1: probes.LOGVAR}, "decoder": {0: probes.PIXELS}, "classifier": {0: probes.CLASS_LOGITS}}
         for name, network in given.items():

@@ -9,7 +9,7 @@ from keras_ssvae.checks import check_whole_number
 from keras_ssvae.distributions import Tensor, gaussian_log_prob, sample_gaussian
 from keras_ssvae.likelihoods import Likelihood, to_unit
 from keras_ssvae.models import probes
-from keras_ssvae.models.checks import input_shape
+from keras_ssvae.models.checks import image_shape
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.models.passes import in_use
@@ -109,7 +109,7 @@ class HVAE(UnlabeledVAE):
         z1, z2 = check_whole_number("z1_dim", z1_dim, 1), self.prior.latent_dim
         self.latents = {"z1": z1, "z2": z2}
         self.encoder = encoder or vae.encoder(latent_dim=z2)
-        self.image_shape = input_shape("encoder", self.encoder)
+        self.image_shape = image_shape("encoder", self.encoder)
         self.encoder_z1 = encoder_z1 or hvae.encoder_z1(self.image_shape, z1, z2)
         self.prior_z1 = prior_z1 or hvae.prior_z1(z1, z2)
         self.decoder = decoder or hvae.decoder(self.decoded_shape, z1, z2)

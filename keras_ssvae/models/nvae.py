@@ -25,7 +25,7 @@ from keras_ssvae.models.checks import (
     check_labeled_alone,
     check_network,
     check_parts,
-    input_shape,
+    image_shape,
     parts_of,
 )
 from keras_ssvae.models.importance import log_likelihood
@@ -197,7 +197,7 @@ class NVAE(ClassifierMixin, BaseVAE):
         num_classes = self.labels.width
         inputs = self.z_dim + num_classes * self.class_bias
         self.encoder = encoder or nvae.class_encoder(num_classes=num_classes, latent_dim=self.z_dim)
-        self.image_shape = input_shape("encoder", self.encoder)
+        self.image_shape = image_shape("encoder", self.encoder)
         height, width, colours = self.image_shape
         outputs = (height, width, colours * self.likelihood.outputs_per_value)
         self.decoder = decoder or nvae.decoder(outputs, inputs)
@@ -351,7 +351,10 @@ class NVAE(ClassifierMixin, BaseVAE):
 
         y multiplies the part of z_c of each class. With a one-hot y only the part of its class remains.
         """
-        y, z = blocks(as_array("z", z), [self.labels.width, self.z_dim])
+        z = as_array("z", z)
+        if z.shape[-1] != self.latent_dim:
+            raise ValueError(f"`z` has shape {tuple(z.shape)}; it must be (B, {self.latent_dim}): y, z_c and z_s.")
+        y, z = blocks(z, [self.labels.width, self.z_dim])
         return self.likelihood.mean(self.decoder(self.decoder_inputs(y, z), training=False))
 
     def sample_latent(self, labels: Tensor, seed: int | Tensor, scale: float = 1.0) -> Tensor:

@@ -25,7 +25,7 @@ from keras_ssvae.distributions import (
 from keras_ssvae.likelihoods import Bernoulli, Laplace, to_unit
 from keras_ssvae.models import probes
 from keras_ssvae.models.base import BaseVAE
-from keras_ssvae.models.checks import check_as_many, check_network, check_parts, input_shape
+from keras_ssvae.models.checks import check_as_many, check_network, check_parts, image_shape
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.labels import ClassifierMixin, Labels
 from keras_ssvae.models.objective_weights import ObjectiveWeight
@@ -190,7 +190,7 @@ class PartedVAE(ClassifierMixin, BaseVAE):
         self.latents = {"z": self.z_dim, "u": sum(self._u_dims)}
         self.encoder = encoder or parted_vae.mnist_encoder()
         self.decoder = decoder or parted_vae.mnist_decoder(self.latent_dim)
-        self.image_shape = input_shape("encoder", self.encoder)
+        self.image_shape = image_shape("encoder", self.encoder)
         reason = f"images {self.image_shape} and {z_dim} dimensions of z and {self._u_dims} of u"
         features: Any = self.encoder.output_shape[-1] if isinstance(self.encoder.output_shape, tuple) else "features"
         check_network("encoder", self.encoder, self.image_shape, (None, features), reason, self.made_by["encoder"])

@@ -66,7 +66,8 @@ class UnlabeledVAE(BaseVAE):
         """
         kind = type(self.likelihood).__name__
         sizes = " and ".join(f"{size} of {name}" for name, size in self.latents.items())
-        reason = f"images {self.image_shape}, a {kind} likelihood and the latent dimensions {sizes}"
+        prior = f"`prior`, a {type(self.prior).__name__}, of {self.prior.latent_dim} dimensions"
+        reason = f"images {self.image_shape}, a {kind} likelihood, the latent dimensions {sizes} and {prior},"
         for name, (takes, gives) in shapes.items():
             check_network(name, getattr(self, name), takes, gives, reason, self.made_by[name])
         for name, network in given.items():

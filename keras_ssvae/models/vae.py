@@ -7,7 +7,7 @@ import keras
 from keras_ssvae.distributions import Tensor, as_floatx, gaussian_log_prob, sample_gaussian
 from keras_ssvae.likelihoods import Likelihood, to_unit
 from keras_ssvae.models import probes
-from keras_ssvae.models.checks import input_shape
+from keras_ssvae.models.checks import image_shape
 from keras_ssvae.models.importance import log_likelihood
 from keras_ssvae.models.objective_weights import ObjectiveWeight
 from keras_ssvae.models.unlabeled import UnlabeledVAE
@@ -107,7 +107,7 @@ class VAE(UnlabeledVAE):
         self._check_kl()
         self.latents = {"z": self.prior.latent_dim}
         self.encoder = encoder or self._make_encoder()
-        self.image_shape = input_shape("encoder", self.encoder)
+        self.image_shape = image_shape("encoder", self.encoder)
         self.decoder = decoder or self._make_decoder()
         shapes = {
             "encoder": (self.image_shape, [(None, self.latent_dim)] * 2),

@@ -57,12 +57,16 @@ def traversals(
 
     Reference: PartedVAE, Figures 4 and 9.
     """
+    if len(deviations) < 2:
+        raise ValueError(f"`deviations` has {len(deviations)} values; it must have at least 2.")
     if labels is None:
-        places = _of_origin(model, part, len(deviations))
+        places = _of_origin(model, part)
         titles = [""]
+    elif isinstance(model, HasNormalParts) and not isinstance(model, HasLabelPriors | HasClassCentres):
+        raise ValueError(f"`labels` is {labels!r}, but {type(model).__name__} has no classes; it must be None.")
     else:
         points_of = _of_priors if isinstance(model, HasLabelPriors) or not _has_centres(model) else _of_centres
-        classes, places = points_of(model, labels, part, variable, len(deviations))
+        classes, places = points_of(model, labels, part, variable)
         titles = [_name(k, class_names) for k in classes]
     points = []
     for mean, deviation, coordinates in places:
@@ -97,21 +101,21 @@ def _has_centres(model):
     return isinstance(model, HasClassCentres) and bool(model.normal_parts)
 
 
-def _of_priors(model, labels, part, variable, count):
+def _of_priors(model, labels, part, variable):
     """The classes; for each the means and standard deviations of its prior and the coordinates of a part."""
-    if part not in ("z", "u") or count < 2:
-        raise ValueError(f'`part` is {part!r} and must be "z" or "u"; `deviations` are {count}, at least 2.')
+    if part not in ("z", "u"):
+        raise ValueError(f'`part` is {part!r}; it must be "z" or "u".')
     prior, start = _u_prior(model, variable, "plots.traversals")
     classes = Labels(prior.num_classes).check("labels", labels)
     coordinates = range(model.z_dim) if part == "z" else range(start, start + prior.latent_dim)
     return classes, [(*_centre(model, variable, k), coordinates) for k in classes]
 
 
-def _of_centres(model, labels, part, variable, count):
+def _of_centres(model, labels, part, variable):
     """As `_of_priors`, for a part whose prior is the standard normal."""
-    if part not in model.normal_parts or count < 2:
+    if part not in model.normal_parts:
         raise ValueError(
-            f"`part` is {part!r} and must be one of {list(model.normal_parts)}; `deviations` are {count}, at least 2."
+            f"`part` is {part!r}; for this {type(model).__name__} it must be one of {list(model.normal_parts)}."
         )
     if model.labels.several:
         raise ValueError(f"`model` has the labels {model.num_classes}; here it must have one. Draw `interventions`.")
@@ -121,16 +125,13 @@ def _of_centres(model, labels, part, variable, count):
     return classes, [(centre, np.ones_like(centre), each) for centre, each in zip(centres, places, strict=True)]
 
 
-def _of_origin(model, part, count):
+def _of_origin(model, part):
     """As `_of_priors`, for the one panel of a model without labels."""
     if isinstance(model, HasLabelPriors) or _has_centres(model):
         raise ValueError(f"`labels` is None, but {type(model).__name__} has classes. Give the classes to draw.")
     parts = model.normal_parts if isinstance(model, HasNormalParts) else ()
-    if part not in parts or count < 2:
-        raise ValueError(
-            f"`part` is {part!r} and must be one whose prior is the standard normal, of {list(parts)}; `deviations` "
-            f"are {count}, at least 2."
-        )
+    if part not in parts:
+        raise ValueError(f"`part` is {part!r}; it must be one whose prior is the standard normal, of {list(parts)}.")
     names = list(model.latents)
     start = sum(model.latents[name] for name in names[: names.index(part)])
     zeros = np.zeros(sum(model.latents.values()), "float32")

@@ -151,6 +151,11 @@ def test_without_tensorboard_log_dir_is_refused_in_a_sentence(data, tmp_path, mo
         (lambda data: LatentScatter(*data), "give `directory` for PNG files, `log_dir` for TensorBoard, or both"),
         (lambda data: ImageGrid(directory="x", every=0), "`every` is 0. It must be an integer of at least 1"),
         (lambda data: LatentScatter(data[0], data[1][:5], directory="x"), "one label for each"),
+        (lambda data: LatentScatter(data[0], data[1].astype(str), directory="x"), "it must be integers. `np.unique"),
+        (
+            lambda data: LatentScatter(*data, directory="x", class_names=["a"]),
+            "`class_names` has 1 names, but `labels`",
+        ),
         (lambda data: Interpolation([0.0], [0.0, 1.0], directory="x"), r"`start` and `end` have shapes \(1,\)"),
     ],
 )

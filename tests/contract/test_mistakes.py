@@ -40,6 +40,7 @@ def wrong_arguments(entry):
             lambda name=name: {name: type("Subclassed", (keras.Model,), {})()},
             f"`{name}` takes None; it must be a built functional",
         )
+        kinds[f"{name} is a number"] = (lambda name=name: {name: 10}), f"`{name}` is 10; it must be a built functional"
     for name in entry.weights:
         for value in (-1.0, float("nan"), float("inf"), "much"):
             sentence = f"`{name}` is {value!r}; it must be a finite number"
@@ -162,6 +163,13 @@ def test_no_images_and_a_batch_of_training_are_refused(entry, compiled, images):
             verb(entry.batch(), verbose=0)
 
 
+def test_a_share_of_the_training_images_is_no_validation(entry, compiled):
+    batch = entry.batch()
+    images, labels = batch if isinstance(batch, tuple) else (batch, None)
+    with pytest.raises(ValueError, match=r"`validation_split` is 0\.5, but `x` is a dictionary of training images"):
+        compiled().fit(images, labels, validation_split=0.5, verbose=0)
+
+
 def test_fit_before_compile_is_a_sentence(model, images):
     with pytest.raises(ValueError, match=r"no optimizer\. Call `compile` before `fit`"):
         model.fit(images, verbose=0)
@@ -184,6 +192,17 @@ def test_an_error_in_evaluate_leaves_the_weights(entry, images):
 def test_decode_takes_a_list(model):
     z = np.linspace(-1, 1, 2 * model.latent_dim).reshape(2, -1)
     np.testing.assert_array_equal(model.decode(z.tolist()), model.decode(z))
+
+
+def test_decode_refuses_latent_variables_of_another_number(model):
+    for number in (model.latent_dim - 1, model.latent_dim + 1):
+        with pytest.raises(ValueError, match="shape"):
+            model.decode(np.zeros((2, number), "float32"))
+
+
+def test_no_other_format_than_keras_is_written(model, tmp_path):
+    with pytest.raises(ValueError, match=r"`filepath` is '.*model\.h5'; its name must end in `\.keras`"):
+        model.save(tmp_path / "model.h5")
 
 
 @pytest.mark.parametrize("seed", [1.5, None, "1", True])

@@ -133,6 +133,14 @@ def test_a_wrong_argument_is_a_sentence(arguments, sentence):
         data.augment_with(**{"model": Coded(), "share": 0.4} | arguments)
 
 
+@pytest.mark.parametrize("classes", [3, 5, (4, 2)])
+def test_a_model_of_other_classes_is_refused(classes):
+    model = Coded()
+    model.num_classes = classes
+    with pytest.raises(ValueError, match=r"generates images of .* classes, but `num_classes` is 4\. They must be"):
+        take(1, data.augment_with(model, 0.5))
+
+
 def test_images_of_another_shape_and_batches_without_labels_are_refused():
     with pytest.raises(ValueError, match=r"`model` generates images of shape \(2, 2, 1\), but the labelled ones have"):
         take(1, data.augment_with(Plain(), 0.5))

@@ -43,6 +43,7 @@ def test_of_equal_categories_the_perplexity_is_their_number(used):
 
 def test_the_use_is_that_of_the_mean_and_not_of_each_image():
     assert evaluation.category_use(np.full((5, 4), 0.25)) == (0, pytest.approx(4.0))
+    assert evaluation.category_use(np.ones((5, 1))) == (1, 1.0)  # a single one is in use
     found = evaluation.category_use([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
     assert found == (1, pytest.approx(np.exp(-(0.5 * np.log(0.5) + 0.5 * np.log(0.25)))))
 

@@ -182,7 +182,7 @@ def test_what_cannot_be_computed_is_none_and_the_report_is_json():
         (np.zeros((2, 12, 12, 1)), [0, 3], "`labels` run from 0 to 3"),
         ([np.zeros((2, 12, 12, 1))], None, "`data` gives ndarray objects; without `labels` it must give batches"),
         ([], None, "`data` holds no batches. Give images with their `labels`"),
-        (np.zeros((2, 12, 12, 1)), None, "`data` holds no batches. Give images with their `labels`"),
+        (np.zeros((2, 12, 12, 1)), None, "`labels` is None, but `data` is images. Give their `labels`"),
         (np.zeros((2, 12, 12, 1)), [0], "one integer for each of the 2 examples"),
     ],
 )
