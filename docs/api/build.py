@@ -6,11 +6,14 @@ not exist, or if it names a function or class of this package that does not exis
 """
 
 import argparse
+import ast
 import functools
 import importlib
 import inspect
+import operator
 import re
 import sys
+import textwrap
 import types
 import warnings
 from collections.abc import Iterator
@@ -25,11 +28,11 @@ import keras_ssvae
 HERE = Path(__file__).parent
 # Class that annotations name -> its public name.
 _PUBLIC = {
+    "Any": "Any",
     "Callback": "keras.callbacks.Callback",
     "DatasetV2": "tf.data.Dataset",
-    "Any": "Any",
-    "DistributedDatasetInterface": "tf.distribute.DistributedDataset",
     "Dense": "keras.layers.Dense",
+    "DistributedDatasetInterface": "tf.distribute.DistributedDataset",
     "History": "keras.callbacks.History",
     "Initializer": "keras.initializers.Initializer",
     "LearningRateSchedule": "keras.optimizers.schedules.LearningRateSchedule",
@@ -98,8 +101,10 @@ class Pages:
         for module in self.modules.values():
             for document in documents(module):
                 if self.is_shown(document):
-                    self.check(document)
+                    check(document)
                     shorten(document)
+                    document.docstring = formatted(document.docstring)
+        pdoc.render.env.globals["bases"] = self.bases
         pdoc.render.env.tests["shown"] = self.is_shown
         pdoc.render.env.filters |= {"constructor": constructor, "summary": summary}
         pdoc.render.configure(docformat="google", show_source=False, template_directory=HERE)
@@ -122,23 +127,23 @@ class Pages:
             return False
         if not owner:
             return not name.startswith("_")
-        return not name.startswith("_") and bool(document.docstring) and _is_ours(document.modulename, owner, name)
+        described = document.docstring and not document.docstring.startswith("Alias for field number")  # of a tuple
+        return not name.startswith("_") and bool(described) and _is_ours(document)
 
-    def check(self, document: pdoc.doc.Doc) -> None:
-        """Warns if the docstring describes arguments that do not exist, or names what the package does not have."""
-        if isinstance(document, pdoc.doc.Class | pdoc.doc.Function):
-            described = set(re.findall(r"^    \*{0,2}(\w+):", _section(document.docstring, "Args"), flags=re.M))
-            unknown = described - _parameters(document)
-            if unknown:
-                _warn(document, f"describes the arguments {sorted(unknown)}")
-        for reference in re.findall(r"`(?:keras_ssvae\.)?([a-z_]+(?:\.\w+)+)", document.docstring):
-            first, *names = reference.split(".")
-            value = getattr(keras_ssvae, first, None) if first in keras_ssvae.__all__ else None
-            for name in names if value is not None else ():
-                if not hasattr(value, name):
-                    _warn(document, f"names `{reference}`")
-                    break
-                value = getattr(value, name)
+
+def check(document: pdoc.doc.Doc) -> None:
+    """Warns if the docstring describes arguments that do not exist, or names what the package does not have."""
+    if isinstance(document, pdoc.doc.Class | pdoc.doc.Function):
+        described = set(re.findall(r"^    \*{0,2}(\w+):", _section(document.docstring, "Args"), flags=re.M))
+        unknown = described - _parameters(document)
+        if unknown:
+            _warn(document, f"describes the arguments {sorted(unknown)}")
+    for reference in re.findall(r"`(?:keras_ssvae\.)?([a-z_]+(?:\.\w+)+)", document.docstring):
+        if reference.partition(".")[0] in keras_ssvae.__all__:
+            try:
+                operator.attrgetter(reference)(keras_ssvae)
+            except AttributeError:
+                _warn(document, f"names `{reference}`")
 
 
 def _warn(document, what):
@@ -163,11 +168,15 @@ def constructor(document: pdoc.doc.Class) -> pdoc.doc.Function | None:
     return function if len(function.signature.parameters) > 1 else None
 
 
-def _is_ours(module, owner, name):
+def _is_ours(document):
     """Whether a class of this package describes the member, not one of Keras that the owner overrides."""
-    owner = functools.reduce(getattr, owner.split("."), sys.modules[module])
-    described = [each for each in owner.__mro__ if getattr(vars(each).get(name), "__doc__", None)]
+    described = [each for each in _owner(document).__mro__ if getattr(vars(each).get(document.name), "__doc__", None)]
     return not described or described[0].__module__.startswith("keras_ssvae")
+
+
+def _owner(document):
+    """The class, or the module, that has the member."""
+    return functools.reduce(getattr, document.qualname.split(".")[:-1], sys.modules[document.modulename])
 
 
 def shorten(document: pdoc.doc.Doc) -> None:
@@ -175,26 +184,45 @@ def shorten(document: pdoc.doc.Doc) -> None:
     if isinstance(document, pdoc.doc.Class) and (function := constructor(document)):
         shorten(function)
     elif isinstance(document, pdoc.doc.Function):
-        signature = document.signature
-        parameters = [each.replace(annotation=_Text(each.annotation)) for each in signature.parameters.values()]
+        signature, tensors = document.signature, _tensors(document.obj)
         document.signature = signature.replace(
-            parameters=parameters, return_annotation=_Text(signature.return_annotation)
+            parameters=[
+                each.replace(annotation=_printed(each.annotation, each.name in tensors))
+                for each in signature.parameters.values()
+            ],
+            return_annotation=_printed(signature.return_annotation, "return" in tensors),
         )
     elif isinstance(document, pdoc.doc.Variable) and document.annotation is not pdoc.doc.empty:
-        document.annotation_str = f": {public(document.annotation)}"
+        of_property = getattr(inspect.getattr_static(_owner(document), document.name, None), "fget", None)
+        document.annotation_str = f": {_printed(document.annotation, 'return' in _tensors(of_property))}"
 
 
-class _Text:
-    """An annotation that is printed with public names."""
+def _tensors(function):
+    """The arguments, and "return", that the source annotates with `Tensor`, which for Python is `Any`."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError):  # a property of a tuple, a constructor that `dataclasses` made
+        return set()
+    node = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    annotations = {each.arg: each.annotation for each in (*node.args.args, *node.args.kwonlyargs)}
+    annotations["return"] = node.returns
+    return {name for name, each in annotations.items() if each is not None and "Tensor" in ast.unparse(each)}
 
-    def __new__(cls, annotation):
-        return annotation if annotation is inspect.Parameter.empty else super().__new__(cls)
 
-    def __init__(self, annotation):
-        self.text = public(annotation)
+class _Printed:
+    """Has a text as its `repr`."""
+
+    def __init__(self, text):
+        self.text = text
 
     def __repr__(self):
         return self.text
+
+
+def _printed(annotation, has_tensors):
+    if annotation is inspect.Parameter.empty:
+        return annotation
+    return _Printed(re.sub(r"\bAny\b", "Tensor", public(annotation)) if has_tensors else public(annotation))
 
 
 def public(annotation: Any) -> str:
@@ -215,6 +243,13 @@ def public(annotation: Any) -> str:
             warnings.warn(f"_PUBLIC of {__file__} must have the public name of {name}.", stacklevel=2)
         return _PUBLIC.get(annotation.__name__, name)
     return name
+
+
+def formatted(docstring: str) -> str:
+    """Returns the docstring with Markdown where pdoc does not know the form of a section."""
+    docstring = re.sub(r"^Example:\n\n", "###### Example:\n\n", docstring, flags=re.M)
+    docstring = re.sub(r"^Reference: (.+)$", r"###### Reference:\n\n> \1", docstring, flags=re.M)
+    return re.sub(r"^    (\*+)(?=\w+:)", lambda stars: "    " + r"\*" * len(stars[1]), docstring, flags=re.M)
 
 
 def summary(document: pdoc.doc.Doc) -> str:
