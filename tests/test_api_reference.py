@@ -36,6 +36,7 @@ def defined(module):
 @pytest.mark.slow
 def test_the_reference_is_built_and_has_every_public_name(tmp_path):
     pytest.importorskip("pdoc")
+    pytest.importorskip("tensorflow")  # whose classes are in annotations
     built = subprocess.run([sys.executable, BUILD, tmp_path], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr[-3000:]
     names = list(exported())

@@ -1,8 +1,9 @@
 """Builds the API reference from the docstrings: `python docs/api/build.py`, then open `build/api/index.html`.
 
-Needs pdoc, which `pip install -e ".[docs]"` brings. It writes a page for each public module of keras_ssvae, and for the
-base classes of the public classes. It ends with an error if pdoc warns, if a docstring describes an argument that does
-not exist, or if it names a function or class of this package that does not exist.
+Needs pdoc, which `pip install -e ".[docs]"` brings, and TensorFlow, whose classes are in annotations. It writes a page
+for each public module of keras_ssvae, and for the base classes of the public classes. It ends with an error if pdoc
+warns, if a docstring describes an argument that does not exist, or if it names a function or class of this package that
+does not exist.
 """
 
 import argparse
@@ -95,6 +96,12 @@ class Pages:
         self.bases = base_classes(public)
         modules = [*public, *map(importlib.import_module, sorted(self.bases))]
         self.modules = {module.__name__: pdoc.doc.Module(module) for module in modules}
+        # Where a class is defined -> its page.
+        self.homes = {(module, name): module for module, names in self.bases.items() for name in names}
+        for module in public:
+            for value in (getattr(module, name) for name in public_names(module)):
+                if inspect.isclass(value):
+                    self.homes[value.__module__, value.__qualname__] = module.__name__
 
     def write(self) -> None:
         """Checks the docstrings and writes the pages."""
@@ -104,7 +111,7 @@ class Pages:
                     check(document)
                     shorten(document)
                     document.docstring = formatted(document.docstring)
-        pdoc.render.env.globals["bases"] = self.bases
+        pdoc.render.env.globals |= {"bases": self.bases, "homes": self.homes}
         pdoc.render.env.tests["shown"] = self.is_shown
         pdoc.render.env.filters |= {"constructor": constructor, "summary": summary}
         pdoc.render.configure(docformat="google", show_source=False, template_directory=HERE)
