@@ -114,6 +114,7 @@ class Pages:
         pdoc.render.env.globals |= {"bases": self.bases, "homes": self.homes}
         pdoc.render.env.tests["shown"] = self.is_shown
         pdoc.render.env.filters |= {"constructor": constructor, "summary": summary}
+        pdoc.docstrings.GOOGLE_LIST_SECTIONS += ["Call arguments", "Warns"]
         pdoc.render.configure(docformat="google", show_source=False, template_directory=HERE)
         for name, module in self.modules.items():
             self._write(f"{name.replace('.', '/')}.html", pdoc.render.html_module(module, self.modules))
