@@ -57,6 +57,7 @@ setup(
             "mypy>=2.4,<3",
             "build",  # makes what is released
         ],
+        "docs": ["pdoc>=16,<17"],  # makes the API reference
         "serving": ["tensorflow-serving-api>=2.20,<3"],
         # What `model.export(format="onnx")` needs, and what runs such a file; likewise LiteRT.
         "onnx": ["tf2onnx>=1.16,<2", "onnx>=1.16,<2", "onnxruntime>=1.20,<2"],

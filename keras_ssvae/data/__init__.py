@@ -1,4 +1,14 @@
-"""Image sets, semi-supervised splits, augmentation and batches for training."""
+"""Image sets, semi-supervised splits, augmentation and batches for training.
+
+Constants:
+
+* `CLASS_NAMES`: the names of the classes of each set of `load`, in the order of the labels.
+* `CELEBA_LABELS`: the labels of PartedVAE on CelebA. Each label has values, and each value the attribute of CelebA that
+  stands for it, or None for images that have none of these attributes.
+* `CELEBA_PRIORS`: the class probabilities of these labels in PartedVAE's code, in which those of hair colour add up to
+  0.99.
+* `CELEBA_ATTRIBUTES`: the 18 labels of REVAE on CelebA (Appendix C.1), each off or on, in the same form.
+"""
 
 from keras_ssvae.data import augment
 from keras_ssvae.data.binary import binarize

@@ -1,4 +1,12 @@
-"""Priors of the latent space: the standard normal, and Gaussian mixtures that are designed, learned or encoded."""
+"""Priors of the latent space: the standard normal, and Gaussian mixtures that are designed, learned or encoded.
+
+Constants:
+
+* `PAPER_VARIANCE`: the variance of each component in EXoN's priors for MNIST, in each dimension.
+* `PAPER_DISTANCE`: the distance between the centres of neighbours in these priors: four standard deviations.
+* `MAX_OVERLAP`: the largest Bhattacharyya coefficient of two components that `from_layout` accepts without a warning.
+  Neighbours on EXoN's circle have 0.135.
+"""
 
 from keras_ssvae.priors.base import Prior
 from keras_ssvae.priors.conditional import ConditionalMixture
