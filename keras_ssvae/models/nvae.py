@@ -128,7 +128,7 @@ class NVAE(ClassifierMixin, BaseVAE):
         ValueError: If an argument is invalid or does not fit the others.
 
     Example:
-        >>> model = NVAE(class_dims=1, shared_dims=8)
+        >>> model = NVAE(class_dims=1, shared_dims=2)
         >>> model.compile(Adam(1e-3))
         >>> model.fit(batches, epochs=15, validation_data=(images, labels))
         >>> model.classify(images), model.generate([2, 7], seed=1, scale=1.4)
