@@ -168,6 +168,7 @@ def test_it_trains_on(folder, images, drawn):
 
 
 @on_tensorflow
+@pytest.mark.slow  # the contract exports a model of each kind
 def test_it_is_exported_again(folder, model, images, tmp_path):
     import tensorflow as tf
 
