@@ -1,5 +1,6 @@
 """Pieces that the figures of `keras_ssvae.plots` share."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -78,10 +79,34 @@ def fix_limits(ax: Axes, centres: np.ndarray, covariances: np.ndarray, points: n
         ax.text(0.99, 0.01, note, transform=ax.transAxes, ha="right", va="bottom", fontsize=8.5, color=INK)
 
 
+def label_points(ax: Axes, points: np.ndarray, names: Sequence[str]) -> None:
+    """Labels points. Names that would cover each other are moved apart, up and down."""
+    box = ax.get_window_extent()  # before the layout, so that sizes are estimates
+    unit = ax.figure.dpi / 72 * np.ptp([ax.get_xlim(), ax.get_ylim()], axis=1).max() / min(box.width, box.height)
+    sizes = np.array([_label_size(name) for name in names])
+    half = 0.5 * unit * sizes * np.array([0.65 * len(name) for name in names])
+    height, points = 1.2 * unit * sizes, np.array(points, dtype="float64")
+    for _ in range(100):
+        moved = False
+        for i, j in itertools.combinations(np.argsort(points[:, 1], kind="stable"), 2):
+            missing = (height[i] + height[j]) / 2 - (points[j, 1] - points[i, 1])
+            if missing > 1e-3 * unit and abs(points[i, 0] - points[j, 0]) < half[i] + half[j]:
+                points[[i, j], 1] += np.array([-0.5, 0.5]) * missing
+                moved = True
+        if not moved:
+            break
+    for point, name in zip(points, names, strict=True):
+        label_point(ax, point, name)
+
+
+def _label_size(name):
+    return 15 if len(name) < 3 else 10
+
+
 def label_point(ax: Axes, point: Sequence[float] | np.ndarray, name: str) -> None:
     x, y = point
     ax.text(
-        x, y, name, color=INK, fontsize=15 if len(name) < 3 else 10, fontweight="bold", ha="center", va="center",
+        x, y, name, color=INK, fontsize=_label_size(name), fontweight="bold", ha="center", va="center",
         clip_on=True, path_effects=[withStroke(linewidth=3, foreground="white")],
     )  # fmt: skip
 

@@ -166,5 +166,4 @@ def draw_scatter(
                 ax.text(x, y, names[k], color="#999999", fontsize=9, ha="center", va="center", clip_on=True)
         if z.shape[1] == 2:
             _drawing.fix_limits(ax, centres, covariances, points)
-    for k, median in medians.items():
-        _drawing.label_point(ax, median, names[k])
+    _drawing.label_points(ax, np.stack(list(medians.values())), [names[k] for k in medians])

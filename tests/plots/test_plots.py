@@ -1,3 +1,4 @@
+import itertools
 import re
 from pathlib import Path
 from types import MappingProxyType
@@ -57,6 +58,17 @@ def ellipses(ax):
 
 def drawn_image(ax):
     return np.asarray(ax.images[0].get_array())
+
+
+def test_names_of_classes_in_one_place_do_not_cover_each_other():
+    z = np.random.default_rng(0).normal(size=(600, 2)) + np.repeat([[0.0, 0.0], [0.4, 0.1]], 300, axis=0)
+    names = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal"]
+    figure = plots.scatter(z, np.arange(600) % 6, class_names=names)
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text() in names]
+    assert len(boxes) == 6
+    # The stroke around the letters may touch the next name.
+    assert not any(a.shrunk(1, 0.8).overlaps(b.shrunk(1, 0.8)) for a, b in itertools.combinations(boxes, 2))
 
 
 def test_the_prior_figure_shows_the_samples_the_ellipses_and_the_names():
