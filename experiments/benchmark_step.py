@@ -33,7 +33,7 @@ from keras import ops
 from keras_ssvae import data
 from keras_ssvae.models import VAE
 from keras_ssvae.runs import devices, flags
-from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.errors import UserError, flag_of
 from keras_ssvae.runs.experiment import Experiment
 from keras_ssvae.runs.script import script
 
@@ -124,7 +124,7 @@ def arguments(experiment: Experiment, argv: list[str]) -> argparse.Namespace:
     ignored = [name for name in args if args[name] != default[name] and name not in MEASURED]
     if ignored:
         raise UserError(
-            f"--{ignored[0].replace('_', '-')} is not measured here: the step is that of the paper's data set, with "
+            f"{flag_of(ignored[0])} is not measured here: the step is that of the paper's data set, with "
             "full batches of random images, on one device. Leave it out."
         )
     return argparse.Namespace(**args)

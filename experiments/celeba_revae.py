@@ -37,7 +37,7 @@ from keras_ssvae.data import CELEBA_ATTRIBUTES
 from keras_ssvae.likelihoods import Laplace
 from keras_ssvae.models import REVAE
 from keras_ssvae.networks import revae
-from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.errors import UserError, check_number
 from keras_ssvae.runs.experiment import Experiment, terms_line
 from keras_ssvae.runs.run import Run, main
 from keras_ssvae.runs.sets import OnDiskRest
@@ -72,8 +72,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     """Fills in the labels of a share of the images, and the length of an epoch."""
     args = celeba_parted.check_flags(args)
-    if not 0 < args.learning_rate < np.inf:
-        raise UserError(f"--learning-rate is {args.learning_rate}; it must be a finite number above 0.")
+    check_number("learning_rate", args.learning_rate, above=True)
     images = load(args.dataset, args.data_dir)
     size = len(images.train.labels) - (PAPER["validation"] if args.validation is None else args.validation)
     if args.fraction is not None:

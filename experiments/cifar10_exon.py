@@ -21,7 +21,7 @@ from keras_ssvae import callbacks, data, evaluation, plots, priors
 from keras_ssvae.models import EXoN
 from keras_ssvae.networks import exon as networks
 from keras_ssvae.optimizers import Adam
-from keras_ssvae.runs.errors import UserError, flags_named
+from keras_ssvae.runs.errors import UserError, check_number, flags_named
 from keras_ssvae.runs.run import Run, main
 from keras_ssvae.schedules import WarmUpStepDecay
 
@@ -60,8 +60,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     if args.schedule_epochs is not None:
         args.epochs = args.schedule_epochs if args.epochs is None else args.epochs
-        if args.schedule_epochs < 2:
-            raise UserError(f"--schedule-epochs is {args.schedule_epochs}; it must be at least 2.")
+        check_number("schedule_epochs", args.schedule_epochs, 2)
         if args.epochs > args.schedule_epochs:
             raise UserError(
                 f"--epochs is {args.epochs}; it must be at most --schedule-epochs, {args.schedule_epochs}: after its "

@@ -18,7 +18,6 @@ so the test error means nothing.
 import argparse
 import dataclasses
 import functools
-import math
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from keras_ssvae.evaluation.inputs import encode_batches
 from keras_ssvae.models import PartedVAE
 from keras_ssvae.networks.parted_vae import dsprites_decoder, dsprites_encoder
 from keras_ssvae.runs import sweep
-from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.errors import check_number
 from keras_ssvae.runs.run import Run
 
 PAPER = {"epochs": 30, "steps_per_epoch": 11_520, **parted.BATCHES, "validation": 0}
@@ -70,8 +69,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
-    if not 0 <= args.gamma_bc < math.inf:
-        raise UserError(f"--gamma-bc is {args.gamma_bc}; it must be a finite number of at least 0.")
+    check_number("gamma_bc", args.gamma_bc)
     return args
 
 

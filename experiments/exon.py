@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from keras_ssvae.models import EXoN
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
 from keras_ssvae.priors import GaussianMixture
 from keras_ssvae.runs import flags
-from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.errors import check_number
 from keras_ssvae.runs.experiment import Experiment
 from keras_ssvae.runs.work import forward_gflop
 from keras_ssvae.schedules import RampUp
@@ -52,8 +51,7 @@ def own_settings(args: argparse.Namespace) -> dict[str, Any]:
     given = {"settling_epochs": args.settling_epochs, "consistency": args.consistency}
     settings = {name: value for name, value in given.items() if value is not None}
     for name, value in settings.items():
-        if not 0 <= value < math.inf:
-            raise UserError(f"--{name.replace('_', '-')} is {value}; it must be a finite number, 0 or more.")
+        check_number(name, value)
     return settings
 
 

@@ -33,7 +33,7 @@ from keras_ssvae.models.revae import UNLABELED
 from keras_ssvae.networks import kingma
 from keras_ssvae.optimizers import Adam
 from keras_ssvae.runs import flags
-from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.errors import UserError, check_number
 from keras_ssvae.runs.experiment import Experiment, terms_line
 from keras_ssvae.runs.run import Run, main
 from keras_ssvae.runs.sets import Rest, load_data
@@ -150,8 +150,7 @@ def check_flags(
         raise UserError(f"--unlabeled-term is {args.unlabeled_term}; it is for --model revae.")
     if args.m is not None and (args.m < 1 or args.model != "revae"):
         raise UserError(f"--m is {args.m}; it must be at least 1, and is for --model revae.")
-    if args.judges < 0:
-        raise UserError(f"--judges is {args.judges}; it must be 0 or more.")
+    check_number("judges", args.judges)
     images = load(args.dataset, args.data_dir)
     own = settings[images.name]
     size = len(images.train_images) - (own["validation"] if args.validation is None else args.validation)

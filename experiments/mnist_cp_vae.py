@@ -48,7 +48,7 @@ from keras_ssvae.networks.vae import IMAGE_SHAPE, LATENT_DIM
 from keras_ssvae.priors import LearnedMixture, StandardNormal, VampPrior
 from keras_ssvae.runs import sweep
 from keras_ssvae.runs.directory import write_table
-from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.errors import check_choice, check_number
 from keras_ssvae.runs.run import Run
 from keras_ssvae.runs.sets import Binary, UnevenBinary, load_data
 from keras_ssvae.schedules import AnnealedTemperature
@@ -141,16 +141,14 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     if args.nll_samples is None:
         of_digits = load(args.dataset, args.data_dir).name == "digits"
         args.nll_samples = 200 if of_digits else mnist_vampprior.NLL_SAMPLES
-    return check_model(mnist_vampprior.check_nll_samples(args))
+    check_number("nll_samples", args.nll_samples, 2)
+    return check_model(args)
 
 
 def check_model(args: argparse.Namespace) -> argparse.Namespace:
-    if args.model not in MODELS:
-        raise UserError(f"--model is {args.model}; it must be one of {', '.join(MODELS)}.")
-    if args.variant not in VARIANTS:
-        raise UserError(f"--variant is {args.variant}; it must be one of {', '.join(VARIANTS)}.")
-    if args.categories is not None and args.categories < 1:
-        raise UserError(f"--categories is {args.categories}; it must be at least 1.")
+    check_choice("model", args.model, MODELS)
+    check_choice("variant", args.variant, list(VARIANTS))
+    check_number("categories", args.categories, 1)
     vars(args).update(depends_on({axis.name: getattr(args, axis.name) for axis in AXES}))
     return mnist_vampprior.check_validation(args)
 
@@ -339,11 +337,7 @@ def grouped(results: list[sweep.Result]) -> dict[str, list[sweep.Result]]:
 def write_groups(groups: dict[str, list[sweep.Result]], columns: dict[str, tuple[str, int]], output_dir: Path) -> str:
     """The table with a row for each group; a column that no model has is left out."""
     results = [result for runs in groups.values() for result in runs]
-    columns = {
-        heading: (name, digits)
-        for heading, (name, digits) in columns.items()
-        if any(name in result.metrics for result in results)
-    }
+    columns = sweep.filled(columns, results)
     dataset = results[0].plan.settings["dataset"]
     header = ["data set", "model", "K", "variant", "runs"]
     for heading in columns:

@@ -36,7 +36,7 @@ from keras_ssvae.networks import nvae
 from keras_ssvae.optimizers import Adam
 from keras_ssvae.priors import GaussianMixture, StandardNormal
 from keras_ssvae.runs import flags, sweep
-from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.errors import UserError, check_choice
 from keras_ssvae.runs.experiment import Experiment, terms_line
 from keras_ssvae.runs.run import Run
 from keras_ssvae.runs.sets import AllLabeled, InMemory, WithoutLabels
@@ -87,8 +87,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
-    if args.model not in MODELS:
-        raise UserError(f"--model is {args.model}; it must be one of {', '.join(MODELS)}.")
+    check_choice("model", args.model, MODELS)
     vars(args).update(depends_on({axis.name: getattr(args, axis.name) for axis in AXES}))
     check_dims({"class_dims": args.class_dims, "shared_dims": args.shared_dims})
     for name in SIZES:
@@ -259,11 +258,7 @@ def name_of(settings: dict[str, Any]) -> str:
 def finish(results: list[sweep.Result], output_dir: Path) -> str:
     """The table, a row for each model and its dimensions, and Figure 10 where both of its models are there."""
     groups = sweep.by(results, lambda result: name_of(result.plan.settings))
-    columns = {
-        heading: (name, digits)
-        for heading, (name, digits) in COLUMNS.items()
-        if any(name in result.metrics for result in results)
-    }
+    columns = sweep.filled(COLUMNS, results)
     rows: list[list[str | sweep.Cell]] = []
     for runs in groups.values():
         settings = runs[0].plan.settings

@@ -12,7 +12,6 @@ download) has settings of its own.
 
 import argparse
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import quiet  # noqa: F401
 import fashion_mnist_revae
 
 from keras_ssvae.runs import sweep
-from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.errors import UserError, check_number
 from keras_ssvae.runs.sets import load_data
 
 CLASSES, MU, PUBLISHED = 10, 5.0, 76.7
@@ -45,8 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     if args.labels is not None:
         raise UserError(f"--labels is {args.labels}, but here each class has one labelled image. Leave it out.")
-    if not 0 <= args.mu < math.inf:
-        raise UserError(f"--mu is {args.mu}; it must be a finite number of at least 0.")
+    check_number("mu", args.mu)
     args.labels = CLASSES
     return fashion_mnist_revae.check_flags(args, SETTINGS, load_data)
 

@@ -9,7 +9,6 @@ are kept, and the same command goes on with what is left. On 2 CPU cores a run t
 
 import argparse
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import numpy as np
 
 from keras_ssvae import evaluation, plots, priors
 from keras_ssvae.runs import sweep
-from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.errors import check_number
 
 DIGITS = (0, 1)
 START, END, POINTS = (-10.0, 0.0), (10.0, 0.0), 11
@@ -40,8 +39,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
-    if not 0 < args.distance < math.inf:
-        raise UserError(f"--distance is {args.distance}; it must be a finite number above 0.")
+    check_number("distance", args.distance, above=True)
     return args
 
 

@@ -25,7 +25,7 @@ from keras_ssvae.models import VAE
 from keras_ssvae.networks.vae import LATENT_DIM
 from keras_ssvae.optimizers import NormalizedAdam
 from keras_ssvae.runs import flags
-from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.errors import UserError, check_number
 from keras_ssvae.runs.experiment import Experiment
 from keras_ssvae.runs.run import Run, main
 from keras_ssvae.runs.sets import Binary
@@ -77,20 +77,14 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
             raise UserError(f"--components is {args.components}, but --prior normal has one. Leave it out.")
     else:
         args.components = COMPONENTS if args.components is None else args.components
-        if args.components < 1:
-            raise UserError(f"--components is {args.components}; it must be at least 1.")
-    return check_validation(check_nll_samples(args))
+        check_number("components", args.components, 1)
+    check_number("nll_samples", args.nll_samples, 2)
+    return check_validation(args)
 
 
 def check_validation(args: argparse.Namespace) -> argparse.Namespace:
     if args.validation == 0:
         raise UserError("--validation is 0, but the training stops, and takes its weights, by validation images.")
-    return args
-
-
-def check_nll_samples(args: argparse.Namespace) -> argparse.Namespace:
-    if args.nll_samples < 2:
-        raise UserError(f"--nll-samples is {args.nll_samples}; it must be at least 2.")
     return args
 
 

@@ -28,7 +28,7 @@ from scipy.stats import mannwhitneyu
 
 from keras_ssvae.runs import sweep
 from keras_ssvae.runs.directory import write_table
-from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.errors import UserError, check_number
 
 MODELS = ["revae", "revae10", "revae20", "m2", "m3"]
 SHARES = (0.004, 0.06, 0.2)
@@ -64,8 +64,7 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     """The flags of the run of one model and share, as fashion_mnist_revae.py has them."""
     if args.m is not None:
         raise UserError(f"--m is what --model varies: in place of --m {args.m} name the model revae{args.m}.")
-    if args.judges < 1:
-        raise UserError(f"--judges is {args.judges}; the table needs at least 1.")
+    check_number("judges", args.judges, 1)
     named = re.fullmatch(r"(revae)([1-9]\d*)", args.model)
     if named is not None:
         args.model, args.m = named[1], int(named[2])

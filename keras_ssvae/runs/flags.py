@@ -1,7 +1,6 @@
 """The flags that all experiments share, and the settings of a run that follow from them."""
 
 import argparse
-import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_ssvae.runs import devices
-from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.errors import UserError, check_number
 from keras_ssvae.runs.experiment import Experiment
 
 # On an accelerator the host's work between two steps costs more than the steps.
@@ -177,19 +176,16 @@ def settings_of(
         settings["labels"] = _number_of_labels(experiment, args, indices)
     settings["seed"] = args.seed
     if experiment.beta is not None:
-        if not 0 < args.beta < math.inf:
-            raise UserError(f"--beta is {args.beta}; it must be a finite number above 0.")
+        check_number("beta", args.beta, above=True)
         settings["beta"] = args.beta
     settings |= experiment.settings[dataset]
     if experiment.classes is not None:
         settings["classes"] = list(experiment.classes)
     sizes = ["epochs", "steps_per_epoch", "batch_size", *(["labeled_batch_size"] if with_labels else []), "validation"]
     for name in sizes:
-        least = 0 if name == "validation" else 1
         given = getattr(args, name)
         settings[name] = settings[name] if given is None else given
-        if settings[name] < least:
-            raise UserError(f"--{name.replace('_', '-')} is {settings[name]}; it must be at least {least}.")
+        check_number(name, settings[name], 0 if name == "validation" else 1)
     if with_labels and settings["labeled_batch_size"] >= settings["batch_size"]:
         raise UserError(
             f"--labeled-batch-size is {settings['labeled_batch_size']}; it must be smaller than --batch-size, "

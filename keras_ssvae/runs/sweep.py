@@ -12,12 +12,12 @@ from typing import Any
 
 from keras_ssvae.runs import flags
 from keras_ssvae.runs.directory import LOG, check_output_dir, check_writable, finished
-from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.errors import UserError, check_number, flag_of
 from keras_ssvae.runs.experiment import Experiment
 from keras_ssvae.runs.launch import Job, Pool, end_with_parent, launch, work_off
 from keras_ssvae.runs.run import Plan, plan, prepare, train
 from keras_ssvae.runs.script import script
-from keras_ssvae.runs.tables import Cell, Result, by, markdown, model_file, write_tables
+from keras_ssvae.runs.tables import Cell, Result, by, filled, markdown, model_file, write_tables
 
 __all__ = [
     "SEEDS",
@@ -26,6 +26,7 @@ __all__ = [
     "Result",
     "Sweep",
     "by",
+    "filled",
     "main",
     "markdown",
     "metrics_of",
@@ -52,7 +53,7 @@ class Axis:
 
     @property
     def flag(self) -> str:
-        return f"--{self.name.replace('_', '-')}"
+        return flag_of(self.name)
 
 
 SEEDS = Axis("seed", int, [1], "seeds: each has its own weights and noise, and its own draw of the labelled images")
@@ -120,8 +121,7 @@ def _main(sweep, environment):
 
 
 def _make_table(sweep, args, environment):
-    if args.jobs < 1:
-        raise UserError(f"--jobs is {args.jobs}; it must be at least 1.")
+    check_number("jobs", args.jobs, 1)
     plans = _plans(sweep, args)
     output_dir = args.output_dir or args.runs_dir / f"{Path(sys.argv[0]).stem}_{plans[0].images.name}"
     # Check everything before the first run.

@@ -1,7 +1,7 @@
 """The table of a sweep: its cells and its files."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,12 @@ def by(results: Sequence[Result], key: str | Callable[[Result], Any]) -> dict[An
         value = result.plan.settings[key] if isinstance(key, str) else key(result)
         groups.setdefault(value, []).append(result)
     return groups
+
+
+def filled(columns: Mapping[str, tuple[str, int]], results: Sequence[Result]) -> dict[str, tuple[str, int]]:
+    """The columns, heading -> (name in the metrics, digits), that at least one of the results has a value for."""
+    names = {name for result in results for name in result.metrics}
+    return {heading: column for heading, column in columns.items() if column[0] in names}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -170,7 +170,7 @@ def test_an_intervention_on_a_label_that_the_classifier_reads_alone_changes_it_a
         (["--validation", "30"], "there must be some of each"),
         (["--labels", "2"], r"--labels is 2, and with --seed = 1 none of these images has the .* \""),
         (["--fraction", "0.5"], "--fraction and --labels or --labeled-indices say the same"),
-        (["--learning-rate", "0"], r"--learning-rate is 0\.0; it must be a finite number above 0"),
+        (["--learning-rate", "0"], r"--learning-rate is 0\.0; it must be finite and above 0"),
         (["--labeled-indices", "file"], "--labeled-indices is not for CelebA"),
     ],
 )

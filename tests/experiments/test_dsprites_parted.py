@@ -154,7 +154,7 @@ def test_the_published_figures_are_those_of_the_paper(modules):
 @pytest.mark.parametrize(
     ("args", "match"),
     [
-        (["--gamma-bc", "-1"], r"--gamma-bc is -1\.0; it must be a finite number of at least 0"),
+        (["--gamma-bc", "-1"], r"--gamma-bc is -1\.0; it must be finite and at least 0"),
         (["--labels", "2"], r"--labels is 2\. It must be an integer of at least 3"),
         (["--labels", "0", "--validation", "100"], r"--validation is 100.*multiple of the number of classes, 3"),
     ],

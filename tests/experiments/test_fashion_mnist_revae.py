@@ -87,7 +87,7 @@ def test_alpha_is_scaled_by_the_images_for_each_labelled_one(plan):
         (("--alpha", "1"), "--alpha is 1.0, but REVAE has none"),
         (("--model", "m2", "--m", "10"), "--m is 10; it must be at least 1, and is for --model revae"),
         (("--m", "0"), "--m is 0; it must be at least 1"),
-        (("--judges", "-1"), "--judges is -1; it must be 0 or more"),
+        (("--judges", "-1"), "--judges is -1; it must be at least 0"),
         (("--fraction", "1.5"), "--fraction is 1.5; it must be between 0 and 1"),
         (("--fraction", "0.1", "--labels", "50"), "--fraction and --labels or --labeled-indices say the same"),
         (("--labels", "0"), "there must be some of each"),

@@ -75,7 +75,7 @@ def test_the_default_is_the_paper_s_mu(call_table, table_of, tmp_path):
     ("args", "sentence"),
     [
         (("--labels", "20"), "--labels is 20, but here each class has one labelled image"),
-        (("--mu", "-1"), "--mu is -1.0; it must be a finite number of at least 0"),
+        (("--mu", "-1"), "--mu is -1.0; it must be finite and at least 0"),
         (("--mu", "nan"), "--mu is nan; it must be"),
         (("--m", "0"), "--m is 0; it must be at least 1"),
     ],

@@ -118,7 +118,7 @@ def test_the_defaults_are_the_paper_s(call):
         (("--model", "m1"), "--model is m1; it must be revae, m2, m3, or revae and m, as revae10"),
         (("--model", "m210"), "--model is m210; it must be"),
         (("--m", "10"), "in place of --m 10 name the model revae10"),
-        (("--judges", "0"), "--judges is 0; the table needs at least 1"),
+        (("--judges", "0"), "--judges is 0; it must be at least 1"),
         (("--fraction", "2"), "--fraction is 2.0; it must be between 0 and 1"),
         (("--labels", "50"), "--fraction and --labels or --labeled-indices say the same"),
     ],

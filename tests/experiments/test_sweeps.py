@@ -258,7 +258,7 @@ def test_the_predesign_has_two_digits_at_the_asked_distances(call, tmp_path, tab
 @pytest.mark.parametrize(
     ("args", "match"),
     [
-        (["--distance", "8", "0"], r"--distance is 0\.0; it must be a finite number above 0"),
+        (["--distance", "8", "0"], r"--distance is 0\.0; it must be finite and above 0"),
         (["--labeled-indices", "x"], "--labeled-indices cannot be used here: it counts all images of the data set"),
     ],
 )
