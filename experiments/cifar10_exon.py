@@ -1,9 +1,9 @@
 """EXoN on CIFAR-10 with 4,000 labels: Section 4.2, Tables 1 and 2 and Figures 4, 5 and 7 to 12 of the paper.
 
-Paper: test error 7.27 %, Inception Score 3.36 after 600 epochs at beta 0.05 (5 runs). A step takes about ten seconds on
-2 CPU cores, so this is a run for a GPU, best with KERAS_BACKEND=jax (no TensorFlow is needed) and `--mixed-precision
-bfloat16`. `--schedule-epochs 60` makes a run of 60 epochs with all the schedules of the 600 in proportion, but for the
-warm-up, which stays one epoch.
+The published test error is 7.27 % and the Inception Score 3.36, after 600 epochs at beta 0.05 (5 runs). A step takes
+about ten seconds on 2 CPU cores, so this run needs a GPU, best with KERAS_BACKEND=jax (without TensorFlow) and
+`--mixed-precision bfloat16`. `--schedule-epochs 60` makes a run of 60 epochs with all schedules of the 600 epochs in
+proportion, except the warm-up, which stays one epoch.
 """
 
 import argparse
@@ -43,17 +43,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--schedule-epochs",
         type=int,
         metavar="N",
-        help="the paper's schedules of 600 epochs in N, in proportion but for the first epoch's warm-up; the run has N "
-        "epochs too, unless --epochs says fewer, and _schedule<N> at the end of its directory's name (default: 600, "
-        "or --epochs where that is more)",
+        help="number of epochs that the paper's schedules of 600 epochs take, in proportion, except the warm-up of one "
+        "epoch. The run has N epochs, or fewer by --epochs. Adds _schedule<N> to the name of the run's directory "
+        "(default: 600, or --epochs if that is more)",
     )
     parser.add_argument(
         "--inception-score",
         nargs="?",
         const=IMAGENET,
         metavar="CLASSIFIER.keras",
-        help="compute the Inception Score of 10,000 generated images at the end, by InceptionV3 with the weights of "
-        "ImageNet, or by your own classifier with probabilities as its output (default: off)",
+        help="after the training compute the Inception Score of 10,000 generated images, by InceptionV3 with the "
+        "weights of ImageNet, or by a classifier of your own whose outputs are class probabilities (default: off)",
     )
 
 
@@ -63,10 +63,10 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
         check_number("schedule_epochs", args.schedule_epochs, 2)
         if args.epochs > args.schedule_epochs:
             raise UserError(
-                f"--epochs is {args.epochs}; it must be at most --schedule-epochs, {args.schedule_epochs}: after its "
-                "schedules there is no learning rate left."
+                f"--epochs is {args.epochs}; it must be at most --schedule-epochs, {args.schedule_epochs}, since the "
+                "schedule of the learning rate ends there."
             )
-    if args.inception_score is not None:  # now, not after the training
+    if args.inception_score is not None:  # a classifier that does not fit is found before the training, not after
         noise = np.random.default_rng(0).integers(0, 256, (2, *networks.CIFAR10_SHAPE), dtype=np.uint8)
         _inception_score(args.inception_score, noise, splits=1)
     return args
@@ -81,14 +81,14 @@ def _inception_score(classifier, images, **options):
 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
-    """The paper's schedules in epochs, in proportion to `--schedule-epochs`, and what settles the classes.
+    """The paper's schedules, in epochs and in proportion to `--schedule-epochs`, and those of `exon.own_settings`.
 
     The warm-up is always one epoch.
     """
     total = max(PAPER_EPOCHS, epochs) if args.schedule_epochs is None else args.schedule_epochs
 
     def in_proportion(epoch):
-        # A decay that begins with the last epoch at the latest.
+        # A decay begins with the last epoch at the latest.
         return min(total - 1, max(1, int(epoch * total / PAPER_EPOCHS + 0.5)))
 
     boundaries = [in_proportion(epoch) for epoch in BOUNDARIES]
@@ -162,7 +162,7 @@ def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
 
 
 def metrics(run: Run) -> dict[str, Any]:
-    """The Inception Score, where it is asked for."""
+    """The Inception Score, if `--inception-score` asks for it."""
     classifier = run.options["inception_score"]
     if classifier is None:
         return {}

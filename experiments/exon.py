@@ -1,4 +1,4 @@
-"""What the experiments with EXoN share: how it is built and compiled, its summary, and the work of its step."""
+"""What the experiments with EXoN share: flags, building and compiling, the summary, and the operations of a step."""
 
 import argparse
 import functools
@@ -17,37 +17,37 @@ from keras_ssvae.runs.work import forward_gflop
 from keras_ssvae.schedules import RampUp
 
 WEIGHT_DECAY = 5e-4  # of the classifier
-CONSISTENCY = 0.3  # where it is on
+CONSISTENCY = 0.3  # in the runs that have it
 
 
 def add_flags(parser: argparse.ArgumentParser, settling: str = "", consistency: str = "") -> None:
-    """The flags of what the paper does not have.
+    """Adds the flags of two extensions that EXoN's paper does not have.
 
     Args:
-        parser: To which they are added.
-        settling: What the help says of other defaults of `--settling-epochs`.
-        consistency: The same of `--consistency`.
+        parser: The parser.
+        settling: Further defaults of `--settling-epochs`, as text of its help.
+        consistency: Further defaults of `--consistency`, as text of its help.
     """
     parser.add_argument(
         "--settling-epochs",
         type=int,
         metavar="N",
-        help="for N epochs the Gaussian KL weighs more than beta, less and less, so that each class settles where the "
-        "prior puts it, which the paper's training does not see to; the run has _settling<N> at the end of its "
-        f"directory's name (default: 0, as in the paper{settling})",
+        help="give the Gaussian KL a larger weight than beta in the first N epochs, which falls to beta, so that each "
+        "class settles where the prior puts it; the paper's training does not ensure that. Adds _settling<N> to the "
+        f"name of the run's directory (default: 0, as in the paper{settling})",
     )
     parser.add_argument(
         "--consistency",
         type=float,
         metavar="SHARE",
-        help="weight of the cross entropy between an image's class probabilities and those of its reconstruction, as "
-        "a share of lambda2, so that the classifier recognises what the decoder draws; the run has "
-        f"_consistency<SHARE> at the end of its directory's name (default: 0, as in the paper{consistency})",
+        help="weight, as a share of lambda2, of the cross entropy between the class probabilities of an image and "
+        "those of its reconstruction, so that the classifier recognises what the decoder draws. Adds "
+        f"_consistency<SHARE> to the name of the run's directory (default: 0, as in the paper{consistency})",
     )
 
 
 def own_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Those of the flags that all experiments with EXoN have."""
+    """The settings that the flags of `add_flags` give."""
     given = {"settling_epochs": args.settling_epochs, "consistency": args.consistency}
     settings = {name: value for name, value in given.items() if value is not None}
     for name, value in settings.items():
@@ -77,12 +77,12 @@ def build(
     """The compiled model of a run.
 
     Args:
-        settings: Those of the run.
+        settings: The settings of the run.
         prior: The prior.
         lambda1: The weight of the cross entropy, and of the consistency once `ramp_epochs` are over.
-        optimizers: Those of "autoencoder" and "classifier".
+        optimizers: The optimizers of "autoencoder" and "classifier".
         make_networks: () -> arguments of `EXoN`; called after the seed of the weights is set.
-        kind: The class.
+        kind: The class of the model.
         **options: Further arguments of `EXoN`.
     """
     seed = settings["seed"]
@@ -108,7 +108,7 @@ def summary(model: EXoN, metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def _places(model, metrics):
-    """Where the classes are, and whether generated images are of them."""
+    """The lines on whether the classes lie where the prior puts them and whether generated images show them."""
     names = model.class_names or range(model.num_classes)
     known = [(each, k) for k, each in enumerate(metrics["place_distance_per_class"]) if each is not None]
     distance, farthest = max(known)
@@ -117,10 +117,10 @@ def _places(model, metrics):
     if by_neighbors is not None:
         known_percent = metrics["independent_right_percent"]
         independent = (
-            f", {by_neighbors:.1f} % by nearest neighbours, which put {known_percent:.1f} % of test images right"
+            f", {by_neighbors:.1f} % by nearest neighbours, which classify {known_percent:.1f} % of test images right"
         )
-    nearest = metrics["nearest_place_percent"]  # None where no image is classified right
-    share = "" if nearest is None else f"{nearest:.1f} % of the images are nearest to their own; "
+    nearest = metrics["nearest_place_percent"]  # None if no image is classified right
+    share = "" if nearest is None else f"{nearest:.1f} % of the images are nearest to the place of their own class; "
     lines = {
         "places": f"{share}the farthest class is {names[farthest]}, by {distance:.1f} standard deviations",
         "generated": f"{metrics['generated_right_percent']:.1f} % right by the model's classifier{independent}",
@@ -128,12 +128,14 @@ def _places(model, metrics):
     misplaced = ", ".join(str(names[k]) for k in metrics["misplaced_classes"])
     if misplaced:
         cure = "" if model.settling_steps else " (--settling-epochs 20 cures that)"
-        lines["WARNING"] = f"not where the prior puts them: {misplaced}; `generate` draws other classes there{cure}"
+        lines["WARNING"] = (
+            f"classes not where the prior puts them: {misplaced}; `generate` draws other classes there{cure}"
+        )
     return lines
 
 
 def step_gflop(model: EXoN, labeled: int, unlabeled: int) -> float:
-    """Three forwards for each image in a pass with a gradient, and one of the classifier for each pseudo-label."""
+    """Counts three forward passes for an image in a pass with a gradient, one of the classifier for a pseudo-label."""
     images = labeled + unlabeled
     autoencoder = forward_gflop(model.encoder) + forward_gflop(model.decoder)
     passes = 3 * (images + labeled + labeled + unlabeled) + unlabeled

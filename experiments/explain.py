@@ -1,9 +1,9 @@
-"""Explains what a trained EXoN makes of one image, in words and in a figure.
+"""Explains how a trained EXoN classifies and encodes one image, in words and in a figure.
 
-The image may be of any size. It is brought to the model's: shrunk or enlarged smoothly as a whole, in its proportions,
-and filled up with the colour of its border; its contrast stays. What is transparent becomes white. MNIST's digits are
-light strokes on a dark ground, in the middle of the image, with a margin of a seventh; for a dark pen on paper add
---invert.
+The image may have any size. It is shrunk or enlarged smoothly to the size of the model's images. It keeps its
+proportions and its contrast, and the colour of its border fills the rest. Transparent pixels become white. MNIST's
+digits are light strokes on a dark ground, in the middle of the image, with a margin of a seventh of the image. For a
+dark pen on paper add --invert.
 """
 
 import argparse
@@ -26,26 +26,27 @@ from keras_ssvae.runs.errors import UserError
 from keras_ssvae.runs.saved import load_model
 from keras_ssvae.runs.script import script
 
-_EXON = "an EXoN that Keras saved, as the `model.keras` of a run"
+_EXON = "an EXoN that Keras saved, such as the `model.keras` of a run"
 _MOST_LINES = 10  # active coordinates in the text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--model", type=Path, required=True, help="the `model.keras` of a run")
-    add("--image", type=Path, required=True, help="a PNG, JPEG or whatever else Pillow reads")
+    add("--model", type=Path, required=True, help="file of the trained model: the `model.keras` of a run")
+    add("--image", type=Path, required=True, help="file of the image: PNG, JPEG or another format that Pillow reads")
     add(
         "--output",
         type=Path,
-        help="the figure's file; its ending says which kind (default <image>_explained.png in this directory)",
+        help="file for the figure; its ending gives the format (default <image>_explained.png in this directory)",
     )
     add("--invert", action="store_true", help="swap light and dark (default: off)")
     add(
         "--delta",
         type=float,
         default=1.0,
-        help="a coordinate is active where the image's V-nat is above this many nats (default %(default)s)",
+        help="a latent coordinate is active if its V-nat for the image is above this number of nats (default "
+        "%(default)s)",
     )
     args = parser.parse_args()
     script(lambda: explain(args))
@@ -72,10 +73,10 @@ def explain(args: argparse.Namespace) -> None:
 
 
 def read(file: Path) -> Image.Image:
-    """Reads an image as one sees it, upright and on white: `RGB`, 8 bits."""
+    """Reads an image as `RGB` with 8 bits, upright and on a white ground."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, of metadata
+            warnings.simplefilter("ignore")  # Pillow warns about metadata
             image = ImageOps.exif_transpose(Image.open(file))
         if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
             image = Image.fromarray((np.asarray(image, dtype="float64") / 257).round().clip(0, 255).astype("uint8"))
@@ -101,7 +102,7 @@ def resized(image: Image.Image, image_shape: tuple[int, int, int], invert: bool)
     ground = np.median(border.reshape(-1, channels), axis=0).astype("uint8")
     share = min(height / image.height, width / image.width)
     size = [max(1, round(share * side)) for side in image.size]
-    # This filter leaves no waves beside strokes, as sharper ones do.
+    # Sharper filters leave waves beside strokes.
     smaller = np.asarray(image.resize(size, Image.Resampling.HAMMING)).reshape(size[1], size[0], channels)
     result = np.broadcast_to(ground, image_shape).copy()
     top, left = (height - size[1]) // 2, (width - size[0]) // 2
@@ -117,7 +118,7 @@ def load(file: Path) -> EXoN:
 
 
 def class_names(model: Path, num_classes: int) -> tuple[str, ...] | None:
-    """The names of the classes of the data set that the run's settings, beside a model of version 0.1, name."""
+    """The class names for a model of version 0.1, which has none: those of the data set in the run's config.json."""
     try:
         names = CLASS_NAMES.get(json.loads(model.with_name("config.json").read_text(encoding="utf-8"))["dataset"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -126,7 +127,7 @@ def class_names(model: Path, num_classes: int) -> tuple[str, ...] | None:
 
 
 def in_words(explanation, names) -> list[str]:
-    """The lines of the text."""
+    """The explanation as lines of text."""
     probs = explanation.probs
     likely = [k for k in np.argsort(-probs, kind="stable") if probs[k] > 0.01]
     lines = [explanation.sentence(names), "Class probabilities above 1 %:"]

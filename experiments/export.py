@@ -1,6 +1,6 @@
 """Exports a saved model (`model.keras` of a run) as a SavedModel for TensorFlow Serving.
 
-For runs on JAX, which export none: TensorFlow must be installed where this runs, and is used whatever KERAS_BACKEND is.
+It is meant for runs on JAX, which export no SavedModel. It needs TensorFlow, and uses it whatever KERAS_BACKEND is.
 """
 
 import argparse
@@ -24,12 +24,13 @@ from keras_ssvae.runs.script import script
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="the `.keras` file")
+    parser.add_argument("--model", type=Path, required=True, help="file of the model, `.keras`")
     parser.add_argument(
         "--export-dir",
         type=Path,
         required=True,
-        help="where the SavedModel goes, under the next free version number; the directory's name is the model's",
+        help="directory for the SavedModel, which gets the next free version number; TensorFlow Serving calls the "
+        "model by the name of this directory",
     )
     args = parser.parse_args()
     script(lambda: export(args))

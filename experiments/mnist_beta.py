@@ -1,8 +1,9 @@
 """EXoN on MNIST for several betas: Table 3 and Figure 2 of the paper.
 
-Each beta and seed is a run of mnist_exon.py, whose flags are these too; finished runs are kept, and the same command
-goes on with what is left. Paper: eight betas, 100 epochs, one run each. On 2 CPU cores a run of 100 epochs takes about
-an hour and a half, one of `--epochs 20` about twenty minutes, one of `--dataset digits` two minutes.
+Each beta and seed is a run of mnist_exon.py, and this script has the flags of that one too. Finished runs are kept; the
+same command makes or resumes the others. The paper has one run of 100 epochs for each of eight betas. On 2 CPU cores a
+run of 100 epochs takes about an hour and a half, one of `--epochs 20` about twenty minutes, one of `--dataset digits`
+two minutes.
 """
 
 from pathlib import Path
@@ -26,7 +27,7 @@ PUBLISHED = {
     10.0: (0.418, 2.729, 4.07),
     50.0: (0.316, 1.855, 3.38),
 }
-# Name in metrics.json -> heading, decimal places and place in PUBLISHED, None where the paper has no figure.
+# Name in metrics.json -> heading, decimal places, and index in PUBLISHED or None if the paper has no such number.
 COLUMNS = {
     "negative_ssim": ("negative SSIM", 3, 0),
     "kl_divergence": ("KL-divergence", 3, 1),
@@ -37,7 +38,7 @@ COLUMNS = {
 
 
 def finish(results: list[sweep.Result], output_dir: Path) -> str:
-    """Table 3 with the information of (11) beside it, and, of a latent plane, Figure 2 with the first seed."""
+    """Table 3 with the information of (11) beside it and, of a latent plane, Figure 2 for the first seed."""
     settings, images = results[0].plan.settings, results[0].plan.images
     of_paper = (settings["dataset"], settings["labels"], settings["layout"]) == ("mnist", 100, None)
     header, rows = ["beta", "runs"], []

@@ -1,11 +1,12 @@
 """EXoN on MNIST with 100 labels: Section 4.1, Figures 1 to 3 and Table 3 of the paper.
 
-Paper: test error 3.23 % after 100 epochs at beta 0.25. On 2 CPU cores a step takes about 0.1 s, so 100 epochs of 468
-steps take about an hour and a half; `--dataset digits` (1,437 images embedded in scikit-learn, no download) takes two
-minutes, with settings of its own: 20 epochs of 75 steps, batches of 64 with 16 labelled, dropout 0.1, and ramps in
-proportion to the run (lambda2 over its first half). With KERAS_BACKEND=jax it trains on JAX, without TensorFlow.
+The published test error is 3.23 %, after 100 epochs at beta 0.25. On 2 CPU cores a step takes about 0.1 s, so 100
+epochs of 468 steps take about an hour and a half. `--dataset digits` (1,437 images embedded in scikit-learn, no
+download) takes two minutes and has its own settings: 20 epochs of 75 steps, batches of 64 images with 16 labelled ones,
+dropout 0.1, and ramps in proportion to the run (lambda2 over its first half). With KERAS_BACKEND=jax it trains on JAX,
+without TensorFlow.
 
-`--layout` places the classes in the latent space otherwise than the paper; layouts/fashion_mnist.json is an example.
+`--layout` places the classes elsewhere in the latent space than the paper; layouts/fashion_mnist.json is an example.
 """
 
 import argparse
@@ -38,8 +39,8 @@ PAPER_EPOCHS = 100
 OF_DIGITS = (
     "; digits three quarters of the epochs",
     f"; digits {exon.CONSISTENCY}",
-)  # defaults of the flags that all EXoNs have
-# What depends on the data set: Table 7 for MNIST (and its like), and what 1,437 images want.
+)  # the defaults for the digits, in the help of the flags that all experiments with EXoN have
+# The settings that depend on the data set: Table 7 for MNIST and Fashion-MNIST, and what suits 1,437 images.
 PAPER = {"epochs": 100, "steps_per_epoch": 468, "batch_size": 128, "labeled_batch_size": 32}
 PAPER |= {"dropout": 0.5, "validation": 5000}
 SETTINGS = {
@@ -56,14 +57,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--layout",
         type=read_layout,
         metavar="FILE.json",
-        help="where each class is in the latent space: an object with the name of each class and its position, a list "
-        'of numbers, or {"mean": position, "variance": a number or a list}; the run has _layout_<file> at the '
-        "end of its directory's name (default: the paper's circle)",
+        help="file with the prior of each class: an object with the name of each class and its position, a list of "
+        'numbers, or {"mean": position, "variance": a number or a list}. Adds _layout_<file> to the name of the run\'s '
+        "directory (default: the paper's circle)",
     )
 
 
 def schedules(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
-    """The paper's schedules in epochs; in proportion to the run where 100 epochs of them do not fit."""
+    """The paper's schedules, in epochs. The digits, with fewer epochs, have schedules in proportion to the run."""
     if dataset == "digits":
         return {
             "schedule_epochs": epochs,
@@ -76,7 +77,7 @@ def schedules(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, 
 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
-    """The schedules, what settles the classes, and the layout."""
+    """The schedules, the settings of `exon.own_settings`, and the layout."""
     layout = None if args.layout is None else flags.by_content(args.layout.file, args.layout.content)
     return {**schedules(args, dataset, epochs), **exon.own_settings(args), "layout": layout}
 
@@ -87,7 +88,7 @@ def run_suffix(args: argparse.Namespace) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What `--layout` names, as it was when it was read."""
+    """The file of `--layout`, with its content at the time of reading."""
 
     file: Path
     content: bytes
@@ -109,7 +110,7 @@ def prior(args: argparse.Namespace, class_names: tuple[str, ...]) -> priors.Gaus
     return priors.circle() if args.layout is None else _placed(args.layout, class_names)
 
 
-@functools.cache  # a table asks for each of its runs
+@functools.cache  # a table asks once for each of its runs
 def _placed(layout: Layout, class_names: tuple[str, ...]) -> priors.GaussianMixture:
     with warnings.catch_warnings(record=True) as caught:
         try:
@@ -132,7 +133,7 @@ def classifier_optimizer(settings: dict[str, Any]) -> Adam:
 def build_model(
     settings: dict[str, Any], prior: priors.GaussianMixture, autoencoder: Adam | None = None, kind: type[EXoN] = EXoN
 ) -> EXoN:
-    """The compiled model of a run; with another optimizer of the autoencoder, or class, than the paper's."""
+    """The compiled model of a run. Other scripts give another optimizer of the autoencoder, or another class."""
     optimizers = {"autoencoder": autoencoder or Adam(LEARNING_RATE), "classifier": classifier_optimizer(settings)}
 
     def networks():
@@ -151,14 +152,14 @@ def epoch_figures(run: Run, where: dict[str, Any]) -> list[keras.callbacks.Callb
 
 
 def draw_prior(run: Run) -> None:
-    """The paper's Figure 1, before the training: a layout can be looked at first."""
+    """Draws the paper's Figure 1 before the training, so that the user sees a layout early."""
     file = run.output_dir / "figures" / "prior.png"
     file.parent.mkdir(exist_ok=True)
     plots.prior(run.prior, class_names=run.images.class_names).savefig(file, dpi=150)
 
 
 def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
-    """The paper's Figures 2 (its two rows; the grid in a plane only) and 3."""
+    """The two rows of the paper's Figure 2 (the grid only if the latent space is a plane), and Figure 3."""
     model, names = run.model, run.images.class_names
     return {
         "latent": plots.latent(model, run.test_images, run.images.test_labels, class_names=names),

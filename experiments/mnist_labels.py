@@ -1,10 +1,11 @@
-"""EXoN on MNIST for several numbers of labels, and beside it its classifier trained on the same labels alone.
+"""EXoN on MNIST for several numbers of labels, beside its classifier trained alone on the same labels.
 
-Each number and seed is a run of mnist_exon.py, whose flags are these too, and one of the classifier: same network,
-labelled images, augmentation, optimizer and number of steps, but only the cross entropy of the augmented labelled
-images: no unlabelled image, and no mixed one. Finished runs are kept, and the same command goes on with what is left.
-On 2 CPU cores a pair of runs of 100 epochs takes nearly two hours, one of `--epochs 20` about 25 minutes, one of
-`--dataset digits`, which has labels for the first five numbers, two and a half.
+Each number of labels and seed is a run of mnist_exon.py, and this script has the flags of that one too. With each run
+goes a run of the classifier alone. It has the same network, labelled images, augmentation, optimizer and number of
+steps, but its loss is only the cross entropy of the augmented labelled images, without unlabelled or mixed images.
+Finished runs are kept; the same command makes or resumes the others. On 2 CPU cores such a pair of runs takes nearly
+two hours for 100 epochs, about 25 minutes for `--epochs 20`, and two and a half minutes for `--dataset digits`, which
+has enough labelled images for the first five numbers only.
 """
 
 from pathlib import Path
@@ -24,7 +25,7 @@ from keras_ssvae.runs.run import Plan
 
 
 class ClassifierAlone(keras.Model):
-    """Sees of a semi-supervised batch the augmented labelled images only."""
+    """A classifier that uses only the augmented labelled images of a semi-supervised batch."""
 
     def __init__(self, classifier: keras.Model):
         super().__init__()
@@ -35,12 +36,12 @@ class ClassifierAlone(keras.Model):
 
 
 def train_alone(plan: Plan) -> keras.Model:
-    """The classifier after as many steps on the labelled images as a run of the plan takes."""
+    """Trains the classifier on the labelled images, for as many steps as the run of the plan."""
     settings, images, labeled = plan.settings, plan.images, plan.sets.split.labeled
     labeled_images = images.train_images[labeled]
     batches = data.semi_supervised(
         (labeled_images, images.train_labels[labeled]),
-        labeled_images,  # nothing looks at them
+        labeled_images,  # not used
         num_classes=images.num_classes,
         labeled_batch_size=settings["labeled_batch_size"],
         unlabeled_batch_size=1,
@@ -52,14 +53,14 @@ def train_alone(plan: Plan) -> keras.Model:
     keras.utils.set_random_seed(settings["seed"])
     classifier = mnist_classifier(images.num_classes, dropout=settings["dropout"])
     model = ClassifierAlone(classifier)
-    # A sum over the batch, as in EXoN: the short batch at the end of the labelled images does not weigh more.
+    # A sum over the batch, as in EXoN, so that the images of the short last batch do not weigh more than others.
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
     model.compile(mnist_exon.classifier_optimizer(settings), loss, **flags.compile_options(settings))
     model.fit(batches, epochs=settings["epochs"], steps_per_epoch=settings["steps_per_epoch"], shuffle=False, verbose=0)
     return classifier
 
 
-# Of a run's settings those that the classifier alone depends on; it is trained on one device.
+# The settings of a run that the classifier alone depends on. It is trained on one device.
 SETTINGS = ("dataset", "labels", "labeled_indices", "validation", "seed", "epochs", "steps_per_epoch", "dropout")
 SETTINGS += ("labeled_batch_size", "schedule_epochs", "decay_start", "backend", "augment_on", "jit_compile")
 SETTINGS += ("mixed_precision",)
@@ -73,13 +74,13 @@ def alone(plan: Plan) -> tuple[Path, dict[str, Any]]:
 
 
 def metrics(plan: Plan) -> dict[str, Any] | None:
-    """Those of EXoN, with the error of the classifier alone among them; None unless both are there."""
+    """The metrics of EXoN's run with the error of the classifier alone; None unless both are finished."""
     of_both = [sweep.metrics_of(plan), finished(*alone(plan), plan.scheduled)]
     return None if None in of_both else of_both[0] | {"alone": of_both[1]["test_error_percent"]}
 
 
 def train(plan: Plan) -> None:
-    """Trains what is not finished: EXoN, and the classifier alone."""
+    """Trains EXoN and the classifier alone, each only if it is not finished."""
     if sweep.metrics_of(plan) is None:
         sweep.train_run(plan)
     output_dir, settings = alone(plan)

@@ -1,16 +1,19 @@
-"""EXoN on MNIST with 100 labels: what it takes for each class to lie where the prior puts it, and to be drawn there.
+"""EXoN on MNIST with 100 labels: cures for classes that do not lie where the prior puts them.
 
-Each cure and seed is a run of mnist_exon.py, whose flags are these too; finished runs are kept, and the same command
-goes on with what is left. `published` is the paper's training; the others add to it, and `+` joins several:
+Such a class is not drawn either when images are generated from its place in the prior. A cure changes the training;
+`published` is the training of the paper, without a cure, and `+` joins several cures:
 
-  settle       the Gaussian KL weighs more than beta at first, and less and less for 20 epochs (`settling_steps`)
+  settle       the Gaussian KL has a larger weight than beta at first, which falls to beta in 20 epochs
+               (`settling_steps`)
   consistency  the classifier learns to recognise reconstructions (`consistency`)
-  start        the encoder starts at the prior: biases m_k and log s_k^2, and a tenth of the initial kernels
-  wait         encoder and decoder wait 3 epochs for the classifier
-  labels       the ELBO of a labelled image takes its label, not the classifier's probabilities
+  start        the encoder starts at the prior: its biases are m_k and log s_k^2, its kernels a tenth of the usual ones
+  wait         the encoder and the decoder wait 3 epochs for the classifier
+  labels       the ELBO of a labelled image uses the label, not the classifier's probabilities
 
-The table has the means over the seeds, of the test images; the figure the latent spaces of each cure's first seed. On 2
-CPU cores a run of `--epochs 20` takes about twenty minutes, one of `--dataset digits` two.
+Each cure and seed is a run of mnist_exon.py, and this script has the flags of that one too. Finished runs are kept; the
+same command makes or resumes the others. The table has means over the seeds, for the test images. The figure shows the
+latent space of each cure's first seed. On 2 CPU cores a run of `--epochs 20` takes about twenty minutes, one of
+`--dataset digits` two.
 """
 
 import argparse
@@ -38,7 +41,7 @@ from keras_ssvae.runs.errors import UserError
 
 PUBLISHED, CURES = "published", ("settle", "consistency", "start", "wait", "labels")
 SETTLING_EPOCHS, WAITING_EPOCHS, KERNEL_SHARE = 20, 3, 0.1
-# Name in metrics.json -> heading, decimal places, and what is taken of a list by class.
+# Name in metrics.json -> heading, decimal places, and what makes one number of a list by class (None: it is no list).
 COLUMNS = {
     "test_error_percent": ("error %", 2, None),
     "kl_gaussian": ("Gaussian KL", 2, None),
@@ -61,7 +64,7 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     if args.cure != PUBLISHED and unknown:
         raise UserError(f"--cure is {args.cure}; it must be {PUBLISHED}, or some of {', '.join(CURES)}, joined by +.")
     if args.settling_epochs is not None or args.consistency is not None:
-        raise UserError("--settling-epochs and --consistency are what --cure varies: leave them out.")
+        raise UserError("--cure sets --settling-epochs and --consistency: leave them out.")
     return args
 
 
@@ -76,7 +79,7 @@ def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[st
 
 @keras.saving.register_keras_serializable("mnist_places")
 class AfterWaiting(keras.optimizers.schedules.LearningRateSchedule):
-    """0 for some steps, then the rate."""
+    """A learning rate that is 0 for the first `steps` steps, then `learning_rate`."""
 
     def __init__(self, learning_rate: float, steps: int):
         self.learning_rate, self.steps = learning_rate, steps
@@ -90,7 +93,7 @@ class AfterWaiting(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable("mnist_places")
 class LabelsInELBO(EXoN):
-    """An EXoN of which the ELBO of a labelled image takes the label for its class."""
+    """An EXoN whose ELBO of a labelled image uses the label in place of the classifier's probabilities."""
 
     def step_terms(self, batch, noise, step):
         self._true = batch["labels"]
@@ -122,7 +125,7 @@ def build_model(settings: dict[str, Any], prior: GaussianMixture) -> EXoN:
 
 
 def finish(results: list[sweep.Result], output_dir: Path) -> str:
-    """The table, and of a latent plane the figure."""
+    """The table and, if the latent space is a plane, the figure."""
     rows = []
     for cure, runs in sweep.by(results, "cure").items():
         cells = []
@@ -155,7 +158,7 @@ CURE = sweep.Axis(
     "cure",
     str,
     [PUBLISHED, *CURES, *PAIRS],
-    f"what is added to the paper's training: {PUBLISHED}, or {', '.join(CURES)}",
+    f"cures: {PUBLISHED} for none, or some of {', '.join(CURES)}, joined by +",
 )
 SWEEP = sweep.Sweep(EXPERIMENT, __doc__, [CURE, sweep.SEEDS], list(COLUMNS), finish)
 

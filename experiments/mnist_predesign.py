@@ -1,10 +1,11 @@
-"""EXoN on the digits 0 and 1 of MNIST, their prior centres at several distances: Figure 6 of the paper.
+"""EXoN on the digits 0 and 1 of MNIST, with several distances between the two prior centres: Figure 6 of the paper.
 
-20 labels, batches of 64 with 10 labelled, beta 5, 20 epochs of 197 steps; `--distance` is that between the two centres,
-in a plane where each component has a standard deviation of 2. The figure decodes the line from (-10, 0) to (10, 0); the
-table says how much neighbouring images on it change: the mean over the pairs, the root of the mean square, which a jump
-between even images raises, and the largest. The paper expects slower change where the distance is larger. Finished runs
-are kept, and the same command goes on with what is left. On 2 CPU cores a run takes five minutes.
+A run has 20 labels, batches of 64 images with 10 labelled ones, beta 5, and 20 epochs of 197 steps. `--distance` is the
+distance between the two centres in a plane where each component has a standard deviation of 2. The figure decodes
+points on the line from (-10, 0) to (10, 0). The table says how much neighbouring images on this line differ: the mean
+over the pairs, the root mean square, which is larger if the change is a jump between similar images, and the largest.
+The paper expects a slower change for a larger distance. Finished runs are kept; the same command makes or resumes the
+others. On 2 CPU cores a run takes five minutes.
 """
 
 import argparse
@@ -81,7 +82,7 @@ EXPERIMENT = dataclasses.replace(
     add_flags=add_flags,
     check_flags=check_flags,
 )
-DISTANCES = sweep.Axis("distance", float, [8.0, 16.0, 24.0, 32.0], "between the centres of the two digits")
+DISTANCES = sweep.Axis("distance", float, [8.0, 16.0, 24.0, 32.0], "distances between the centres of the two digits")
 SWEEP = sweep.Sweep(EXPERIMENT, __doc__, [DISTANCES, sweep.SEEDS], ["test_error_percent"], finish)
 
 if __name__ == "__main__":

@@ -126,9 +126,9 @@ def test_the_output_is_a_line_an_epoch_and_a_summary(small, finished):
         assert f"{name}={value}" in summary
     assert f"{metrics['test_error_percent']:.2f} %" in summary
     assert f"{metrics['kl_divergence']:.2f} nats" in summary
-    assert f"{metrics['nearest_place_percent']:.1f} % of the images are nearest to their own" in summary
+    assert f"{metrics['nearest_place_percent']:.1f} % of the images are nearest to the place of their own" in summary
     assert f"{metrics['generated_right_percent']:.1f} % right by the model's classifier" in summary
-    # After six steps nothing is where it shall be, or all of it, since the KL is all that there is.
+    # After six steps either no class is in its place, or all are, if the KL has decided everything.
     assert ("WARNING" in summary) == bool(metrics["misplaced_classes"])
     for path in (small.output / "figures", small.output / "model.keras", small.export / "1"):
         assert f" {path}\n" in summary
@@ -146,7 +146,7 @@ def test_the_summary_names_the_classes_that_are_not_in_their_places(modules_of):
         lines = summary(model, metrics)
         assert "the farthest class is truck, by 3.2 standard deviations" in lines["places"]
         assert "40.0 % right by the model's classifier" in lines["generated"]
-        assert lines["WARNING"].startswith("not where the prior puts them: cat, truck; `generate` draws other classes")
+        assert lines["WARNING"].startswith("classes not where the prior puts them: cat, truck; `generate` draws")
         assert lines["WARNING"].endswith("(--settling-epochs 20 cures that)")
         model.settling_steps = 100
         assert "--settling-epochs" not in summary(model, metrics)["WARNING"]

@@ -99,7 +99,7 @@ def test_the_table_of_cures_says_where_the_classes_are(call, tmp_path, table_of)
 def test_what_is_no_cure_is_a_sentence(call):
     for args, match in (
         (["--cure", "pray"], "--cure is pray; it must be published, or some of settle, "),
-        (["--settling-epochs", "3"], "--settling-epochs and --consistency are what --cure varies"),
+        (["--settling-epochs", "3"], "--cure sets --settling-epochs and --consistency"),
     ):
         result = call("mnist_places", *SMALL, *args)
         assert (result.code, result.trained) == (1, [])
