@@ -1,14 +1,15 @@
 """PartedVAE on CelebA with 800 labelled images: Section 5.2 of the paper, Figures 6 and 7.
 
-Faces of 218x178 pixels with seven labels: hair colour, beard, hairline, eyeglasses, smile, hat and gender. The paper
-has skin tone too, which its authors labelled by hand and did not publish; `keras_ssvae.data.load_celeba` says how the
-labels come from CelebA's attributes. The paper trains for 80 epochs of 2,544 steps, 203,520 in all: want a GPU.
+The faces have 218x178 pixels and seven labels: hair colour, beard, hairline, eyeglasses, smile, hat and gender. The
+paper also has skin tone, which its authors labelled by hand and did not publish; `keras_ssvae.data.load_celeba` says
+how the labels follow from CelebA's attributes. The paper trains for 80 epochs of 2,544 steps, 203,520 in all, so a run
+needs a GPU.
 
-The data set is read as tensorflow_datasets prepares it, on the TensorFlow backend only, image by image while it trains.
-In each epoch the order of the files, which is random, is shuffled anew in a window of 4,096 images; they take 0.5 GB of
-memory, and each labelled image 0.1 MB.
+The data set is read as tensorflow_datasets prepares it, on the TensorFlow backend only, image by image during the
+training. The files are in a random order, and each epoch shuffles them again in a window of 4,096 images. The window
+takes 0.5 GB of memory, each labelled image 0.1 MB.
 
-This script was tested for a few steps on generated images of the right shape only: CelebA itself could not be had, so
+This script was tested for a few steps on generated images of the right shape only: CelebA itself was not available, so
 nothing here was compared with the paper's figures.
 """
 
@@ -33,33 +34,34 @@ from keras_ssvae.runs.sets import OnDisk
 PAPER = {"epochs": 80, "steps_per_epoch": 2544, **parted.BATCHES, "validation": 1024}
 Z_DIM = 10
 WINDOW = 4096
+DATA_DIR = "directory of tensorflow_datasets (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """In place of what others mean by these."""
+    """Replaces the shared flags that have another meaning here."""
     parser.add_argument(
         "--labels",
         type=int,
-        help="labelled images, drawn by --seed from those that have a value of each label (default 800)",
+        help="labelled images, drawn by --seed from the images with a known value of each label (default 800)",
     )
     parser.add_argument(
         "--validation",
         type=int,
-        help="labelled images of CelebA's validation part that are evaluated after each epoch (default "
+        help="labelled images of CelebA's validation part, which are evaluated after each epoch (default "
         f"{PAPER['validation']})",
     )
-    parser.add_argument("--data-dir", help="(default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
+    parser.add_argument("--data-dir", help=DATA_DIR)
     parser.add_argument("--labeled-indices", help=argparse.SUPPRESS)
 
 
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     if args.labeled_indices is not None:
-        raise UserError("--labeled-indices is not for CelebA, whose labelled images are drawn by --seed.")
+        raise UserError("--labeled-indices is not for CelebA, whose labelled images are drawn by --seed. Leave it out.")
     return args
 
 
 def build_model(settings: dict[str, Any], prior: None = None) -> PartedVAE:
-    """The networks of Table 5, and the settings of Table 6; where it is not the code's, that of the code."""
+    """The networks of Table 5 and the settings of Table 6; where the released code differs, those of the code."""
     return parted.build(
         settings,
         5e-4,

@@ -1,20 +1,22 @@
-"""REVAE on CelebA: its rows of Tables 1 and 2 of the paper, and Figures 4 to 7 and 9 in kind.
+"""REVAE on CelebA: its rows of Tables 1 and 2 of the paper, and figures like its Figures 4 to 7 and 9.
 
-Paper, with 0.4, 6 and 20 % of the labels: accuracy 80, 88 and 88 %, FID 130.0, 122.6 and 121.0. Faces of 218x178 pixels
-are squeezed to 64x64; the labels are 18 of CelebA's attributes, each of which has one dimension of z of its own, beside
-27 others. 10,000 training images are held out; of the others the share `--fraction` is labelled, drawn by --seed, and
-these are not among the unlabelled ones. Batches of labelled and of unlabelled images come in turn, in the order of the
-released code. The accuracy is the share of right (image, label) pairs, 100 less the test error. The released code has
-another setting than the paper: `--learning-rate 1e-4 --epochs 200`. An epoch has about 765 steps: want a GPU.
+Published with 0.4, 6 and 20 % of the labels: accuracy 80, 88 and 88 %, FID 130.0, 122.6 and 121.0. Faces of 218x178
+pixels are squeezed to 64x64. The labels are 18 of CelebA's attributes. Each label has one dimension of z, and 27 other
+dimensions belong to no label. 10,000 training images are held out. The share `--fraction` of the others is labelled,
+drawn by --seed; the labelled images are not among the unlabelled ones. Batches of labelled and of unlabelled images
+alternate in the order of the released code. The accuracy is the share of right (image, label) pairs, 100 minus the test
+error. The released code differs from the paper: it has `--learning-rate 1e-4 --epochs 200`. An epoch has about 765
+steps, so a run needs a GPU.
 
-`--fid` compares 10,000 generated images, of labels drawn from their prior, with as many test images by Keras'
-InceptionV3, whose weights are not those of the usual FID: near the paper's figures, but not to be compared with them.
+`--fid` compares 10,000 generated images, with labels drawn from their prior, with as many test images. It uses Keras'
+InceptionV3, whose weights are not those of the usual FID, so its result is similar to the paper's figures but cannot be
+compared with them.
 
-The data set is read as tensorflow_datasets prepares it, on the TensorFlow backend only, image by image while it trains.
-In each epoch the order of the files, which is random, is shuffled anew in a window of 16,384 images; they take 0.2 GB
-of memory, and each labelled image 12 kB.
+The data set is read as tensorflow_datasets prepares it, on the TensorFlow backend only, image by image during the
+training. The files are in a random order, and each epoch shuffles them again in a window of 16,384 images. The window
+takes 0.2 GB of memory, each labelled image 12 kB.
 
-This script was tested for a few steps on generated images of the right shape only: CelebA itself could not be had, so
+This script was tested for a few steps on generated images of the right shape only: CelebA itself was not available, so
 nothing here was compared with the paper's figures.
 """
 
@@ -45,7 +47,7 @@ from keras_ssvae.runs.sets import OnDiskRest
 IMAGE_SIZE, REST_DIM, FRACTION, WINDOW = (64, 64), 27, 0.004, 16_384
 NAMES = list(CELEBA_ATTRIBUTES)
 TRAINING_IMAGES = 162_770
-# An epoch has as many steps as there are batches: of 611 labels and 152,159 others four and 761.
+# An epoch has as many steps as there are batches: 4 of the 611 labelled images and 761 of the 152,159 others.
 PAPER = {"epochs": 100, "steps_per_epoch": 765, "batch_size": 400, "labeled_batch_size": 200, "validation": 10_000}
 PAPER |= {"learning_rate": 2e-4}
 LABELS = round(FRACTION * (TRAINING_IMAGES - PAPER["validation"]))
@@ -53,24 +55,24 @@ COMPARED, INTERVENED, AT_A_TIME = 10_000, 200, 100
 DRAWN, WALKS = ("smiling", "eyeglasses"), (("pale skin", "young"), ("smiling", "wearing necktie"), ("male", "no beard"))
 
 
-@functools.cache  # which reads all labels
+@functools.cache  # loading reads all labels
 def load(name: str, data_dir: str | None) -> data.CelebA:
     return data.load_celeba(data_dir, CELEBA_ATTRIBUTES, IMAGE_SIZE)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """In place of what others mean by these, and its own."""
+    """Replaces the shared flags that have another meaning here, and adds those of this script."""
     add = parser.add_argument
     add("--labels", type=int, help=f"labelled images, drawn by --seed (default {FRACTION} of those not held out)")
     fashion_mnist_revae.add_fraction(parser, str(FRACTION))
     add("--learning-rate", type=float, default=PAPER["learning_rate"], help="of Adam (default %(default)s)")
-    add("--fid", action="store_true", help="the FID at the end, by InceptionV3, a download of 96 MB (default: off)")
-    add("--data-dir", help="(default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
+    add("--fid", action="store_true", help="compute the FID, by InceptionV3, a download of 96 MB (default: off)")
+    add("--data-dir", help=celeba_parted.DATA_DIR)
     add("--labeled-indices", help=argparse.SUPPRESS)
 
 
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
-    """Fills in the labels of a share of the images, and the length of an epoch."""
+    """Fills in the number of labelled images that `--fraction` gives, and the length of an epoch."""
     args = celeba_parted.check_flags(args)
     check_number("learning_rate", args.learning_rate, above=True)
     images = load(args.dataset, args.data_dir)
@@ -80,7 +82,7 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     elif args.labels is None:
         args.labels = max(1, round(FRACTION * size))
     fashion_mnist_revae.take_turns(args, PAPER, size, args.labels)
-    if args.fid:  # now, not after the training
+    if args.fid:  # missing weights are found before the training, not after
         try:
             evaluation.load_classifier()
         except evaluation.ClassifierUnavailableError as error:
@@ -93,7 +95,7 @@ def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[st
 
 
 def frequencies(args: argparse.Namespace, sets: OnDiskRest) -> list[list[float]]:
-    """Of each label off and on, in the labelled images, among which each is at least once."""
+    """The shares of the labelled images with each label off and on; both occur at least once."""
     on = sets.train.labels[sets.split].mean(axis=0)
     return np.stack([1.0 - on, on], axis=1).tolist()
 
@@ -121,13 +123,13 @@ def build_model(settings: dict[str, Any], prior: None, class_priors: list[list[f
 
 
 def generated(model: REVAE, number: int) -> Iterator[np.ndarray]:
-    """Batches of images, of labels drawn from their prior."""
+    """Batches of generated images, with labels drawn from their prior."""
     for i, start in enumerate(range(0, number, AT_A_TIME)):
         yield keras.ops.convert_to_numpy(model.generate(min(AT_A_TIME, number - start), seed=i))
 
 
 def metrics(run: Run) -> dict[str, Any]:
-    """The FID, where it is asked for, of as many generated images as there are test images, up to 10,000."""
+    """The FID, if `--fid` asks for it, of as many generated images as there are test images, up to 10,000."""
     if not run.options["fid"]:
         return {}
     number = min(COMPARED, run.sets.num_test_images)
@@ -145,10 +147,10 @@ def summary(model: keras.Model, metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def effects(model: REVAE, images: np.ndarray, seed: int = 1) -> np.ndarray:
-    """What an intervention on each label (column) does to the probability of each label (row), as Figure 4.
+    """How an intervention on each label (column) changes the probability of each label (row), as in Figure 4.
 
-    The mean over the images of `p(row | column on) - p(row | column off)`, of the intervened images by the model's own
-    `q(y | x)`, where the paper has a classifier trained apart.
+    Returns the mean over the images of `p(row | column on) - p(row | column off)`. The probabilities of the intervened
+    images are the model's own `q(y | x)`; the paper has a separately trained classifier.
     """
 
     def probs(label, value):
@@ -169,7 +171,7 @@ def draw_effects(matrix: np.ndarray) -> Figure:
 
 
 def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
-    """Figures 9 (one label on in each column), 6 and 7 (draws and walks), 5 (swapped), 4, and reconstructions."""
+    """Figures 9 (each column has one label on), 6, 7, 5 (swap) and 4 (effects) of the paper, and reconstructions."""
     model, test = run.model, run.images.test
     images = data.scale(test.read(test.complete[:INTERVENED])[0])
     drawn = {f"diversity_{name}": plots.diversity(model, images[:8], NAMES.index(name), 1, 8, NAMES) for name in DRAWN}

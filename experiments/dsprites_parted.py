@@ -1,18 +1,20 @@
 """PartedVAE on dSprites for several numbers of labels: Tables 1 and 2 and Figure 9 of the paper, and its ablation.
 
-Each number of labels (of the shape; 0: unsupervised, Table 1), each weight of the Bhattacharyya coefficient and each
-seed is a run; finished runs are kept, and the same command goes on with what is left. With one value of each it is a
-single run. The paper: five runs of each number, 30 epochs of 11,520 steps. Its ablation, 3,686 labels without the
-coefficient, is `--labels 3686 --gamma-bc 10 0 --output-dir runs/ablation`. Want a GPU for it: a run is 345,600 steps.
+Each number of labels, weight of the Bhattacharyya coefficient and seed is a run; one value of each gives a single run.
+A label is the shape; 0 labels is unsupervised training (Table 1). Finished runs are kept; the same command makes or
+resumes the others. The paper has five runs for each number of labels, each of 30 epochs of 11,520 steps. Its ablation,
+3,686 labels without the coefficient, is `--labels 3686 --gamma-bc 10 0 --output-dir runs/ablation`. A run has 345,600
+steps, so it needs a GPU.
 
 The data set is read as tensorflow_datasets prepares it, on the TensorFlow backend only. It takes 3 GB of memory, and
-9 GB while a run trains: the table, the run and TensorFlow have it each. This script was tested on a small generated set
-of the same format only: dSprites itself could not be had, so none of its figures was compared with the paper's.
+9 GB while a run trains: the process of the table, that of the run and TensorFlow each hold a copy. This script was
+tested on a small generated set of the same format only: dSprites itself was not available, so none of its figures was
+compared with the paper's.
 
-A run's metrics.json holds the Factor score as the paper's code computes it and as it was first published, over all
-images, and the beta-VAE score, SAP, MIG and DCI over 10,000 of them. What is scored are the posterior means of z and u,
-against all factors but the colour, which is white throughout. Without labels no value of c stands for a certain shape,
-so the test error means nothing.
+The metrics.json of a run has the Factor score over all images, as the paper's code computes it and as it was first
+published, and the beta-VAE score, SAP, MIG and DCI over 10,000 images. The scores compare the posterior means of z and
+u with all factors except the colour, which is always white. Without labels no value of c stands for a certain shape, so
+the test error has no meaning.
 """
 
 import argparse
@@ -97,7 +99,7 @@ def build_model(settings: dict[str, Any], prior: None = None) -> PartedVAE:
 
 
 def metrics(run: Run) -> dict[str, float]:
-    """The scores of (z, u): those that vote, of all images, the others, which are slower, of the test images."""
+    """The scores of (z, u): those that vote over all images, the others, which are slower, over the test images."""
     images = run.images
     named = images.factor_names.index("shape") - 1  # without the colour
     latents, factors = encode_batches(run.model, images.train_images), images.train_factors[:, 1:]

@@ -1,17 +1,17 @@
-"""REVAE, M2 and M3 on Fashion-MNIST or MNIST: Tables 1, 2, 5 and 6 of REVAE's paper, and its Figures 5 and 7 in kind.
+"""REVAE, M2 and M3 on Fashion-MNIST or MNIST: Tables 1, 2, 5 and 6 of REVAE's paper, and figures like its 5 and 7.
 
-Paper, accuracy on Fashion-MNIST with 0.4 % of the labels: REVAE 68 %, M2 73 %, M3 22 %; of the images that they
-generate for a class an independent classifier calls 61, 55 and 19 % right. 10,000 training images are held out; of the
-50,000 others the share `--fraction` is labelled, as many of each class, and these are not among the unlabelled ones.
-Batches of labelled and of unlabelled images come in turn, in the order of the released code: an epoch sees each image
-once. With `--m 10` all of z belongs to the label (Tables 5 and 6). On 2 CPU cores 100 epochs take half an hour or less;
-`--dataset digits` (1,437 images embedded in scikit-learn, no download) takes two minutes, with settings of its own.
-With KERAS_BACKEND=jax it trains on JAX, without TensorFlow.
+Published accuracy on Fashion-MNIST with 0.4 % of the labels: REVAE 68 %, M2 73 %, M3 22 %. Of the images that they
+generate for a class, an independent classifier finds 61, 55 and 19 % right. 10,000 training images are held out. The
+share `--fraction` of the other 50,000 is labelled, equally many of each class; the labelled images are not among the
+unlabelled ones. Batches of labelled and of unlabelled images alternate in the order of the released code, and an epoch
+sees each image once. With `--m 10` all of z belongs to the label (Tables 5 and 6). On 2 CPU cores 100 epochs take half
+an hour or less. `--dataset digits` (1,437 images embedded in scikit-learn, no download) takes two minutes and has its
+own settings. With KERAS_BACKEND=jax it trains on JAX, without TensorFlow.
 
-At the end `--judges` classifiers, which are trained on all labels once and kept in runs/judges, judge 10,000 generated
-images. The paper tells neither the sizes of the batches nor its alpha of M2 and M3: unlabelled batches have 200 images,
-labelled ones 20 on Fashion-MNIST (200 from 5,000 labels on) and 200 on MNIST, by the validation images, and alpha is
-0.1 images for each labelled one, as M2's paper scales it, or `--alpha`.
+After the training `--judges` classifiers judge 10,000 generated images; they are trained once, on all labels, and kept
+in runs/judges. The paper gives neither the sizes of the batches nor alpha of M2 and M3. Here unlabelled batches have
+200 images; labelled ones have 20 on Fashion-MNIST (200 from 5,000 labels on) and 200 on MNIST, chosen by the validation
+images. alpha is 0.1 N / labels for N training images, as in M2's paper, or `--alpha`.
 """
 
 import argparse
@@ -43,15 +43,16 @@ FRACTION, ALPHA = 0.004, 0.1
 UNLABELED_TERM = "enumerated"
 PAPER = {"epochs": 100, "validation": 10_000, "learning_rate": 5e-4}
 SETTINGS = {
-    # Labelled batches by the validation images. An epoch has as many steps as there are batches: of 200 labels and
-    # 49,800 others ten and 249, or one and 249.
+    # The sizes of labelled batches are chosen by the validation images. An epoch has as many steps as there are
+    # batches: 10 or 1 of the 200 labelled images, and 249 of the 49,800 others.
     "fashion_mnist": PAPER | {"batch_size": 220, "labeled_batch_size": 20, "steps_per_epoch": 259},
     "mnist": PAPER | {"batch_size": 400, "labeled_batch_size": 200, "steps_per_epoch": 250},
     "digits": {"epochs": 300, "steps_per_epoch": 24, "batch_size": 150, "labeled_batch_size": 100, "validation": 200}
     | {"learning_rate": 1e-3},
 }
 DIGITS_LABELS = 100
-# From so many labels on, labelled batches are large: in small ones single images of a large weight throw REVAE back.
+# From this number of labels on, labelled batches are large: in small ones, single images with a large weight set
+# REVAE's training back.
 MANY_LABELS, LARGE = 5000, {"batch_size": 400, "labeled_batch_size": 200}
 MODELS = ("revae", "m2", "m3")
 SHOWN = 5  # images in a figure
@@ -67,30 +68,30 @@ def add_revae_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--m",
         type=int,
-        help=f"dimensions of z, which all belong to the label (default {C_DIM} that do and {REST_DIM} others)",
+        help=f"dimensions of z, all of which belong to the label (default {C_DIM} that do, and {REST_DIM} others)",
     )
     add(
         "--unlabeled-term",
         choices=UNLABELED,
-        help='what an unlabelled image adds to the objective of REVAE (default "enumerated"; the paper has "marginal", '
-        "with which the validation images had more errors)",
+        help="term of an unlabelled image in REVAE's objective (default enumerated; the paper has marginal, which "
+        "gave more errors on the validation images)",
     )
 
 
 def add_fraction(parser: argparse.ArgumentParser, default: str) -> None:
-    """Adds `--fraction`, of which `labels_of_share` makes a number of labels."""
+    """Adds `--fraction`, which `labels_of_share` turns into a number of labelled images."""
     parser.add_argument(
         "--fraction",
         type=float,
         metavar="F",
-        help="share of the training images, validation left out, that are labelled, instead of --labels (default "
-        f"{default})",
+        help="share of the training images, without those for validation, that is labelled, instead of --labels "
+        f"(default {default})",
     )
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", choices=MODELS, default="revae", help="(default %(default)s)")
+    add("--model", choices=MODELS, default="revae", help="model to train (default %(default)s)")
     add_fraction(parser, f"{FRACTION}; digits {DIGITS_LABELS} labels")
     add_revae_flags(parser)
     add("--alpha", type=float, help="weight of the classifier of M2 and M3 (default 0.1 N / labels, of N images)")
@@ -103,27 +104,32 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def labels_of_share(args: argparse.Namespace, size: int, classes: int = 1) -> int:
-    """How many of so many images `--fraction` has labelled, as many of each class."""
+    """How many of `size` images `--fraction` labels, equally many of each of `classes` classes."""
     if args.labels is not None or args.labeled_indices is not None:
-        raise UserError("--fraction and --labels or --labeled-indices say the same. Leave one of them out.")
+        raise UserError(
+            "--fraction sets the number of labelled images, as do --labels and --labeled-indices. Give only one."
+        )
     if not 0 < args.fraction < 1:
         raise UserError(f"--fraction is {args.fraction}; it must be between 0 and 1.")
     return max(1, round(args.fraction * size / classes)) * classes
 
 
 def take_turns(args: argparse.Namespace, own: dict[str, Any], size: int, labels: int) -> None:
-    """Fills in how many labelled and unlabelled batches of so many images come in turn, and the length of an epoch.
+    """Fills in how labelled and unlabelled batches alternate, and the length of an epoch.
 
     Args:
-        args: The flags.
+        args: The flags. `rhythm` becomes the numbers of labelled and of unlabelled batches that hold each image once.
         own: The settings of the data set.
-        size: Training images without those of validation.
-        labels: How many of them are labelled.
+        size: Number of training images without those for validation.
+        labels: Number of them that are labelled.
     """
     labeled = own["labeled_batch_size"] if args.labeled_batch_size is None else args.labeled_batch_size
     unlabeled = (own["batch_size"] if args.batch_size is None else args.batch_size) - labeled
     if labels < 1 or labeled < 1 or unlabeled < 1 or labels >= size:
-        raise UserError("Labelled and unlabelled images come in turn: there must be some of each, also in a batch.")
+        raise UserError(
+            f"{labels} of {size} training images are labelled, and batches have {labeled} labelled or {unlabeled} "
+            "unlabelled images; there must be some of each. Change --labels, --validation or the sizes of the batches."
+        )
     args.rhythm = [math.ceil(labels / labeled), math.ceil((size - labels) / unlabeled)]
     if args.steps_per_epoch is None:
         args.steps_per_epoch = sum(args.rhythm)
@@ -134,12 +140,12 @@ def check_flags(
     settings: dict[str, dict[str, Any]] = SETTINGS,
     load: Callable[[str, str | None], data.ImageData] = load,
 ) -> argparse.Namespace:
-    """Fills in the labels of a share of the images, and the length of an epoch.
+    """Fills in the number of labelled images that `--fraction` gives, and the length of an epoch.
 
     Args:
         args: The flags.
-        settings: Those of the experiment.
-        load: How it loads its data set.
+        settings: The settings of the experiment.
+        load: The function that loads its data set.
 
     Returns:
         The flags.
@@ -203,14 +209,14 @@ def build_model(settings: dict[str, Any], prior: None = None) -> keras.Model:
 
 
 def compiled(model: keras.Model, settings: dict[str, Any]) -> keras.Model:
-    """The model, with Adam as in the released code."""
+    """Compiles a model with Adam as in the released code, and returns it."""
     optimizer = Adam(settings["learning_rate"], epsilon=1e-8, corrected_epsilon=True)
     model.compile(optimizer, **flags.compile_options(settings))
     return model
 
 
 def metrics(run: Run) -> dict[str, Any]:
-    """What independent classifiers say of generated images."""
+    """How independent classifiers judge generated images, and their own error."""
     number = run.options["judges"]
     if not number:
         return {}
@@ -223,7 +229,7 @@ def summary(model: keras.Model, metrics: dict[str, Any]) -> dict[str, str]:
     lines = terms_line(model, metrics)
     if "generated_right_percent" in metrics:
         right, error = metrics["generated_right_percent"], metrics["judges_error_percent"]
-        lines["generated"] = f"{right:.1f} % are of their class, say classifiers whose own test error is {error:.2f} %"
+        lines["generated"] = f"{right:.1f} % show their class, by classifiers whose own test error is {error:.2f} %"
     return lines
 
 

@@ -1,13 +1,14 @@
 """REVAE on MNIST with one labelled image of each class: Appendix D.2 of its paper.
 
-Paper: an accuracy of 76.7 %, with mu = 5; it tells neither for how many draws of the ten images nor how large z_c was.
-A further term, of the weight mu, makes the classifier call a z_c of the prior what the labelled image is called whose
-posterior is the densest there; `--mu 0 5` shows what it is good for. With `--m 10` all of z belongs to the label.
+The published accuracy is 76.7 %, with mu = 5. The paper gives neither the number of draws of the ten images nor the
+size of z_c. mu is the weight of a further term. It draws z_c from the prior and takes the label of that labelled image
+whose posterior has the largest density there; the classifier must give this label to z_c. `--mu 0 5` shows the effect.
+With `--m 10` all of z belongs to the label.
 
-Each mu and seed, which draws the ten images, is a run as of fashion_mnist_revae.py, whose images, networks and order of
-batches these are: an epoch has one batch of the ten labelled images, and sees each other image once. Finished runs are
-kept, and the same command goes on with what is left. `--dataset digits` (1,437 images embedded in scikit-learn, no
-download) has settings of its own.
+Each mu and seed is a run with the images, networks and order of batches of fashion_mnist_revae.py; the seed also draws
+the ten images. An epoch has one batch of the ten labelled images, and sees each other image once. Finished runs are
+kept; the same command makes or resumes the others. `--dataset digits` (1,437 images embedded in scikit-learn, no
+download) has its own settings.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from keras_ssvae.runs.sets import load_data
 CLASSES, MU, PUBLISHED = 10, 5.0, 76.7
 OF_BATCH = {"batch_size": 200 + CLASSES, "labeled_batch_size": CLASSES}
 SETTINGS = {
-    # An epoch has as many steps as there are batches: one of the labels, and 250 of the 49,990 others.
+    # An epoch has as many steps as there are batches: 1 of the labelled images, and 250 of the 49,990 others.
     "mnist": fashion_mnist_revae.PAPER | OF_BATCH | {"steps_per_epoch": 251},
     "digits": fashion_mnist_revae.SETTINGS["digits"]
     | {"batch_size": 50 + CLASSES, "labeled_batch_size": CLASSES, "steps_per_epoch": 26},

@@ -1,4 +1,4 @@
-"""What the experiments with PartedVAE share: how it is built and compiled, its figures, its summary and its work."""
+"""What the experiments with PartedVAE share: building and compiling, figures, summary, and operations of a step."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from keras_ssvae.runs.experiment import Experiment
 from keras_ssvae.runs.run import Run
 from keras_ssvae.runs.work import forward_gflop
 
-# Half of a batch is labelled: of each of the original's two steps one batch of 64.
+# Half of a batch is labelled: each of the two steps of the released code has a batch of 64.
 BATCHES = {"batch_size": 128, "labeled_batch_size": 64}
 
 
@@ -32,13 +32,14 @@ def build(
     """The compiled model of a run.
 
     Args:
-        settings: Those of the run.
-        learning_rate: Of the original's two optimizers, whose rates halve when their mean loss of an epoch does not
-            fall.
+        settings: The settings of the run.
+        learning_rate: First rate of the two optimizers of the released code. A rate halves when the mean loss of its
+            step over an epoch stops falling.
         make_networks: () -> arguments of `PartedVAE`; called after the seed of the weights is set.
-        patience: Epochs without progress that both optimizers bear.
-        supervised_cooldown: Epochs that do not count after a fall of the supervised step's rate.
-        kind: The class.
+        patience: Epochs without improvement that both optimizers tolerate before their rates fall.
+        supervised_cooldown: Epochs after a fall of the supervised step's rate that do not count as epochs without
+            improvement.
+        kind: The class of the model.
         **options: Further arguments of `PartedVAE`.
     """
     keras.utils.set_random_seed(settings["seed"])
@@ -69,7 +70,7 @@ def epoch_figures(run: Run, where: dict[str, Any]) -> list[keras.callbacks.Callb
 
 
 def figures(run: Run, classes: Sequence[int]) -> dict[str, Figure]:
-    """The traversals of z and u in some classes (the paper's Figures 4 and 9), its Figures 5 and 7, reconstructions."""
+    """Traversals of z and u in some classes (the paper's Figures 4 and 9), its Figures 5 and 7, and reconstructions."""
     model, test_images = run.model, run.images.test_images
     names = run.images.class_names if run.settings["labels"] else None  # unsupervised, c need not be the label
     return {
@@ -86,7 +87,7 @@ def summary(model: PartedVAE, metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def step_gflop(model: PartedVAE, labeled: int, unlabeled: int) -> float:
-    """Three forwards for each image: the labelled ones up to their class, the unlabelled ones all the way."""
+    """Counts three forward passes for each image: up to the class if it is labelled, through all networks if not."""
     kernels = [variable for variable in model.heads.weights if variable.path.endswith("kernel")]
     heads = 2e-9 * sum(int(np.prod(kernel.shape)) for kernel in kernels)
     encoder = forward_gflop(model.encoder)

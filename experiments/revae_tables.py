@@ -1,16 +1,18 @@
 """REVAE, M2 and M3 for several shares of labels, with published figures beside ours: Tables 1, 2, 5 and 6 of REVAE.
 
-Each model, share and seed is a run of fashion_mnist_revae.py, whose flags are these too; finished runs are kept, and
-the same command goes on with what is left. `--model revae10` is REVAE with m = 10, whose z all belongs to the label
-(Tables 5 and 6). The paper does not say how many runs its means and deviations are of. On 2 CPU cores a run of 100
-epochs takes half an hour or less; `--dataset digits` (no download) has nothing published, and takes two minutes a run.
+Each model, share and seed is a run of fashion_mnist_revae.py, and this script has the flags of that one too. Finished
+runs are kept; the same command makes or resumes the others. `--model revae10` is REVAE with m = 10: all of z belongs to
+the label (Tables 5 and 6). The paper does not say how many runs its means and deviations are from. On 2 CPU cores a run
+of 100 epochs takes half an hour or less. With `--dataset digits` (no download) a run takes two minutes; no figure is
+published for it.
 
-The generated images are judged by classifiers of our own, whose error on real test images stands beside, so that this
-column can be compared with the paper's only as far as its classifier is as good. Our mutual information is that of an
-ensemble, the paper's that of a Gaussian process: **they cannot be compared**.
+Classifiers of our own judge the generated images. The table has their error on real test images too: the column of
+generated images can be compared with the paper's only as far as both have equally good classifiers. Our mutual
+information is that of an ensemble, the paper's that of a Gaussian process: **they cannot be compared**.
 
-Between each two models with at least two runs each the Mann-Whitney U test says whether one is better; the paper sets
-in bold face by it. A test of few runs cannot find much: of 3 runs against 3 the smallest p that there is, is 0.1.
+The Mann-Whitney U test says which of two models is better, for every two models with at least two runs each; the
+paper's bold face follows this test too. A test of few runs cannot find much: with 3 runs against 3 the smallest
+possible p is 0.1.
 """
 
 import argparse
@@ -32,9 +34,9 @@ from keras_ssvae.runs.errors import UserError, check_number
 
 MODELS = ["revae", "revae10", "revae20", "m2", "m3"]
 SHARES = (0.004, 0.06, 0.2)
-# Data set -> model -> accuracy in %, of generated images those that are right in %, mutual information in nats, each
-# for three shares. Deviations that are printed as 0.00 are left out, and so are two figures that cannot be told apart
-# in the text of the paper that was at hand.
+# Data set -> model -> accuracy in %, share of generated images that are right in %, mutual information in nats; each
+# for the three shares, with deviations except those printed as 0.00. Two figures are left out, since they cannot be
+# told apart in the available text of the paper.
 PUBLISHED = {
     "fashion_mnist": {
         "revae": ("68 (2), 82 (1), 85 (1)", "61 (2), 72 (2), 76", "0.03, 0.03, 0.02"),
@@ -50,7 +52,7 @@ PUBLISHED = {
     },
 }
 ACCURACY, RIGHT = "accuracy %", "generated right %"
-# Heading -> name in metrics.json, decimal places, place in PUBLISHED; of the accuracy its complement, the error.
+# Heading -> name in metrics.json, decimal places, index in PUBLISHED or None. The accuracy is 100 minus the error.
 COLUMNS = {
     ACCURACY: ("test_error_percent", 2, 0),
     RIGHT: ("generated_right_percent", 2, 1),
@@ -63,20 +65,20 @@ TESTS = ["share labelled", "model", "other model", "runs", f"p, {ACCURACY}", f"p
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     """The flags of the run of one model and share, as fashion_mnist_revae.py has them."""
     if args.m is not None:
-        raise UserError(f"--m is what --model varies: in place of --m {args.m} name the model revae{args.m}.")
+        raise UserError(f"--m is {args.m}, but --model sets it here: use --model revae{args.m} instead.")
     check_number("judges", args.judges, 1)
     named = re.fullmatch(r"(revae)([1-9]\d*)", args.model)
     if named is not None:
         args.model, args.m = named[1], int(named[2])
     elif args.model not in fashion_mnist_revae.MODELS:
-        raise UserError(f"--model is {args.model}; it must be revae, m2, m3, or revae and m, as revae10.")
-    # Each for the models that have it.
+        raise UserError(f"--model is {args.model}; it must be revae, m2, m3, or revae with a value of m: revae10.")
+    # A model ignores the flag that it does not have, since other models of the table may have it.
     setattr(args, "alpha" if args.model == "revae" else "unlabeled_term", None)
     return fashion_mnist_revae.check_flags(args)
 
 
 def measured(heading: str, runs: list[sweep.Result]) -> list[float | None]:
-    """What some runs have in a column."""
+    """The values of some runs in a column."""
     values = [run.metrics[COLUMNS[heading][0]] for run in runs]
     return [100.0 - value for value in values] if heading == ACCURACY else values
 
@@ -101,12 +103,12 @@ def groups(results: list[sweep.Result]) -> dict[tuple[float, str], list[sweep.Re
 
 
 def compared(found: dict[tuple[float, str], list[sweep.Result]]) -> list[list[str]]:
-    """The tests between each two models with the same share of labels, of at least two runs each."""
+    """A row for each test: between two models with the same share of labels and at least two runs each."""
     rows = []
     for ((share, one), runs), ((other_share, other), others) in itertools.combinations(found.items(), 2):
         if share != other_share or min(len(runs), len(others)) < 2:
             continue
-        # Exact; where runs are tied, p is rather too large.
+        # Exact; if runs are tied, p is somewhat too large.
         p = [
             mannwhitneyu(measured(name, runs), measured(name, others), alternative="two-sided", method="exact").pvalue
             for name in (ACCURACY, RIGHT)
@@ -133,13 +135,13 @@ def finish(results: list[sweep.Result], output_dir: Path) -> str:
     tests = compared(found)
     write_table(output_dir / "mann_whitney.csv", TESTS, tests)
     if not tests:
-        return f"{text}\n\nNo test between models: none two of them have at least two runs each."
+        return f"{text}\n\nNo test between models: no two of them have at least two runs each."
     shown = sweep.markdown(TESTS, tests)
-    return f"{text}\n\nMann-Whitney U, two-sided p, and the smallest that so many runs can have:\n\n{shown}"
+    return f"{text}\n\nMann-Whitney U test: two-sided p, and the smallest p possible with these runs:\n\n{shown}"
 
 
-MODEL = sweep.Axis("model", str, MODELS, "models: revae, m2, m3, or revae and an m, all of which belongs to the label")
-FRACTION = sweep.Axis("fraction", float, SHARES, "shares of the training images, validation left out, with labels")
+MODEL = sweep.Axis("model", str, MODELS, "models: revae, m2, m3, or revae with a value of --m, such as revae10")
+FRACTION = sweep.Axis("fraction", float, SHARES, "labelled shares of the training images without those for validation")
 EXPERIMENT = dataclasses.replace(fashion_mnist_revae.EXPERIMENT, check_flags=check_flags)
 SWEEP = sweep.Sweep(
     EXPERIMENT, __doc__, [FRACTION, MODEL, sweep.SEEDS], [name for name, *_ in COLUMNS.values()], finish

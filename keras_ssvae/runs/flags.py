@@ -45,17 +45,17 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
             "--dataset",
             choices=["auto", *settings],
             default="auto",
-            help=f"auto: {first}, or the digits if it is not available (default %(default)s)",
+            help=f"data set; auto: {first}, or the digits if it is not available (default %(default)s)",
         )
     else:
-        add("--dataset", choices=list(settings), default=first, help="(default %(default)s)")
+        add("--dataset", choices=list(settings), default=first, help="data set (default %(default)s)")
     if labels is not None:
         add("--labels", type=int, help=f"labelled images, about equally many of each class (default {labels})")
         add(
             "--labeled-indices",
             type=Path,
             metavar="FILE",
-            help="file with the indices of the labelled images in the training set, one a line, counted from 0 "
+            help="file with the indices of the labelled images in the training set, one per line, counted from 0 "
             "(default: drawn by --seed, about equally many of each class)",
         )
     add("--validation", type=int, help=f"images held out for validation {default('validation')}")

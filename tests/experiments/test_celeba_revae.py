@@ -169,7 +169,7 @@ def test_an_intervention_on_a_label_that_the_classifier_reads_alone_changes_it_a
         (["--labels", "26"], "there must be some of each"),
         (["--validation", "30"], "there must be some of each"),
         (["--labels", "2"], r"--labels is 2, and with --seed = 1 none of these images has the .* \""),
-        (["--fraction", "0.5"], "--fraction and --labels or --labeled-indices say the same"),
+        (["--fraction", "0.5"], "--fraction sets the number of labelled images, as do --labels"),
         (["--learning-rate", "0"], r"--learning-rate is 0\.0; it must be finite and above 0"),
         (["--labeled-indices", "file"], "--labeled-indices is not for CelebA"),
     ],
@@ -188,7 +188,7 @@ def test_where_inception_cannot_be_had_a_sentence_comes_before_the_training(refu
 
 def test_help_explains_its_flags_and_what_it_was_tested_on(explained):
     described, options = explained
-    assert "CelebA itself could not be had, so nothing here was compared with the paper's figures" in described
+    assert "CelebA itself was not available, so nothing here was compared with the paper's figures" in described
     for name in ("labels", "fraction", "learning-rate", "fid", "data-dir", "validation"):
         assert "default" in options[name]
     assert "labeled-indices" not in options

@@ -47,7 +47,7 @@ def test_a_model_trains_and_its_images_are_judged(call, quick_judges, tmp_path, 
     assert metrics["generated_mutual_information"] >= 0
     assert len(metrics["generated_right_percent_per_class"]) == 10
     assert 0 <= metrics["judges_error_percent"] <= 100
-    assert "% are of their class, say classifiers whose own test error" in result.out
+    assert "% show their class, by classifiers whose own test error" in result.out
     drawn = {path.stem for path in (folder / "figures").glob("*.png")}
     own = {"revae": {"interventions", "swap", "surface"}, "m3": {"interventions", "swap"}, "m2": set()}[model]
     assert drawn == {"reconstructions", "generated", "curves", *own}
@@ -89,7 +89,7 @@ def test_alpha_is_scaled_by_the_images_for_each_labelled_one(plan):
         (("--m", "0"), "--m is 0; it must be at least 1"),
         (("--judges", "-1"), "--judges is -1; it must be at least 0"),
         (("--fraction", "1.5"), "--fraction is 1.5; it must be between 0 and 1"),
-        (("--fraction", "0.1", "--labels", "50"), "--fraction and --labels or --labeled-indices say the same"),
+        (("--fraction", "0.1", "--labels", "50"), "--fraction sets the number of labelled images, as do --labels"),
         (("--labels", "0"), "there must be some of each"),
         (("--batch-size", "10", "--labeled-batch-size", "10"), "there must be some of each"),
     ],

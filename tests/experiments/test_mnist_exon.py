@@ -128,7 +128,7 @@ def test_the_output_is_a_line_an_epoch_and_a_summary(small, finished):
     assert f"{metrics['kl_divergence']:.2f} nats" in summary
     assert f"{metrics['nearest_place_percent']:.1f} % of the images are nearest to the place of their own" in summary
     assert f"{metrics['generated_right_percent']:.1f} % right by the model's classifier" in summary
-    # After six steps either no class is in its place, or all are, if the KL has decided everything.
+    # After six steps some classes may not be in their places yet; or all are, since the KL dominates at first.
     assert ("WARNING" in summary) == bool(metrics["misplaced_classes"])
     for path in (small.output / "figures", small.output / "model.keras", small.export / "1"):
         assert f" {path}\n" in summary

@@ -109,18 +109,18 @@ def test_the_defaults_are_the_paper_s(call):
     text = " ".join(result.out.split())
     assert "(default revae revae10 revae20 m2 m3)" in text
     assert "(default 0.004 0.06 0.2)" in text
-    assert "of 3 runs against 3 the smallest p that there is, is 0.1" in text
+    assert "with 3 runs against 3 the smallest possible p is 0.1" in text
 
 
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (("--model", "m1"), "--model is m1; it must be revae, m2, m3, or revae and m, as revae10"),
+        (("--model", "m1"), "--model is m1; it must be revae, m2, m3, or revae with a value of m: revae10"),
         (("--model", "m210"), "--model is m210; it must be"),
-        (("--m", "10"), "in place of --m 10 name the model revae10"),
+        (("--m", "10"), "--m is 10, but --model sets it here: use --model revae10"),
         (("--judges", "0"), "--judges is 0; it must be at least 1"),
         (("--fraction", "2"), "--fraction is 2.0; it must be between 0 and 1"),
-        (("--labels", "50"), "--fraction and --labels or --labeled-indices say the same"),
+        (("--labels", "50"), "--fraction sets the number of labelled images, as do --labels"),
     ],
 )
 def test_flags_that_do_not_fit_are_a_sentence(call, args, sentence):
