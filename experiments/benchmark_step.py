@@ -1,16 +1,17 @@
-"""How fast a training step of an experiment is, as a share of what this machine can do.
+"""Measures how fast a training step of an experiment is, as a share of what this machine can do.
 
-Measures in one run, in turns so that a machine whose speed drifts does not favour any: the training step on a batch at
-hand, the step with the data pipeline, the pipeline alone, and the matrix product in the step's precision (2048 x 2048;
-8192 x 8192 on an accelerator) that limits them all. The step's work is counted: multiply and add are 2 operations, and
-forward and backward together 3 forwards. It runs as `fit` runs it, with these flags of the experiment:
---batch-size, --labeled-batch-size, --steps-per-epoch, --steps-per-execution, --mixed-precision, --augment-on and
---jit-compile, and for `--experiment mnist_vampprior` also --prior and --components. It says too how much memory all of
-this took at most.
+It measures the training step on a batch in memory, the step with the data pipeline, the pipeline alone, and the matrix
+product that limits them all, in the precision of the step (2048 x 2048; 8192 x 8192 on an accelerator). They take
+turns, so that a machine whose speed drifts favours none of them. The operations of a step are counted: a multiplication
+and an addition are 2 operations, and a forward and a backward pass count as 3 forward passes. The step runs as in
+`fit`, with these flags of the experiment: --batch-size, --labeled-batch-size, --steps-per-epoch, --steps-per-execution,
+--mixed-precision, --augment-on and --jit-compile, and for `--experiment mnist_vampprior` also --prior and --components.
+It also reports the most memory that all of this took.
 
-`--peer pythae` measures, in the same turns, the same step of pythae's VAE or VAMP beside `--experiment
-mnist_vampprior`: the same layers, batch and images, which pythae takes grey where ours are drawn anew, and its own
-Adam, data loader and trainer. Where pythae is not installed, the peer is skipped.
+`--peer pythae` also measures, in the same turns, the step of pythae's VAE or VAMP; it needs `--experiment
+mnist_vampprior`. The layers, the size of the batch and the images are the same, but pythae takes grey images, while our
+model draws binary ones anew at each step. Adam, data loader and trainer are pythae's. If pythae is not installed, the
+peer is skipped.
 """
 
 import argparse
@@ -72,7 +73,7 @@ def training(model: keras.Model) -> Callable[[Iterator], dict]:
 
 
 def wait(result) -> None:
-    """Until the device has finished: an accelerator returns at once and computes on."""
+    """Waits until the device has finished; calls for an accelerator return before that."""
     if JAX:
         import jax
 
@@ -84,7 +85,7 @@ def wait(result) -> None:
 
 
 def timed(function: Callable, repeats: int) -> float:
-    """Milliseconds of one call."""
+    """The mean time of a call in milliseconds."""
     began = time.perf_counter()
     for _ in range(repeats):
         result = function()
@@ -104,7 +105,7 @@ def repeated(batch) -> Iterator:
 def peak_memory() -> dict[str, float]:
     """The most memory that this process, and on JAX its accelerator, used at a time, in GB."""
     peak = {}
-    if sys.platform != "win32":  # which has no such count
+    if sys.platform != "win32":  # Windows does not count it
         import resource
 
         unit = 1 if sys.platform == "darwin" else 1024
@@ -119,7 +120,7 @@ def peak_memory() -> dict[str, float]:
 
 
 def arguments(experiment: Experiment, argv: list[str]) -> argparse.Namespace:
-    """The flags; those that would change nothing here are refused."""
+    """Parses the flags of the experiment, and refuses those that would change nothing here."""
     args, default = (vars(flags.arguments(experiment, given)) for given in (argv, []))
     ignored = [name for name in args if args[name] != default[name] and name not in MEASURED]
     if ignored:
@@ -131,7 +132,7 @@ def arguments(experiment: Experiment, argv: list[str]) -> argparse.Namespace:
 
 
 def peer_steps(name: str, model: keras.Model, images: np.ndarray, batch_size: int) -> dict[str, Callable[[], None]]:
-    """The steps of the same model in another library; none where it is not installed."""
+    """The steps of the same model in another library; none if it is not installed."""
     if not isinstance(model, VAE):
         raise UserError(f"--peer {name} has no {type(model).__name__}. Use --experiment mnist_vampprior.")
     try:
@@ -142,7 +143,7 @@ def peer_steps(name: str, model: keras.Model, images: np.ndarray, batch_size: in
 
 
 def against_peer(rounds: list[dict[str, float]]) -> dict[str, float]:
-    """The peer's time over ours: its median, and that of the ratios within the rounds."""
+    """The medians over the rounds of the peer's times, and of their ratios to ours in the same round."""
     figures = {}
     for ours in ("step_ms", "step_with_pipeline_ms"):
         theirs = f"peer_{ours}"
@@ -158,11 +159,12 @@ def main() -> None:
 
 def benchmark() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--experiment", choices=list(EXPERIMENTS), default="mnist", help="(default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=10, help="turns of each measurement (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=12, help="executions in a turn (default %(default)s)")
-    parser.add_argument("--peer", choices=["pythae"], help="also measure the step of this library (default: none)")
-    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
+    add = parser.add_argument
+    add("--experiment", choices=list(EXPERIMENTS), default="mnist", help="experiment to measure (default %(default)s)")
+    add("--rounds", type=int, default=10, help="turns of each measurement (default %(default)s)")
+    add("--steps", type=int, default=12, help="executions of the step in a turn (default %(default)s)")
+    add("--peer", choices=["pythae"], help="also measure the step of this library (default: none)")
+    add("--json", action="store_true", help="print the figures as one JSON object on the last line")
     args, others = parser.parse_known_args()
 
     name, num_images = EXPERIMENTS[args.experiment]
@@ -221,7 +223,7 @@ def benchmark() -> None:
     ]
 
     gflop = experiment.step_gflop(model, labeled, unlabeled)
-    # The share is taken within a round, where both run on the same machine, so to say.
+    # The share is taken within a round, during which the speed of the machine hardly drifts.
     product_gflop = 2e-9 * matrix_size**3
     shares = [(gflop / r["step_with_pipeline_ms"]) / (product_gflop / r["matmul_ms"]) for r in rounds]
     shares_alone = [(gflop / r["step_ms"]) / (product_gflop / r["matmul_ms"]) for r in rounds]

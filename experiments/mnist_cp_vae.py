@@ -1,25 +1,27 @@
 """CP-VAE and its family on MNIST, Fashion-MNIST or Omniglot, with published bounds beside ours: Table 3 of CP-VAE.
 
-Each model, number of categories and seed is a run; finished runs are kept, and the same command goes on with what is
-left. `--model vae mog vampprior hvae hvp cp indq indp indqp --categories 10 150 500` is the whole table. Settings are
-those of the released codes of CP-VAE and VampPrior: up to 2,000 epochs of batches of 100, a weight of the KL that rises
-to 1 in 100 epochs, Adam on normalised gradients, and an end when the bound of the validation images has not become
-better for more than 50 epochs. `--dataset digits` (1,437 images embedded in scikit-learn, no download) has settings of
-its own and takes one or two minutes a run. With KERAS_BACKEND=jax it trains on JAX, without TensorFlow.
+Each model, number of categories and seed is a run. Finished runs are kept; the same command makes or resumes the
+others. `--model vae mog vampprior hvae hvp cp indq indp indqp --categories 10 150 500` makes the whole table. The
+settings are those of the released codes of CP-VAE and VampPrior: up to 2,000 epochs of batches of 100, a weight of the
+KL that rises to 1 in 100 epochs, Adam on normalised gradients, and a stop when the bound of the validation images has
+not improved for more than 50 epochs. `--dataset digits` (1,437 images embedded in scikit-learn, no download) takes one
+or two minutes a run and has its own settings. With KERAS_BACKEND=jax it trains on JAX, without TensorFlow.
 
-The bound of the table is that of one sample of each test image with a relaxed category, as the released code has it.
-Such a category makes it no bound of a model with categories, so that of a category that is drawn stands beside. The
-likelihood (nll) is importance-weighted, with the category drawn, and with all of them summed over, from as many decoded
-images and so from fewer samples. Categories are counted by q(c), the mean of q(c | x) over the training images; labels
-are looked at afterwards only. I and KL are the terms of Table 1, over 1,000 test images; the information of z is at
-most its ceiling, and what it lacks is in the KL of q(z).
+The column "bound" has one sample of each test image with a relaxed category, as in the released code. For a model with
+categories this number is not a bound, so "bound, c drawn" has the bound with a drawn category. "nll" is the
+importance-weighted likelihood with drawn categories. "nll, c summed" sums over all categories, from the same number of
+decoded images and so from fewer samples. Categories are counted by q(c), the mean of q(c | x) over the training images;
+the labels are only compared with the trained categories. I and KL are the terms of Table 1, over 1,000 test images. The
+estimate of I of z cannot be above its ceiling; information beyond it is counted in the KL of q(z).
 
-Omniglot is the 28x28 set of the paper where `chardata.mat` is there, else the 105x105 images made smaller, in their own
-division: all names then say omniglot_resized, and no published figure is of these images.
+Omniglot is the paper's set of 28x28 images if `chardata.mat` is there. Otherwise it is the set of 105x105 images,
+resized, with its own division into training and test images: then all names say omniglot_resized, and no figure is
+published for these images.
 
-`--variant` is for the models that have it: `frozen`, a prior that is not trained; `released` and `released_learned`,
-the choices of CP-VAE's released code with its prior as it is and trained; `each`, the posterior of each category in the
-KL of z; `probs`, the probabilities in place of a sample of c for z, as Figure 2 of the paper has them.
+`--variant` changes the models that have the variant. `frozen`: the prior is not trained. `released` and
+`released_learned`: the choices of CP-VAE's released code, where the prior is not trained, and the same with a trained
+prior. `each`: the KL of z has the posterior of each category. `probs`: z takes the probabilities of c in place of a
+sample, as in Figure 2 of the paper.
 """
 
 import argparse
@@ -61,7 +63,7 @@ SETTINGS = {
     "digits": {"epochs": 150, "steps_per_epoch": 12, "batch_size": 100, "validation": 200}
     | {"warm_up_epochs": 40, "patience": 51, "learning_rate": 1e-3},
 }
-# Model -> its factors that are independent of c, of the posterior and of the prior.
+# Model -> whether z is independent of c in the posterior, and in the prior.
 INDEPENDENT = {"cp": (False, False), "indq": (True, False), "indp": (False, True), "indqp": (True, True)}
 WITHOUT_CATEGORIES = ("vae", "hvae")
 MODELS = ("vae", "mog", "vampprior", "hvae", "hvp", *INDEPENDENT)
@@ -84,13 +86,13 @@ PUBLISHED = {
     "hvp": "85.90 85.09 85.01, 229.67 229.36 229.62, 110.50 110.16",
 }
 AXES = [
-    sweep.Axis("model", str, ["cp"], f"models, of {', '.join(MODELS)}"),
-    sweep.Axis("categories", int, [10], "numbers of categories, or of components of a prior, K"),
-    sweep.Axis("variant", str, ["default"], f"of the models that have it: {', '.join(VARIANTS)}"),
+    sweep.Axis("model", str, ["cp"], f"models: {', '.join(MODELS)}"),
+    sweep.Axis("categories", int, [10], "K, numbers of categories or of components of the prior"),
+    sweep.Axis("variant", str, ["default"], f"variants of the models that have them: {', '.join(VARIANTS)}"),
     sweep.SEEDS,
 ]
 DECOMPOSED = 1000  # images
-LABELS = 20  # at most, for tables and figures by label
+LABELS = 20  # data sets with more have no tables and figures by label
 SHOWN = 50  # images
 # Heading -> name in metrics.json and decimal places.
 COLUMNS = {
@@ -122,7 +124,7 @@ def load(name: str, data_dir: str | None) -> data.ImageData:
 
 
 def sets(images: data.ImageData, *given: Any) -> Binary:
-    """Alphabets have different numbers of characters."""
+    """The images of a run. Omniglot's alphabets are uneven: they have different numbers of characters."""
     return (UnevenBinary if images.name.startswith("omniglot") else Binary)(images, *given)
 
 
@@ -132,7 +134,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    """Those of a single run; in a table they take lists."""
+    """Adds the flags of a model with one value each; a table replaces them by flags that take lists."""
     for axis in AXES[:3]:
         parser.add_argument(axis.flag, type=axis.type, default=axis.default[0], help=axis.help)
 
@@ -154,7 +156,7 @@ def check_model(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def depends_on(values: dict[str, Any]) -> dict[str, Any]:
-    """The flags that a model has."""
+    """Takes out the values of flags that the model does not have."""
     if values["model"] in WITHOUT_CATEGORIES:
         values = {**values, "categories": None}
     if values["model"] not in VARIANTS.get(values["variant"], MODELS):
@@ -183,8 +185,8 @@ def make_model(
     likelihood: Likelihood | None = None,
     binarize: bool = True,
 ) -> VAE | HVAE | CPVAE:
-    """The model of some settings, not compiled."""
-    keras.utils.set_random_seed(settings["seed"])  # before the prior too, whose weights it decides
+    """The model of a run, not compiled."""
+    keras.utils.set_random_seed(settings["seed"])  # before the prior, whose first weights are random too
     name, k, variant = settings["model"], settings.get("categories"), settings.get("variant")
     given: dict[str, Any] = {"beta": mnist_vampprior.warm_up(settings), "seed": settings["seed"]}
     given |= {"likelihood": likelihood, "binarize": binarize}
@@ -222,7 +224,7 @@ def training_clusters(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def metrics(run: Run) -> dict[str, Any]:
-    """The likelihood, and what the model makes of its categories."""
+    """The likelihood, and how the model uses its categories."""
     samples = run.options["nll_samples"]
     found = mnist_vampprior.nll(run, samples)
     if not isinstance(run.model, CPVAE):
@@ -243,7 +245,7 @@ def metrics(run: Run) -> dict[str, Any]:
 
 
 def summed_nll(run: Run, samples: int) -> dict[str, Any]:
-    """The likelihood with c summed over, from as many decoded images as with c drawn."""
+    """The likelihood with a sum over c, from as many decoded images as with a drawn c."""
     model, k = run.model, run.model.num_categories
     model.sum_categories = True
     try:
@@ -275,7 +277,7 @@ def summary(model: keras.Model, metrics: dict[str, Any]) -> dict[str, str]:
     lines = mnist_vampprior.summary(model, metrics)
     if not isinstance(model, CPVAE):
         return lines
-    lines["c drawn"] = f"{metrics['discrete_loss']:.2f} nats, negative bound with a category that is drawn"
+    lines["c drawn"] = f"{metrics['discrete_loss']:.2f} nats, negative bound with a drawn category"
     lines["c summed"] = mnist_vampprior.nll_line(metrics, "nll_summed")
     k, use, perplexity = model.num_categories, metrics["categories_in_use"], metrics["category_perplexity"]
     lines["categories"] = f"{use} of {k} have q(c) > 1/{k}; perplexity of q(c) {perplexity:.1f}"
@@ -285,7 +287,7 @@ def summary(model: keras.Model, metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
-    """Of a model with categories Figures 6, 9, 10, 13 and 14 of the paper in kind, of other data as the run's are."""
+    """For a model with categories, figures like 6, 9, 10, 13 and 14 of the paper, but of the run's data."""
     model = run.model
     if not isinstance(model, CPVAE):
         return mnist_vampprior.figures(run, report)
@@ -316,7 +318,7 @@ def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
 
 
 def published(dataset: str, model: str, categories: int | None) -> str:
-    """The figure of Table 3, or "" where there is none."""
+    """The number in Table 3, or "" if it has none."""
     if dataset not in SIZES:
         return ""
     numbers = PUBLISHED[model].split(", ")[list(SIZES).index(dataset)].split()
@@ -356,7 +358,7 @@ def write_groups(groups: dict[str, list[sweep.Result]], columns: dict[str, tuple
 
 
 def finish(results: list[sweep.Result], output_dir: Path) -> str:
-    """Table 3, the differences of the same seeds, Tables 2 and A1, and Figures 14 to 16."""
+    """Table 3 with the differences between models of the same seed, Tables 2 and A1, and Figures 14 to 16."""
     groups = grouped(results)
     text = write_groups(groups, COLUMNS, output_dir)
     _write_likeliest(output_dir, results)
@@ -383,7 +385,7 @@ def _generated(result):
 
 
 def pairs(groups: dict[str, list[sweep.Result]], output_dir: Path) -> str:
-    """The differences between each two models, of the same seeds, as `pairs.csv` and as text."""
+    """The differences between every two models with the same seeds, as `pairs.csv` and as text."""
     header, rows = ["model", "minus", "seeds", *PAIRED], []
     for (one, runs), (other, others) in itertools.combinations(groups.items(), 2):
         first, second = ({run.plan.settings["seed"]: run.metrics for run in each} for each in (runs, others))
@@ -394,7 +396,8 @@ def pairs(groups: dict[str, list[sweep.Result]], output_dir: Path) -> str:
     write_table(output_dir / "pairs.csv", header, rows)
     if not rows:
         return ""
-    return f"\n\nDifferences of the same seeds, mean (standard deviation), nats:\n\n{sweep.markdown(header, rows)}"
+    table = sweep.markdown(header, rows)
+    return f"\n\nDifferences between models with the same seed, mean (standard deviation), nats:\n\n{table}"
 
 
 EXPERIMENT = dataclasses.replace(

@@ -1,15 +1,15 @@
-"""M1, M2 and M1+M2 on MNIST with 100, 600, 1,000 or 3,000 labels: Table 1 of the paper.
+"""M1, M2 and M1+M2 on MNIST with 100, 600, 1,000 or 3,000 labels: Table 1 of M2's paper.
 
-Paper, test error with 100 labels: M2 11.97 %, M1+M2 3.33 %. First `--model m1`, which has no labels, then `--model
-m1m2`, which takes the M1 of runs/m1_<dataset>_seed<seed>, or another one, `--m1 FILE`. `--model m2` stands by itself.
-With several numbers of labels, `--labels 100 600 1000 3000`, it makes a run of each, and a table.
+Published test error with 100 labels: M2 11.97 %, M1+M2 3.33 %. For M1+M2 first run `--model m1`, which uses no labels.
+Then `--model m1m2` takes the M1 of runs/m1_<dataset>_seed<seed>, or the one that `--m1 FILE` names. `--model m2` needs
+no other model. With several numbers of labels, `--labels 100 600 1000 3000`, each is a run, and they make a table.
 
-Settings are those of the released code: 10,000 epochs of 50 steps for M1, 3,000 of 100 or 200 for the others, of which
-a shorter run does the first ones: what short runs say of the error is little. The code has no script for M2 with few
-labels, which has the settings of M1+M2 here, but for the usual Adam. Labelled images are not among the unlabelled ones.
-The batches of an epoch are drawn anew; the released code has fixed ones, always in the same order. `--dataset digits`
-(1,437 images embedded in scikit-learn, no download) has settings of its own and takes a few minutes a model. With
-KERAS_BACKEND=jax it trains on JAX, without TensorFlow.
+The settings are those of the released code: 10,000 epochs of 50 steps for M1, 3,000 epochs of 100 or 200 steps for the
+others. A shorter run makes the first of these epochs; its error says little about that of a whole run. The code has no
+script for M2 with few labels; here M2 has the settings of M1+M2, but the usual Adam. Labelled images are not among the
+unlabelled ones. Each epoch draws new batches; the released code has fixed ones, always in the same order. `--dataset
+digits` (1,437 images embedded in scikit-learn, no download) takes a few minutes for a model and has its own settings.
+With KERAS_BACKEND=jax it trains on JAX, without TensorFlow.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from keras_ssvae.runs.sets import InMemory, Rest, load_data
 
 LEARNING_RATE, ALPHA, LABELS = 3e-4, 0.1, 100
 OF_M1 = {"epochs": 10_000, "steps_per_epoch": 50, "batch_size": 1000, "validation": 10_000}
-# With 100 labels each batch has one of them; more are in 200 batches, see `check_flags`.
+# With 100 labels each of the 100 batches has one; more labels are spread over 200 batches, see `check_flags`.
 OF_M2 = {"epochs": 3000, "steps_per_epoch": 100, "batch_size": 500, "labeled_batch_size": 1, "validation": 10_000}
 MORE_LABELS = {"steps_per_epoch": 200, "batch_size": 250}
 DIGITS = {"epochs": 100, "steps_per_epoch": 20, "batch_size": 62, "labeled_batch_size": 5, "validation": 200}
@@ -56,7 +56,7 @@ def settings(of_paper: dict[str, Any], digits: dict[str, Any]) -> dict[str, dict
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", choices=list(EXPERIMENTS), default="m2", help="(default %(default)s)")
+    parser.add_argument("--model", choices=list(EXPERIMENTS), default="m2", help="model to train (default %(default)s)")
 
 
 def add_m1(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def add_m1(parser: argparse.ArgumentParser) -> None:
         "--m1",
         type=Path,
         metavar="FILE",
-        help="of a trained M1 (default runs/m1_<dataset>_seed<seed>/model.keras)",
+        help="file of a trained M1 (default runs/m1_<dataset>_seed<seed>/model.keras)",
     )
 
 
@@ -86,13 +86,13 @@ def number_of_labels(args: argparse.Namespace) -> int:
 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
-    """The weight of the weights' prior, 1 / N of N training images, validation left out."""
+    """The weight of the prior of the networks' weights: 1 / N for N training images without those for validation."""
     held_out = EXPERIMENTS[args.model].settings[dataset]["validation"] if args.validation is None else args.validation
     return {"weight_prior": 1 / (len(load_data(args.dataset, args.data_dir).train_images) - held_out)}
 
 
 def settings_of_m1m2(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
-    """Besides, which M1 it has, and the units of its hidden layers: for 100 labels the released code has fewer."""
+    """Those of `own_settings`, the M1, and the units of the hidden layers: for 100 labels the code has fewer."""
     file = file_of_m1(args, dataset)
     try:
         content = file.read_bytes()
@@ -130,7 +130,7 @@ def build_m1m2(settings: dict[str, Any], prior: None, given: tuple[Path, InMemor
         raise UserError(f"{file} holds {m1.name!r}; it must be an M1 that was trained on images of this data set.")
     active = m1.active_dimensions(sets.images.train_images[sets.split.unlabeled])
     if not active:
-        raise UserError(f"No dimension of the M1 in {file} says anything of the images. Train it for more --epochs.")
+        raise UserError(f"No dimension of the M1 in {file} says anything about the images. Train it for more --epochs.")
     keras.utils.set_random_seed(settings["seed"])
     hidden = {"hidden": (settings["hidden"],)}
     features = len(active)
@@ -148,7 +148,7 @@ def build_m1m2(settings: dict[str, Any], prior: None, given: tuple[Path, InMemor
 
 
 def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
-    """Reconstructions and, of M2 and M1+M2, the paper's analogies: in each row one z, with each label."""
+    """Reconstructions and, for M2 and M1+M2, the paper's analogies: a row for each z, a column for each label."""
     model = run.model
     drawn = {"reconstructions": plots.reconstructions(model, run.test_images[:20])}
     if isinstance(model, M1):
@@ -156,7 +156,7 @@ def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
     else:
         labels, seeds = np.tile(np.arange(model.num_classes), ROWS), np.repeat(np.arange(ROWS), model.num_classes)
         images = model.generate(labels, seed=keras.ops.convert_to_tensor(seeds))
-        drawn["analogies"] = plots.images(images, title="In each row one z, with each label")
+        drawn["analogies"] = plots.images(images, title="One z in each row, one label in each column")
     return drawn
 
 
@@ -183,7 +183,7 @@ EXPERIMENTS = {
 
 
 def finish(results: list[sweep.Result], output_dir: Path) -> str:
-    """The error against the number of labels, beside the paper's."""
+    """The error against the number of labels, beside the published one, as a table and a figure."""
     plan, rows, errors = results[0].plan, [], {}
     name = plan.experiment.name
     for labels, runs in sweep.by(results, "labels").items():
@@ -198,7 +198,7 @@ def finish(results: list[sweep.Result], output_dir: Path) -> str:
 
 
 def table(model: str) -> sweep.Sweep:
-    """That of some numbers of labels."""
+    """The table of a model for several numbers of labels."""
     axes = [sweep.Axis("labels", int, list(PUBLISHED["M2"]), "numbers of labelled images"), sweep.SEEDS]
     return sweep.Sweep(EXPERIMENTS[model], __doc__ or "", axes, ["test_error_percent"], finish)
 

@@ -1,20 +1,21 @@
 """N-VAE, CVAE and beta-VAE on MNIST or Fashion-MNIST: Figures 1 to 3, 5 to 7, 10 and 11 of N-VAE's paper, with numbers.
 
-The paper prints none of its results as a number, and neither its networks nor its latent dimensions. Networks, Adam and
-15 epochs are those of its first author's earlier experiments with beta-VAE on MNIST. N-VAE has 1 latent variable for
-each class and 2 shared ones, CVAE has 3, and beta-VAE 2 with beta 5, as in Figure 3. All training images are labelled;
-beta-VAE does not see the labels.
+The paper gives no result as a number, and states neither its networks nor its latent dimensions. The networks, Adam and
+the 15 epochs are those of its first author's earlier experiments with beta-VAE on MNIST. N-VAE has 1 latent variable
+for each class and 2 shared ones, CVAE has 3, and beta-VAE has 2 with beta 5, as in Figure 3. All training images are
+labelled; beta-VAE does not see the labels.
 
-Each model, beta_c, pair of dimensions and seed is a run; finished runs are kept, and the same command goes on with what
-is left. `--model nvae beta_vae` makes Figure 3, `--model nvae nvae_without_bias` Figure 10, `--beta-c 1 1.5 2 4` tests
-the claim that all beta_c above 1 are alike, and `--class-dims 1 2 --shared-dims 2 4 8 20` varies the dimensions, on
-which the figures depend most. `--dataset digits` (1,437 images embedded in scikit-learn, no download) has settings and
-smaller networks of its own. With KERAS_BACKEND=jax it trains on JAX, without TensorFlow.
+Each model, beta_c, pair of dimensions and seed is a run. Finished runs are kept; the same command makes or resumes the
+others. `--model nvae beta_vae` makes Figure 3, `--model nvae nvae_without_bias` Figure 10. `--beta-c 1 1.5 2 4` tests
+the claim that all beta_c above 1 give similar results, and `--class-dims 1 2 --shared-dims 2 4 8 20` varies the
+dimensions, on which the figures depend most. `--dataset digits` (1,437 images embedded in scikit-learn, no download)
+has its own settings and smaller networks. With KERAS_BACKEND=jax it trains on JAX, without TensorFlow.
 
-The table has means over the test images. "own z_c" and "other z_c" are the KL-divergences of the latent variables of
-the image's own class and of the other classes, nats for each variable (Figures 5 and 10). "class share" is the share of
-the variance of z_s that the class explains, and "KL of q(z)" the divergence of the distribution of z_s over all images
-from its prior, nats (Figure 3: unimodal or not). CVAE and beta-VAE have z in the place of z_s.
+The table has means over the test images. "own z_c" and "other z_c" are the KL divergences of the latent variables of
+the image's own class and of the other classes, in nats for each variable (Figures 5 and 10). "class share" is the share
+of the variance of z_s that the class explains. "KL of q(z)" is the divergence of the distribution of z_s over all
+images from its prior, in nats; Figure 3 shows whether this distribution is unimodal. CVAE and beta-VAE have z in place
+of z_s.
 """
 
 import argparse
@@ -51,15 +52,15 @@ SETTINGS = {
 }
 MODELS = ("nvae", "nvae_without_bias", "cvae", "beta_vae")
 BETA = 5.0  # of beta-VAE
-SCALE = 1.4  # of Figure 11, a standard deviation
+SCALE = 1.4  # standard deviation of z in Figure 11
 RANGE = np.linspace(-3.0, 3.0, 9).tolist()
 SHOWN = 5  # generated images of each class
-DRAWS = 10_000  # of q(z)
+DRAWS = 10_000  # from q(z)
 AXES = [
-    sweep.Axis("model", str, ["nvae"], f"models, of {', '.join(MODELS)}"),
-    sweep.Axis("beta_c", float, [2.0], "weights of the KL of the latent variables of classes; for N-VAE"),
-    sweep.Axis("class_dims", int, [nvae.CLASS_DIMS], "latent variables of each class; CVAE has as many more"),
-    sweep.Axis("shared_dims", int, [nvae.SHARED_DIMS], "shared latent variables; all of beta-VAE"),
+    sweep.Axis("model", str, ["nvae"], f"models: {', '.join(MODELS)}"),
+    sweep.Axis("beta_c", float, [2.0], "weights of the KL of N-VAE's latent variables of classes"),
+    sweep.Axis("class_dims", int, [nvae.CLASS_DIMS], "latent variables of each class; CVAE has them beside the shared"),
+    sweep.Axis("shared_dims", int, [nvae.SHARED_DIMS], "shared latent variables; beta-VAE has only these"),
     sweep.SEEDS,
 ]
 SIZES = {
@@ -105,7 +106,7 @@ def check_dims(dims: dict[str, Any]) -> None:
 
 
 def depends_on(values: dict[str, Any]) -> dict[str, Any]:
-    """The flags that a model has."""
+    """Takes out the values of flags that the model does not have."""
     absent = {"cvae": ("beta_c",), "beta_vae": ("beta_c", "class_dims")}.get(values["model"], ())
     return {**values, **dict.fromkeys(absent)}
 
@@ -149,7 +150,7 @@ def build_model(settings: dict[str, Any], given: None = None) -> keras.Model:
 
 @functools.lru_cache(maxsize=1)  # figures and metrics share it
 def posterior(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
-    """Mean and log-variance of the shared latent variables of the test images, of CVAE of all, given the true label."""
+    """Mean and log-variance of z_s of the test images, or of z; those of CVAE are given the true label."""
     batches = np.array_split(run.test_images, max(1, len(run.test_images) // 500))
     given = [run.model.posterior(ops.convert_to_tensor(batch)) for batch in batches]
     prefix = next((prefix for prefix in ("z_s_", "z_", "") if f"{prefix}mean" in given[0]), None)
@@ -170,12 +171,12 @@ def samples(mean: np.ndarray, logvar: np.ndarray) -> np.ndarray:
 
 
 def kl_by_variable(mean: np.ndarray, logvar: np.ndarray) -> np.ndarray:
-    """The mean divergence of each variable from the standard normal."""
+    """The mean KL divergence of each variable from the standard normal, in nats."""
     return 0.5 * (np.square(mean) + np.exp(logvar) - logvar - 1).mean(axis=0, dtype="float64")
 
 
 def metrics(run: Run) -> dict[str, Any]:
-    """How much the latent variables tell, and how far the shared ones are from their prior."""
+    """How much the latent variables tell about an image, and how far the shared ones are from their prior."""
     found, shared = {}, posterior(run)
     if isinstance(run.model, NVAE) and run.model.class_dims:
         by_class = of_classes(run)
@@ -201,7 +202,7 @@ def metrics(run: Run) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1)
 def of_classes(run: Run) -> np.ndarray:
-    """The mean KL of the latent variables of each class `(L, L, d_c)`, of the test images of each: image, variable."""
+    """The mean KL `(L, L, d_c)` by the class of the test images, the class of the variables, and the variable."""
     kl = evaluation.kl_per_dimension(run.model, run.test_images, run.images.test_labels)["z_c"]
     return kl.reshape(len(kl), len(kl), -1)
 
@@ -210,8 +211,8 @@ def summary(model: keras.Model, metrics: dict[str, Any]) -> dict[str, str]:
     lines = terms_line(model, metrics)
     if "kl_own_class" in metrics:
         lines["z_c"] = (
-            f"KL {metrics['kl_own_class']:.3f} nats for each variable of the own class, "
-            f"{metrics['kl_other_classes']:.3f} of another"
+            f"KL {metrics['kl_own_class']:.3f} nats for each variable of the image's own class, "
+            f"{metrics['kl_other_classes']:.3f} of another class"
         )
     if "kl_aggregate" in metrics:
         lines["z_s" if isinstance(model, NVAE) else "z"] = (
@@ -256,7 +257,7 @@ def name_of(settings: dict[str, Any]) -> str:
 
 
 def finish(results: list[sweep.Result], output_dir: Path) -> str:
-    """The table, a row for each model and its dimensions, and Figure 10 where both of its models are there."""
+    """The table, a row for each model and its dimensions, and Figure 10 if both of its models have runs."""
     groups = sweep.by(results, lambda result: name_of(result.plan.settings))
     columns = sweep.filled(COLUMNS, results)
     rows: list[list[str | sweep.Cell]] = []
@@ -269,7 +270,7 @@ def finish(results: list[sweep.Result], output_dir: Path) -> str:
 
 
 def _draw_figure_10(results, output_dir):
-    """Of the first run of each model, with the same dimensions."""
+    """From the first run of each model."""
     titles = {"nvae": "z_c, with c_y", "nvae_without_bias": "z_c, without c_y"}
     kl = {}
     for result in results:

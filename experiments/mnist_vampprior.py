@@ -1,14 +1,14 @@
-"""VAE on MNIST with a standard normal, a mixture or VampPrior as prior: rows of Table 3 of the CP-VAE paper.
+"""VAE on MNIST with a standard normal, a mixture or a VampPrior as prior: rows of Table 3 of the CP-VAE paper.
 
-Paper: the negative bound of the test images is 88.75 nats with the standard normal, 87.94 with a VampPrior of 10
-components, 89.43 with a mixture of 10. Settings are those of VampPrior's released code: it trains for up to 2,000
-epochs of 500 steps and stops when the bound of the validation images has not become better for more than 50. On one CPU
-core an epoch takes about 15 s; `--dataset digits` (1,437 images embedded in scikit-learn, no download) takes a minute
-or two, with settings of its own. With KERAS_BACKEND=jax it trains on JAX, without TensorFlow.
+The published negative bound of the test images is 88.75 nats with the standard normal, 87.94 with a VampPrior of 10
+components, 89.43 with a mixture of 10. The settings are those of VampPrior's released code: a run trains for up to
+2,000 epochs of 500 steps, and stops when the bound of the validation images has not improved for more than 50 epochs.
+On one CPU core an epoch takes about 15 s. `--dataset digits` (1,437 images embedded in scikit-learn, no download) takes
+a minute or two and has its own settings. With KERAS_BACKEND=jax it trains on JAX, without TensorFlow.
 
-Images are binary: those of training are drawn anew at each step, those of validation and test once. At the end the
-bound is estimated from one sample of each test image, as in the table, and the likelihood (nll) from `--nll-samples`,
-which for all of MNIST's test images takes about half an hour on one core.
+The images are binary. Training images are drawn anew at each step, validation and test images once. After the training
+the bound is estimated from one sample of each test image, as in the table, and the likelihood (nll) from
+`--nll-samples` of each, which takes about half an hour on one core for all test images of MNIST.
 """
 
 import argparse
@@ -52,12 +52,12 @@ SHOWN = 50  # images in a figure
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--prior", choices=list(PRIORS), default="vampprior", help="p(z) (default %(default)s)")
+    add("--prior", choices=list(PRIORS), default="vampprior", help="prior p(z) (default %(default)s)")
     add(
         "--components",
         type=int,
         metavar="K",
-        help=f"of a mixture: Gaussians, or pseudo-inputs of a VampPrior (default {COMPONENTS})",
+        help=f"number of components: Gaussians of mog, pseudo-inputs of vampprior (default {COMPONENTS})",
     )
     add_nll_samples(parser, NLL_SAMPLES, "%(default)s")
 
@@ -67,14 +67,14 @@ def add_nll_samples(parser: argparse.ArgumentParser, default: int | None, shown:
         "--nll-samples",
         type=int,
         default=default,
-        help=f"importance-weighted samples of each test image for the likelihood (default {shown})",
+        help=f"importance-weighted samples of each test image that estimate the likelihood (default {shown})",
     )
 
 
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     if args.prior == "normal":
         if args.components is not None:
-            raise UserError(f"--components is {args.components}, but --prior normal has one. Leave it out.")
+            raise UserError(f"--components is {args.components}, but --prior normal has one component. Leave it out.")
     else:
         args.components = COMPONENTS if args.components is None else args.components
         check_number("components", args.components, 1)
@@ -84,7 +84,10 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
 
 def check_validation(args: argparse.Namespace) -> argparse.Namespace:
     if args.validation == 0:
-        raise UserError("--validation is 0, but the training stops, and takes its weights, by validation images.")
+        raise UserError(
+            "--validation is 0, but the training stops by the validation images, and keeps the weights that are best "
+            "for them. Hold out some images."
+        )
     return args
 
 
@@ -97,13 +100,13 @@ def run_suffix(args: argparse.Namespace) -> str:
 
 
 def build_model(settings: dict[str, Any], given: None = None) -> keras.Model:
-    keras.utils.set_random_seed(settings["seed"])  # before the prior too, whose weights it decides
+    keras.utils.set_random_seed(settings["seed"])  # before the prior, whose first weights are random too
     prior = PRIORS[settings["prior"]](settings["components"])
     return compiled(VAE(prior=prior, beta=warm_up(settings), seed=settings["seed"]), settings)
 
 
 def step_gflop(model: VAE, labeled: int, unlabeled: int) -> float:
-    """Three forwards for each image, and three of the encoder for each pseudo-input."""
+    """Counts three forward passes for each image, and three of the encoder for each pseudo-input."""
     pseudo_inputs = model.prior.num_components if isinstance(model.prior, priors.VampPrior) else 0
     of_encoder = (unlabeled + pseudo_inputs) * forward_gflop(model.encoder)
     return 3 * (of_encoder + unlabeled * forward_gflop(model.decoder))
@@ -114,7 +117,7 @@ def warm_up(settings: dict[str, Any]) -> LinearWarmUp:
 
 
 def compiled(model: keras.Model, settings: dict[str, Any], learning_rate: float = 5e-4) -> keras.Model:
-    """The model, with Adam on normalised gradients as in the released code."""
+    """Compiles a model with Adam on normalised gradients, as in the released code, and returns it."""
     model.compile(NormalizedAdam(learning_rate, epsilon=1e-8), **flags.compile_options(settings))
     return model
 
@@ -129,7 +132,7 @@ def metrics(run: Run) -> dict[str, Any]:
 
 
 def nll(run: Run, samples: int, name: str = "nll", **how: Any) -> dict[str, Any]:
-    """The likelihood of the test images, and its errors, as entries of the metrics that begin with a name."""
+    """The likelihood of the test images and its errors, as entries of the metrics whose names begin with `name`."""
     print(f"Estimating the likelihood of {len(run.test_images)} images from {samples} samples of each.", flush=True)
     result = evaluation.nll(run.model, run.test_images, samples, **how)
     return {
@@ -151,18 +154,18 @@ def summary(model: keras.Model, metrics: dict[str, Any]) -> dict[str, str]:
 
 def nll_line(metrics: dict[str, Any], name: str) -> str:
     errors = (metrics[f"{name}_{kind}_error"] for kind in ("standard", "monte_carlo"))
-    of_nll = "standard error {:.2f}, of the samples alone {:.3f}".format(*errors)
+    of_nll = "standard error {:.2f}, Monte Carlo error {:.3f}".format(*errors)
     return f"{metrics[name]:.2f} nats from {metrics[f'{name}_samples']} samples ({of_nll})"
 
 
 def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
-    """Reconstructions, generated images and, of a mixture, its decoded means, with the pseudo-inputs of a VampPrior."""
+    """Reconstructions, generated images, the decoded means of a mixture and the pseudo-inputs of a VampPrior."""
     model, prior = run.model, run.model.prior
     drawn = {
         "reconstructions": plots.reconstructions(model, run.test_images[:20]),
         "generated": plots.images(model.generate(SHOWN, seed=1), title="Images from the prior"),
     }
-    # Of two layers it is the prior of one, which by itself decodes to nothing.
+    # The prior of a model with two layers is that of one layer, which cannot be decoded alone.
     if not isinstance(prior, priors.StandardNormal) and prior.latent_dim == model.latent_dim:
         drawn["components"] = plots.images(
             model.decode(prior.means[:SHOWN]), title="The decoded means of the prior's components"

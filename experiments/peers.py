@@ -1,4 +1,4 @@
-"""The VAE and VampPrior of other libraries, with the widths of ours, for benchmark_step.py."""
+"""The VAE and VampPrior of other libraries, with layers as wide as ours, for benchmark_step.py."""
 
 import itertools
 import tempfile
@@ -14,20 +14,20 @@ LEARNING_RATE = 5e-4
 
 
 def pythae(model: VAE, images: np.ndarray, batch_size: int) -> dict[str, Callable[[], None]]:
-    """The training step of pythae's model, as its `BaseTrainer` takes it.
+    """The training step of pythae's model, as in its `BaseTrainer`.
 
     Args:
-        model: Ours, of the paper's networks.
+        model: Our model, with its default networks.
         images: uint8 of shape `(N, H, W, C)`.
-        batch_size: Images in a batch.
+        batch_size: Number of images in a batch.
 
     Returns:
-        `peer_step_ms`, a step on a batch at hand, and `peer_step_with_pipeline_ms`, a step with the next batch of
+        `peer_step_ms`, a step on a batch in memory, and `peer_step_with_pipeline_ms`, a step with the next batch of
         pythae's data loader.
 
     Raises:
-        ImportError: Where pythae is not installed.
-        UserError: For a prior that pythae does not have.
+        ImportError: When pythae is not installed.
+        UserError: When pythae does not have the prior of the model.
     """
     import torch
     from pythae.data.datasets import BaseDataset
@@ -75,10 +75,10 @@ def pythae(model: VAE, images: np.ndarray, batch_size: int) -> dict[str, Callabl
     elif isinstance(model.prior, StandardNormal):
         peer = PythaeVAE(VAEConfig(**config), Encoder(), Decoder())
     else:
-        raise UserError("--peer pythae has a standard normal and a VampPrior alone. Choose one of these as --prior.")
+        raise UserError("--peer pythae has no mixture of Gaussians as prior. Use --prior normal or vampprior.")
     dataset = BaseDataset(torch.tensor(np.moveaxis(images, -1, 1) / 255, dtype=torch.float32), torch.zeros(len(images)))
     training = {"optimizer_cls": "Adam", "learning_rate": LEARNING_RATE, "no_cuda": True}
-    with tempfile.TemporaryDirectory() as folder:  # which pythae makes where it is started, unless it is told
+    with tempfile.TemporaryDirectory() as folder:  # else pythae makes one where it is started
         config = BaseTrainerConfig(output_dir=folder, per_device_train_batch_size=batch_size, **training)
         trainer = BaseTrainer(peer, dataset, training_config=config)
         trainer.prepare_training()

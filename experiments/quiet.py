@@ -1,9 +1,9 @@
-"""Import this first: TensorFlow's libraries greet on stderr while they load, whatever the log level is.
+"""Import this first: it hides what TensorFlow's libraries print to stderr while they load, at any log level.
 
-It lies beside the scripts, not in the package: importing anything of the package imports Keras, which must register the
-models for `keras.models.load_model`, and this has to come before.
+It lies beside the scripts, not in the package: each import from the package also imports Keras, with which it registers
+its models for `keras.models.load_model`, and this module must come before Keras.
 
-On JAX the scripts do without TensorFlow where it is installed too: Keras would load it for a seed or to save a model.
+On JAX it keeps TensorFlow out even if that is installed. Otherwise Keras would load it for a seed or to save a model.
 """
 
 import os

@@ -1,16 +1,16 @@
 """CP-VAE and its family on numbers from two Gaussians: Figures 3 to 5 of CP-VAE.
 
-50,000 numbers of 1/2 N(0.3, 0.05^2) + 1/2 N(0.7, 0.05^2), and 10,000 each for validation and test, as images of one
-grey pixel. (The paper does not say that 0.05 is a deviation, but as a variance there would be one mode.) The likelihood
-is VampPrior's for grey images, a discretized logistic in 256 bins; z has 40 dimensions; networks, training and its end
-are those of mnist_cp_vae.py, whose models and variants these are. Each model, number of categories and seed is a run;
-finished runs are kept, and the same command goes on with what is left.
+The data are 50,000 numbers from 1/2 N(0.3, 0.05^2) + 1/2 N(0.7, 0.05^2), and 10,000 each for validation and test, as
+images of one grey pixel. (The paper does not say whether 0.05 is a standard deviation or a variance; a variance would
+give a single mode.) The likelihood is VampPrior's for grey images, a discretized logistic in 256 bins, and z has 40
+dimensions. Models, variants, networks and training are those of mnist_cp_vae.py. Each model, number of categories and
+seed is a run. Finished runs are kept; the same command makes or resumes the others.
 
-A model's distribution of x is computed, not drawn: the mean of p(x | z, c) over 2,000 draws of z and c from its prior.
-The figures show it over that of the data, and the table has its divergence from it, KL(data || model) in nats, which is
-0 where the structure is recovered. No model's bound can be below the entropy of the data in these bins, 4.6617 nats.
-Categories are drawn from q(c), as in the paper's Figure 3, and for Figure 5 also with 1/K each. `--epochs 20
---steps-per-epoch 100` is a first look; the weight of the KL then still rises.
+The distribution of x of a model is computed: it is the mean of p(x | z, c) over 2,000 draws of z and c from the prior.
+The figures show it over the distribution of the data. The table has the divergence KL(data || model) in nats, which is
+0 if the model has learned that distribution. No negative bound can be below the entropy of the data in these bins,
+4.6617 nats. Categories are drawn from q(c), as in the paper's Figure 3, and for Figure 5 also with 1/K each. `--epochs
+20 --steps-per-epoch 100` gives a first look, while the weight of the KL is still rising.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ from keras_ssvae.runs import sweep
 from keras_ssvae.runs.run import Run
 from keras_ssvae.runs.sets import WithoutLabels
 
-SIZES = {"train": 60_000, "test": 10_000}  # those of validation are among the first
+SIZES = {"train": 60_000, "test": 10_000}  # "train" includes the validation images
 CENTRES, DEVIATION = (0.3, 0.7), 0.05
 SHAPE = (1, 1, 1)
 BINS = np.arange(256) / 256
@@ -58,7 +58,7 @@ TRUTH = "data"
 
 @functools.cache  # several runs share it
 def load(name: str, data_dir: str | None) -> data.ImageData:
-    """Drawn once and for all; the labels are the Gaussians."""
+    """The data, always the same; the label of an image is its Gaussian."""
     rng, parts = np.random.default_rng(0), []
     for size in SIZES.values():
         labels = rng.integers(0, len(CENTRES), size)
@@ -68,7 +68,7 @@ def load(name: str, data_dir: str | None) -> data.ImageData:
 
 
 def data_probs() -> np.ndarray:
-    """The probabilities of the bins, (256,); what is beyond [0, 1] is in none."""
+    """The probabilities of the bins under the two Gaussians, (256,), without those beyond [0, 1]."""
     edges = np.append(BINS, 1.0)
     return np.mean([np.diff(norm.cdf(edges, centre, DEVIATION)) for centre in CENTRES], axis=0)
 
@@ -93,7 +93,7 @@ def from_prior(model: keras.Model, **how: Any) -> np.ndarray:
 
 
 def reconstructed(run: Run) -> np.ndarray:
-    """Of test images, with the likeliest category and the mean of z."""
+    """`model_probs` of test images, with the likeliest category and the mean of z of each."""
     return model_probs(run.model, run.model.encode(run.test_images[:DRAWS]))
 
 
@@ -108,7 +108,7 @@ def training_clusters(run: Run) -> np.ndarray:
 
 
 def metrics(run: Run) -> dict[str, Any]:
-    """How far the model's distribution is from that of the data, and what it makes of its categories."""
+    """How far the model's distribution is from that of the data, and how the model uses its categories."""
     model = run.model
     if not isinstance(model, CPVAE):
         probs = from_prior(model)
@@ -138,7 +138,7 @@ def summary(model: keras.Model, metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
-    """Figure 3 of this model and, of one with categories, Figures 4 and 5."""
+    """Figure 3 for this model or, if it has categories, Figures 4 and 5, which include it."""
     model, truth = run.model, data_probs()
     if not isinstance(model, CPVAE):
         return {"x": plots.densities(BINS, {run.settings["model"]: from_prior(model)}, truth)}
@@ -158,13 +158,13 @@ def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
 
 
 def finish(results: list[sweep.Result], output_dir: Path) -> str:
-    """The table, and Figure 3: the first seed of each model."""
+    """The table, and Figure 3 for the first seed of each model."""
     groups = mnist_cp_vae.grouped(results)
     text = mnist_cp_vae.write_groups(groups, COLUMNS, output_dir)
     shown = {name: np.array(runs[0].metrics["x_probs"]) for name, runs in groups.items()}
-    plots.densities(BINS, {TRUTH: data_probs(), **shown}, data_probs(), title="p(x), over that of the data").savefig(
-        output_dir / "figure_3.png", dpi=150
-    )
+    title = "p(x) over the distribution of the data"
+    figure = plots.densities(BINS, {TRUTH: data_probs(), **shown}, data_probs(), title=title)
+    figure.savefig(output_dir / "figure_3.png", dpi=150)
     return text
 
 

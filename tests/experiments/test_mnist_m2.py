@@ -94,7 +94,7 @@ def test_another_m1_is_another_run(call, stop_after_an_epoch, untrained_m1, one_
 def test_an_m1_that_has_learned_nothing_is_a_sentence(call, modules, one_sentence, tmp_path):
     modules.script.M1().save(tmp_path / "m1.keras")
     result = call("m1m2", *LABELLED, "--m1", tmp_path / "m1.keras", train=lambda run: pytest.fail("it began to train"))
-    one_sentence(result, r"No dimension of the M1 in .*m1\.keras says anything of the images")
+    one_sentence(result, r"No dimension of the M1 in .*m1\.keras says anything about the images")
 
 
 def test_without_an_m1_a_sentence_says_how_to_train_one(call, one_sentence):
