@@ -31,25 +31,25 @@ class Small:
     args = (*args, "--labeled-batch-size", "8")
     output = Path("runs/exon_digits_100_beta0.25_seed1")
     export = Path("saved_models/exon_digits_100")
-    timeout = 900  # a run takes half a minute where nothing else does
+    timeout = 900  # a run takes half a minute on an idle machine
     backend = "tensorflow"
     flags = ("dataset", "labels", "labeled-indices", "validation", "beta", "epochs", "steps-per-epoch", "batch-size")
     flags = (*flags, "labeled-batch-size", "seed", "data-dir", "output-dir", "export-dir", "resume", "augment-on")
     flags = (*flags, "jit-compile", "mixed-precision", "steps-per-execution", "data-parallel")
 
     def start(self, folder, *args, script="mnist_exon.py", **environment):
-        """Starts it in another folder, with the environment of a user rather than that of the tests."""
+        """Starts the script in another folder, with the environment of a user, not that of the tests."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "PYTEST"))}
         environment = {**inherited, "KERAS_BACKEND": self.backend, **environment}
         command = [sys.executable, self.script.with_name(script), *args]
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            # A shell that runs the tests in the background has them, and what they start, ignore Ctrl-C.
+            # If a shell runs the tests in the background, they and the processes that they start ignore Ctrl-C.
             signal.signal(signal.SIGINT, signal.default_int_handler)
         with open(folder / "stdout", "w") as out, open(folder / "stderr", "w") as err:
             return subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=err)
 
     def finish(self, process, folder):
-        """Waits for its end; returns the folder, the exit code and what it printed."""
+        """Waits for the end of a process; returns its folder, its exit code and what it printed."""
         try:
             code = process.wait(self.timeout)
         finally:
@@ -61,7 +61,7 @@ class Small:
         return self.finish(self.start(folder, *args, **environment), folder)
 
     def wait_until(self, happened, process, seconds=timeout):
-        """Whether it happened while the process was alive."""
+        """Waits until `happened()` is true; returns False if the process ended, or the time was over, before that."""
         end = time.monotonic() + seconds
         while process.poll() is None and time.monotonic() < end:
             if happened():
@@ -93,7 +93,7 @@ def small():
 
 @pytest.fixture(scope="session")
 def tensorflow():
-    """For what needs the TensorFlow backend, in this process or in one that it is compared with."""
+    """TensorFlow, for tests that need it as the backend; other tests skip."""
     if keras.backend.backend() != "tensorflow":
         pytest.skip("on the TensorFlow backend")
     return pytest.importorskip("tensorflow")
@@ -101,13 +101,13 @@ def tensorflow():
 
 @pytest.fixture(scope="session")
 def finished(small, tensorflow, tmp_path_factory):
-    """A run that nothing disturbed."""
+    """A run that was not interrupted."""
     return small.run(tmp_path_factory.mktemp("finished"), *small.args)
 
 
 @pytest.fixture(scope="session")
 def killed(small, tensorflow, tmp_path_factory):
-    """The folder of the same run, killed when its first checkpoint was there."""
+    """The folder of the same run, killed as soon as its first checkpoint was written."""
     folder = tmp_path_factory.mktemp("killed")
     process = small.start(folder, *small.args)
     seen = small.wait_until((folder / small.output / "checkpoint.npz").exists, process)
@@ -120,7 +120,7 @@ def killed(small, tensorflow, tmp_path_factory):
 
 @pytest.fixture
 def unfinished(killed, tmp_path):
-    """A copy of the killed run, to be changed at will."""
+    """A copy of the killed run, which a test may change."""
     folder = tmp_path / "unfinished"
     shutil.copytree(killed, folder)
     return folder
@@ -128,7 +128,7 @@ def unfinished(killed, tmp_path):
 
 @contextlib.contextmanager
 def loaded_script(name):
-    """The modules of an experiment, in this process: the script, and of what it runs with the run and the flags."""
+    """The modules of an experiment, in this process: its script, `runs.run` as `runner`, and `runs.flags`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Small.script.parent)
         yield SimpleNamespace(script=importlib.import_module(name), runner=run, flags=flags)
@@ -139,14 +139,14 @@ def loaded_script(name):
 
 @pytest.fixture(scope="module")
 def modules(request):
-    """Those of the MNIST experiment, or of the one that a test module names in `SCRIPT`."""
+    """The modules of the experiment that a test module names in `SCRIPT`, by default `mnist_exon`."""
     with loaded_script(getattr(request.module, "SCRIPT", "mnist_exon")) as modules:
         yield modules
 
 
 @pytest.fixture
 def modules_of():
-    """Opens those of the script that it is given."""
+    """A context manager that loads the modules of the script with the given name."""
     return loaded_script
 
 
@@ -160,7 +160,7 @@ def in_process(monkeypatch, capsys, tmp_path):
         code, message = 0, ""
         try:
             main()
-        except SystemExit as end:  # a message as the code is printed by the interpreter, which then exits with 1
+        except SystemExit as end:  # for a message in place of a code, Python prints it and exits with 1
             code, message = (1, f"{end.code}\n") if isinstance(end.code, str) else (end.code, "")
         printed = capsys.readouterr()
         return SimpleNamespace(code=code, out=printed.out, err=printed.err + message)
@@ -170,7 +170,7 @@ def in_process(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture
 def call(modules, in_process, monkeypatch):
-    """Runs it in this process; the result has the calls of `train`, if that is replaced."""
+    """Runs the experiment in this process; the result has the calls of `train`, if the test replaces it."""
 
     def run(*args, train=None, **folder):
         calls = []
@@ -185,13 +185,19 @@ def call(modules, in_process, monkeypatch):
 
 
 @pytest.fixture
+def without_export(modules, monkeypatch):
+    """Runs export no SavedModel. It takes time, and other tests have it."""
+    monkeypatch.setattr(modules.runner, "export_saved_model", lambda model, folder: folder / "1")
+
+
+@pytest.fixture
 def arrays_of():
     return arrays
 
 
 @pytest.fixture
 def stop_after_an_epoch(modules):
-    """In place of `train`: it ends after the first epoch, in a TypeError, as by a kill."""
+    """Replaces `train`: trains one epoch and then raises a TypeError, so that the run is left as by a kill."""
     trained = modules.runner.train
 
     def stop(run):
@@ -205,7 +211,7 @@ def stop_after_an_epoch(modules):
 
 @pytest.fixture
 def goes_on_bit_for_bit(call, modules, stop_after_an_epoch, tmp_path):
-    """Calls the script twice, once stopped after an epoch and resumed, and compares all that a checkpoint holds."""
+    """Runs the script twice, once stopped after an epoch and resumed, and compares the checkpoints."""
     trained = modules.runner.train
 
     def compare(*args):
@@ -224,13 +230,16 @@ def goes_on_bit_for_bit(call, modules, stop_after_an_epoch, tmp_path):
 
 
 class TableCall:
-    """Calls a table in this process; a run trains nothing, unless it is in earnest, and then has its own process."""
+    """Calls a table in this process.
+
+    Its runs train nothing. With `in_earnest` they train, each in a process of its own.
+    """
 
     def __init__(self, modules_of, in_process, patch):
         self.modules_of, self.in_process, self.patch = modules_of, in_process, patch
-        self.interrupt_at = None  # the run that Ctrl-C hits
-        self.fail_at = None  # the run that fails
-        self.metrics = lambda settings: {}  # what a run leaves in its metrics.json, beside its settings
+        self.interrupt_at = None  # number of the run that Ctrl-C interrupts
+        self.fail_at = None  # number of the run that fails
+        self.metrics = lambda settings: {}  # settings -> the other entries of metrics.json
 
     def pretend(self, run):
         self.trained.append(run.output_dir.name)
@@ -275,17 +284,17 @@ class TableCall:
 
 @pytest.fixture
 def call_table(modules_of, in_process, monkeypatch):
-    """Makes the table of a script in this process, of runs that train nothing; see `TableCall`."""
+    """Makes the table of a script in this process, with runs that train nothing; see `TableCall`."""
     for name in ("XLA_PYTHON_CLIENT_PREALLOCATE", "TF_FORCE_GPU_ALLOW_GROWTH"):
-        monkeypatch.setenv(name, "false")  # the scripts set them
-    handler = signal.getsignal(signal.SIGINT)  # which an interrupted script sets
+        monkeypatch.setenv(name, "false")  # the script sets these
+    handler = signal.getsignal(signal.SIGINT)  # an interrupted script changes it
     yield TableCall(modules_of, in_process, monkeypatch)
     signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture(scope="session")
 def table_of():
-    """A function: the rows of a table in a folder."""
+    """A function that reads the rows of the table in a folder."""
 
     def read(folder):
         with open(folder / "table.csv") as file:
@@ -296,7 +305,7 @@ def table_of():
 
 @pytest.fixture
 def explained(call):
-    """What `--help` says before the options, and of each flag: its name -> its text."""
+    """The description in `--help`, and a dictionary: name of a flag -> its help text."""
     result = call("--help")
     assert (result.code, result.err) == (0, "")
     described, options = result.out.split("\noptions:")
@@ -306,7 +315,7 @@ def explained(call):
 
 @pytest.fixture(scope="session")
 def contents():
-    """A function: what a folder holds, to the last byte."""
+    """A function that reads all files of a folder: path -> content; the content of a folder is None."""
 
     def read(folder):
         return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
@@ -316,7 +325,7 @@ def contents():
 
 @pytest.fixture(scope="session")
 def one_sentence():
-    """A function that asserts that a result is one sentence for the user, and nothing else."""
+    """A function that asserts that a script printed one error message and nothing else."""
 
     def check(result, match):
         assert result.code == 1
@@ -330,7 +339,7 @@ def one_sentence():
 
 @pytest.fixture
 def refused(call, contents, one_sentence, tmp_path):
-    """A user's mistake: one sentence, and nothing in the folder is written, changed or lost."""
+    """Asserts that a mistake of the user gives one sentence, and that no file is written, changed or lost."""
 
     def run(*args, match, folder=tmp_path):
         before = contents(folder)

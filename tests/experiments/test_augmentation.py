@@ -1,4 +1,4 @@
-"""Classifiers on generated images: a run on the embedded digits of very few steps, and a table without training."""
+"""Classifiers on generated images: a run of very few steps on the embedded digits, and a table without training."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The benchmark: what it counts, against a count by hand of the paper's tables, and what it prints."""
+"""The benchmark: the operations that it counts, against a count by hand from EXoN's tables, and what it prints."""
 
 import json
 import os
@@ -23,7 +23,7 @@ AUTOENCODER = 784 * 256 + 256 * 128 + 128 * 2 * 20 + 2 * 128 + 128 * 256 + 256 *
 
 @pytest.fixture
 def measured(small):
-    """A function: what the benchmark prints as JSON, in a process of its own."""
+    """A function that runs the benchmark in a process of its own and reads the JSON that it prints."""
 
     def run(backend, *args):
         command = [sys.executable, small.script.with_name("benchmark_step.py"), "--json", "--rounds", "1", *args]

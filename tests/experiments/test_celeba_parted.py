@@ -1,4 +1,4 @@
-"""PartedVAE on a small generated CelebA: runs of a few steps in this process, most of them with networks to match."""
+"""PartedVAE on a small generated CelebA: runs of a few steps in this process, most of them with small networks."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 SCRIPT = "celeba_parted"
-pytestmark = pytest.mark.slow  # a minute together: its data and a few steps of large images
+pytestmark = pytest.mark.slow  # together they take a minute: making the data, and a few steps of large images
 SMALL = ("--labels", "20", "--validation", "4", "--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "5")
 SMALL = (*SMALL, "--labeled-batch-size", "3", "--export-dir", "saved")
 LABELS = ["hair colour", "beard", "hairline", "eyeglasses", "smile", "hat", "gender"]
@@ -47,7 +47,7 @@ def test_a_run_writes_its_figures_and_numbers_and_goes_on_bit_for_bit(
 
     def begin(clock, epoch, logs=None):
         if epoch == 1:
-            shutil.copytree(whole, parts)  # what a kill would leave now
+            shutil.copytree(whole, parts)  # the files that a kill at this moment would leave
         began(clock, epoch, logs)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -73,7 +73,7 @@ def test_a_run_writes_its_figures_and_numbers_and_goes_on_bit_for_bit(
     assert (tmp_path / "saved/1/saved_model.pb").exists()
 
     assert not (parts / "metrics.json").exists()
-    # The figures and the SavedModel have been seen.
+    # The run before has tested the figures and the SavedModel.
     monkeypatch.setattr(modules.runner, "draw_figures", lambda run, report: None)
     monkeypatch.setattr(modules.runner, "export_saved_model", lambda model, folder: folder)
     result = call(*args, "--output-dir", parts, "--resume")

@@ -11,6 +11,7 @@ from keras import layers
 from keras_ssvae import evaluation
 from keras_ssvae.likelihoods import Laplace
 
+pytestmark = pytest.mark.usefixtures("without_export")
 SCRIPT = "celeba_revae"
 SMALL = ("--labels", "20", "--validation", "4", "--epochs", "1", "--steps-per-epoch", "3", "--batch-size", "12")
 SMALL = (*SMALL, "--labeled-batch-size", "10")
@@ -21,15 +22,9 @@ def args(celeba_directory):
     return ("--data-dir", celeba_directory, *SMALL)
 
 
-@pytest.fixture(autouse=True)
-def without_export(modules, monkeypatch):
-    """Tests of the export have it elsewhere."""
-    monkeypatch.setattr(modules.runner, "export_saved_model", lambda model, folder: folder / "1")
-
-
 @pytest.fixture
 def small_inception(monkeypatch):
-    """In place of InceptionV3, whose features here are three linear maps of the pixels."""
+    """Replaces InceptionV3 by a network whose features are three linear functions of the pixels."""
     pixels = keras.Input((16, 16, 3))
     features = layers.Dense(3)(layers.Flatten()(pixels))
     classifier = keras.Model(pixels, layers.Dense(5, activation="softmax")(features))
@@ -38,13 +33,13 @@ def small_inception(monkeypatch):
 
 
 def shown(batches):
-    """The numbers of the images in some batches, by their backgrounds, as the fixture drew them."""
+    """The indices of the images in some batches; the fixture has drawn each index as the background of its image."""
     corners = np.concatenate([np.asarray(batch)[:, 2:6, 2:6] for batch in batches]).mean(axis=(1, 2, 3))
     return np.rint((corners + 1) * 127.5 / 8).astype(int)
 
 
 def test_a_run_writes_its_numbers(call, args, modules, small_inception, monkeypatch, tmp_path):
-    monkeypatch.setattr(modules.runner, "draw_figures", lambda run, report: None)  # a test of their own has them
+    monkeypatch.setattr(modules.runner, "draw_figures", lambda run, report: None)  # tested below
     before = {}
 
     def train(run):
@@ -73,7 +68,7 @@ def test_a_run_writes_its_numbers(call, args, modules, small_inception, monkeypa
 def test_the_figures_have_all_labels(call, args, modules):
     (run,) = call(*args, train=lambda run: None).calls
     for prior in run.model.c_priors:
-        prior.free_means.assign([[-2.0], [2.0]])  # at first both values have one distribution
+        prior.free_means.assign([[-2.0], [2.0]])  # before the training both values have the same distribution
     drawn = modules.script.figures(run, {})
     walks = {"walk_pale_skin_young", "walk_smiling_wearing_necktie", "walk_male_no_beard"}
     drawn_anew = {"diversity_smiling", "diversity_eyeglasses"}
@@ -147,7 +142,7 @@ def test_an_intervention_on_a_label_that_the_classifier_reads_alone_changes_it_a
     script = modules.script
 
     class Switches:
-        """The images are the probabilities themselves, and an intervention sets one."""
+        """A model whose images are the probabilities themselves; an intervention sets one of them."""
 
         def intervene(self, images, label, value, seed):
             changed = images.copy()

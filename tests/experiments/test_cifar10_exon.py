@@ -1,6 +1,6 @@
-"""The CIFAR-10 experiment: the paper's settings, and a run on a handful of images with networks to match.
+"""The CIFAR-10 experiment: the paper's settings, and a run on a few images with small networks.
 
-The real networks are slow on a CPU; what they are is tested in `tests/networks`, and one run with them is marked slow.
+The real networks are slow on a CPU: `tests/networks` tests them, and one run with them is marked slow.
 """
 
 import csv
@@ -67,7 +67,7 @@ def small_networks(modules, monkeypatch):
 
 @pytest.fixture
 def scorer(tmp_path):
-    """A classifier of small images, of its own kind and size."""
+    """A classifier whose images have another size."""
     images = keras.Input((8, 8, 3))
     model = keras.Model(images, layers.Dense(10, "softmax")(layers.Flatten()(images)))
     model.save(tmp_path / "scorer.keras")
@@ -94,7 +94,7 @@ def test_the_schedules_are_shortened_in_proportion(modules):
     first = settings(modules, "--schedule-epochs", "60", "--epochs", "3")
     assert (first["epochs"], first["boundaries"]) == (3, [25, 35, 45, 55])
     assert settings(modules, "--schedule-epochs", "30")["boundaries"] == [13, 18, 23, 28]  # 12.5, 17.5 ... rounded up
-    # A run of part of the paper's epochs has the paper's schedules.
+    # A run of fewer epochs than the paper's has the beginning of the paper's schedules.
     assert settings(modules, "--epochs", "3")["boundaries"] == [250, 350, 450, 550]
 
 
@@ -150,7 +150,7 @@ def test_a_run_writes_what_the_paper_shows(call, args, small_networks, scorer, t
         assert image.std() > 0.02
     metrics = json.loads((run / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert (metrics["dataset"], metrics["labels"], metrics["epochs"]) == ("cifar10", 20, 2)
-    assert metrics["negative_ssim"] is None  # the latent space is no plane
+    assert metrics["negative_ssim"] is None  # the latent space is not a plane
     assert metrics["settings"] == json.loads((run / "config.json").read_text())
     with open(run / "v_nat.csv") as file:
         rows = list(csv.reader(file))[1:]

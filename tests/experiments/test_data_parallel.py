@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-# TensorFlow has virtual devices only by its own functions, and takes one CPU where it is not told which devices.
+# Only TensorFlow's own functions make its virtual devices, and its strategy uses one CPU unless devices are named.
 TWO_CPUS = """
 import runpy, sys
 import tensorflow as tf
@@ -28,17 +28,17 @@ def test_a_run_on_two_devices_succeeds(request, small, tmp_path, backend):
         request.getfixturevalue("tensorflow")
     start = ["-c", TWO_CPUS] if backend == "tensorflow" else []
     command = [sys.executable, *start, small.script, *small.args, "--epochs", "1", "--data-parallel"]
-    # JAX has virtual devices by a flag.
+    # On JAX a flag makes virtual devices.
     environment = {"KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **environment})
     assert done.returncode == 0, done.stderr[-3000:]
     metrics = small.metrics(tmp_path)
     assert (metrics["settings"]["data_parallel"], metrics["settings"]["replicas"]) == (True, 2)
     (row,) = small.history(tmp_path)
-    # On TensorFlow Keras' own batch normalisation moves its statistics on each device.
+    # On TensorFlow each device updates the statistics of Keras' batch normalisation by itself.
     close = 1e-4 if backend == "jax" else 0.02
     assert metrics["test_error_percent"] == pytest.approx(row["test_error"], rel=close)
     assert metrics["kl_divergence"] == pytest.approx(row["test_kl_categorical"] + row["test_kl_gaussian"], rel=close)
-    # One epoch is mostly compiling.
+    # The time of a single epoch is mostly compilation.
     assert metrics["step_milliseconds"] is None
     assert "ms a step" not in done.stdout

@@ -1,4 +1,4 @@
-"""PartedVAE on a small generated dSprites: runs of a few steps in this process, and the table of them."""
+"""PartedVAE on a small generated dSprites: runs of a few steps in this process, and their table."""
 
 import csv
 import dataclasses
@@ -9,7 +9,7 @@ import keras
 import pytest
 
 SCRIPT = "dsprites_parted"
-pytestmark = pytest.mark.slow  # a minute together: its data and a few steps of large images
+pytestmark = pytest.mark.slow  # together they take a minute: making the data, and a few steps of large images
 SMALL = ("--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "12", "--labeled-batch-size", "6")
 SCORES = ("factor_score", "factor_vae_score", "beta_vae_score", "sap", "mig", "dci_disentanglement")
 RUN = "runs/partedvae_dsprites_{}_seed1"
@@ -23,7 +23,7 @@ def dsprites(dsprites_directory, tmp_path):
 
 @pytest.fixture(scope="module")
 def untrained(modules, tmp_path_factory):
-    """The file of a model."""
+    """The file of a trained model."""
     flags = {"seed": 1, "gamma_bc": 10.0, "steps_per_epoch": 2, "jit_compile": False, "steps_per_execution": 1}
     file = tmp_path_factory.mktemp("untrained") / "model.keras"
     modules.script.build_model(flags).save(file)
@@ -32,16 +32,16 @@ def untrained(modules, tmp_path_factory):
 
 @pytest.fixture
 def table(modules, untrained, in_process, monkeypatch):
-    """Makes a table in this process, whose runs train nothing; returns what it trained and what it printed."""
+    """Makes a table in this process, with runs that train nothing; returns which runs it made and what it printed."""
     sweep, trained = modules.script.sweep, []
     for name in ("XLA_PYTHON_CLIENT_PREALLOCATE", "TF_FORCE_GPU_ALLOW_GROWTH"):
-        monkeypatch.setenv(name, "false")  # the scripts set them
+        monkeypatch.setenv(name, "false")  # the script sets these
 
     def train(plan):
         trained.append(plan.output_dir.name)
         plan.output_dir.mkdir(parents=True)
         shutil.copy(untrained, plan.output_dir)
-        # The score tells the labels and seeds apart.
+        # The score is different for each number of labels and seed.
         score = plan.settings["labels"] / 1000 + plan.settings["seed"] / 100
         metrics = dict.fromkeys(modules.script.SCORES, score) | {"test_error_percent": 5.0}
         (plan.output_dir / "metrics.json").write_text(json.dumps({**metrics, "settings": plan.settings}))
@@ -135,7 +135,7 @@ def test_the_table_has_the_published_figures_beside_ours(table, dsprites, tmp_pa
 
 def test_a_table_of_one_value_each_is_a_single_run(table, dsprites):
     assert table(*dsprites, "--labels", "9", "--seed", "1").trained == ["partedvae_dsprites_9_seed1"]
-    assert table(*dsprites, "--labels", "9", "--seed", "1").trained == ["partedvae_dsprites_9_seed1"]  # and is kept
+    assert table(*dsprites, "--labels", "9", "--seed", "1").trained == ["partedvae_dsprites_9_seed1"]  # the run is kept
 
 
 def test_the_published_figures_are_those_of_the_paper(modules):

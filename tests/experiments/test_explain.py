@@ -35,7 +35,7 @@ def small_exon(image_shape, prior):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two runs: `grey` in the plane, three classes without names, and `colour` in 12 dimensions, of CIFAR-10."""
+    """Two runs: `grey`, a latent plane and three classes without names, and `colour`, 12 dimensions and CIFAR-10."""
     folder = tmp_path_factory.mktemp("runs")
     keras.utils.set_random_seed(0)
     for name, shape, prior, dataset in (
@@ -50,7 +50,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture
 def explain(modules, in_process):
-    """Runs the script in an own folder; returns the exit code and what it printed."""
+    """Runs the script in a folder of its own; returns the exit code and what it printed."""
     return functools.partial(in_process, modules.script.main, "explain.py")
 
 
@@ -63,7 +63,7 @@ def drawing(width=200, height=140):
 
 def in_mode(mode):
     grey = drawing()
-    if mode in ("RGBA", "LA"):  # the stroke alone, the rest is transparent black
+    if mode in ("RGBA", "LA"):  # only the stroke is opaque; the rest is transparent black
         image = Image.new(mode, grey.size)
         image.putalpha(grey.point(lambda value: 255 - value))
         return image
@@ -108,7 +108,7 @@ def test_the_classes_have_the_names_of_the_runs_data_set(explain, runs, tmp_path
     names = {line.split(":")[0].strip() for line in result.out.splitlines()[2:] if line.endswith("%")}
     assert names <= {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}
     assert names
-    assert "and 2 more\n" in result.out  # coordinates: ten have a line
+    assert "and 2 more\n" in result.out  # ten coordinates have a line each
     assert (tmp_path / "new/figure.pdf").read_bytes().startswith(b"%PDF")
 
 

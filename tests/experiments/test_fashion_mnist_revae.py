@@ -7,20 +7,15 @@ import pytest
 
 from keras_ssvae import data
 
+pytestmark = pytest.mark.usefixtures("without_export")
 SCRIPT = "fashion_mnist_revae"
 SMALL = ("--dataset", "digits", "--epochs", "1", "--steps-per-epoch", "4", "--labels", "20", "--batch-size", "12")
 SMALL = (*SMALL, "--labeled-batch-size", "6")
 
 
-@pytest.fixture(autouse=True)
-def without_export(modules, monkeypatch):
-    """Tests of the export have it elsewhere."""
-    monkeypatch.setattr(modules.runner, "export_saved_model", lambda model, folder: folder / "1")
-
-
 @pytest.fixture
 def plan(call):
-    """The settings of a run with these flags, which is not made."""
+    """The settings of a run with these flags, without making it."""
     numbers = itertools.count()
 
     def settings(*args):
@@ -41,7 +36,7 @@ def test_a_model_trains_and_its_images_are_judged(call, quick_judges, tmp_path, 
     assert (result.code, result.err) == (0, "")
     folder = tmp_path / f"runs/revae_digits_20_seed1_{model}"
     metrics = json.loads((folder / "metrics.json").read_text())
-    # 1,237 images but for 20: 4 labelled batches of 6 and 203 others.
+    # 20 of 1,237 images are labelled: 4 labelled batches of 6, and 203 unlabelled ones.
     assert metrics["settings"]["rhythm"] == [4, 203]
     assert 0 <= metrics["generated_right_percent"] <= 100
     assert metrics["generated_mutual_information"] >= 0

@@ -1,4 +1,4 @@
-"""CP-VAE and its family: a run on the embedded digits of very few steps, and tables of runs that train nothing."""
+"""CP-VAE and its family: a run of very few steps on the embedded digits, and tables of runs that train nothing."""
 
 import csv
 import json
@@ -13,14 +13,8 @@ METRICS = {"epochs_done": 1, "nll": 85.0, "reconstruction": 70.0}
 
 
 @pytest.fixture
-def without_export(modules, monkeypatch):
-    """Tests of the export have it elsewhere."""
-    monkeypatch.setattr(modules.runner, "export_saved_model", lambda model, folder: folder / "1")
-
-
-@pytest.fixture
 def mnist(tmp_path):
-    """As `mnist.npz`: 200 training and 40 test images."""
+    """A small `mnist.npz`: 200 training and 40 test images."""
     arrays = {}
     for part, size in (("train", 200), ("test", 40)):
         arrays |= {f"x_{part}": np.zeros((size, 28, 28), "uint8"), f"y_{part}": np.arange(size) % 10}
@@ -45,7 +39,7 @@ def test_a_run_says_what_it_makes_of_its_categories(call, without_export, tmp_pa
     for name in ("nll", "nll_summed"):
         assert metrics[name] < metrics["bound"] + 3 * metrics[f"{name}_standard_error"]
     assert (metrics["nll_samples"], metrics["nll_summed_samples"]) == (4, 2)
-    # All test images are among the first 1,000.
+    # The first 1,000 test images are all of them here.
     np.testing.assert_allclose(metrics["information_cx"] + metrics["kl_qc"], metrics["kl_c"], rtol=1e-4)
     assert metrics["information_z"] <= metrics["information_z_ceiling"] + 1e-6
     assert 1 <= metrics["category_perplexity"] <= 3

@@ -1,4 +1,4 @@
-"""The MNIST experiment as a user meets it: what a run writes and says, what it does without MNIST, and its `--help`."""
+"""The MNIST experiment as a user sees it: what a run writes and prints, what it does without MNIST, and `--help`."""
 
 import csv
 import json

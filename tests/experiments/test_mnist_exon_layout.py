@@ -14,7 +14,7 @@ DIGITS = {str(k): [20.0 * k, 0.0] for k in range(10)}
 
 @pytest.fixture
 def layout(tmp_path):
-    """Writes the layout of the digits with some changed, or the text that is given; returns `--layout` and the file."""
+    """Writes a layout of the digits with changed classes, or a given text; returns `--layout` and the file."""
 
     def write(changed=(), name="mine.json"):
         path = tmp_path / name
@@ -80,7 +80,7 @@ def test_classes_that_overlap_are_a_warning_without_source_code(small, call, lay
 
 
 def test_the_prior_is_drawn_before_the_training(small, call, layout, modules):
-    """And in more than two dimensions no grid is tried."""
+    """Also, with more than two dimensions no grid is drawn."""
     flag, file = layout({str(k): [20.0 * k, 0.0, 1.0] for k in range(10)})
     figures = {}
 

@@ -67,7 +67,7 @@ def test_a_folder_of_indices_and_a_number_that_differs_are_sentences(refused, tm
 
 def test_directories_that_cannot_be_written_are_sentences(small, refused, tmp_path):
     flags = ["--output-dir"]
-    if keras.backend.backend() == "tensorflow":  # elsewhere nothing is exported
+    if keras.backend.backend() == "tensorflow":  # other backends export nothing
         flags.append("--export-dir")
     file = tmp_path / "file"
     file.write_text("mine")

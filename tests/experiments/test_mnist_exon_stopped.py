@@ -1,4 +1,4 @@
-"""Runs of the MNIST experiment that were killed or interrupted, and how they go on."""
+"""Runs of the MNIST experiment that were killed or interrupted, and are resumed."""
 
 import dataclasses
 import os
@@ -17,7 +17,7 @@ from keras_ssvae import data
 
 @pytest.fixture
 def assert_ended_alike(small, finished):
-    """A function: the same weights, optimizer, history and metrics to the last bit; only times may differ."""
+    """Asserts that two runs have the same weights, optimizer, history and metrics to the last bit, except times."""
 
     def check(folder):
         actual, expected = small.arrays(folder), small.arrays(finished.folder)
@@ -117,7 +117,7 @@ def test_a_kill_before_the_settings_were_written_is_no_obstacle(small, call, tmp
 
 
 def test_a_run_killed_at_the_very_end_is_completed(small, finished, call, assert_ended_alike, monkeypatch, tmp_path):
-    # The longest part of what is left, and not what this is about.
+    # This metric would take most of the remaining time, and the test is not about it.
     diversity = small.metrics(finished.folder)["negative_ssim"]
     monkeypatch.setattr("keras_ssvae.evaluation.reports.negative_ssim", lambda images: diversity)
     folder = tmp_path / "run"
@@ -154,7 +154,7 @@ def test_a_run_killed_at_many_moments_ends_with_the_same_bits(small, assert_ende
     for moment in (*seconds[:2], *files[:4], *seconds[2:], *files[4:]):
         timed = not isinstance(moment, str)
         if not timed and list(tmp_path.glob(moment)):
-            continue  # the kill before came so late
+            continue  # the kill before came after this file was written
         process = small.start(tmp_path, *small.args, "--resume")
         if timed:
             small.wait_until(lambda: False, process, seconds=moment)

@@ -32,7 +32,7 @@ def call(modules, in_process, monkeypatch, tmp_path):
 
 @pytest.fixture
 def untrained_m1(tmp_path, modules):
-    """The file of an M1 with three dimensions that say something of images."""
+    """The file of an M1 with three dimensions that carry information about the images."""
     keras.utils.set_random_seed(0)
     model = modules.script.M1()
     head = model.encoder.get_layer("m1_mean")
@@ -168,5 +168,5 @@ def test_several_numbers_of_labels_are_a_table(modules, monkeypatch, tmp_path):
     assert [line.split("|")[1].strip() for line in text.splitlines()[-2:]] == ["50", "100"]
     assert "21.00" in text
     assert "10.50" in text
-    assert "11.97" not in text  # of MNIST
+    assert "11.97" not in text  # the published error is of MNIST
     assert (tmp_path / "errors.png").exists()

@@ -11,9 +11,7 @@ FIGURES = {"reconstructions", "generated", "kl", "latent", "curves"}
 
 
 @pytest.fixture(autouse=True)
-def without_export(modules, monkeypatch):
-    """Tests of the export have it elsewhere."""
-    monkeypatch.setattr(modules.runner, "export_saved_model", lambda model, folder: folder / "1")
+def small_networks(without_export, modules, monkeypatch):
     monkeypatch.setattr(modules.script, "DRAWS", 50)
     small = {**modules.script.SETTINGS["digits"], "filters": [4], "hidden": [8]}
     monkeypatch.setitem(modules.script.SETTINGS, "digits", small)
@@ -34,7 +32,7 @@ def test_a_run_has_the_figures_of_its_model_and_their_claims_as_numbers(call, tm
     metrics = json.loads((folder / "metrics.json").read_text())
     assert {path.stem for path in (folder / "figures").glob("*.png")} == FIGURES | figures
     assert 0 <= metrics["class_share_percent"] <= 100
-    # (22) of EXoN with a single class: what z tells of an image, and how far all z are from the prior.
+    # (22) of EXoN with a single class: the KL is the information of z and the KL of q(z) together.
     np.testing.assert_allclose(metrics["information_xz"] + metrics["kl_aggregate"], metrics["kl_shared"], rtol=1e-4)
     np.testing.assert_allclose(sum(metrics["kl_shared_by_variable"]), metrics["kl_shared"])
     term = {"nvae": "kl_s", "cvae": "kl_z", "beta_vae": "kl"}[model]

@@ -8,32 +8,27 @@ import pytest
 
 from keras_ssvae import data
 
+pytestmark = pytest.mark.usefixtures("without_export")
 SCRIPT = "mnist_one_label"
 SMALL = ("--dataset", "digits", "--epochs", "1", "--steps-per-epoch", "3")
 
 
-@pytest.fixture(autouse=True)
-def without_export(modules, monkeypatch):
-    """Tests of the export have it elsewhere."""
-    monkeypatch.setattr(modules.runner, "export_saved_model", lambda model, folder: folder / "1")
-
-
 def test_a_run_learns_from_ten_images_and_the_term_for_them(call, modules, monkeypatch, tmp_path):
-    monkeypatch.setattr(modules.runner, "draw_figures", lambda run, report: None)  # those of fashion_mnist_revae.py
+    monkeypatch.setattr(modules.runner, "draw_figures", lambda run, report: None)  # those of fashion_mnist_revae
     result = call(*SMALL, "--validation", "0", "--mu", "5", "--m", "12", train=modules.runner.train)
     assert (result.code, result.err) == (0, "")
     (run,) = result.calls
     folder = tmp_path / "runs/revae_digits_10_seed1_revae_m12_mu5"
     assert run.output_dir.resolve() == folder
     assert sorted(run.images.train_labels[run.sets.split.labeled]) == list(range(10))
-    # 1,437 images but for the ten, in batches of 50.
+    # The 1,427 images without a label, in batches of 50.
     assert run.settings["rhythm"] == [1, 29]
     assert [run.settings[name] for name in ("labeled_batch_size", "batch_size")] == [10, 60]
     metrics = json.loads((folder / "metrics.json").read_text())
     assert 0 <= metrics["test_error_percent"] <= 100
     model = keras.models.load_model(folder / "model.keras", compile=False)
     assert (model.mu, model.c_dims, model.rest_dim) == (5.0, [12], 0)
-    # The posteriors of all ten are kept, and no two are the same.
+    # The model keeps the posteriors of all ten images; no two are the same.
     np.testing.assert_array_equal(model.anchors_seen, np.ones(10))
     assert len(np.unique(np.asarray(model.anchor_means), axis=0)) == 10
 

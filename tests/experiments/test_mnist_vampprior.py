@@ -14,12 +14,6 @@ SCRIPT = "mnist_vampprior"
 ARGS = ("--dataset", "digits", "--epochs", "2", "--steps-per-epoch", "3", "--nll-samples", "4", "--components", "2")
 
 
-@pytest.fixture
-def without_export(modules, monkeypatch):
-    """Tests of the export have it elsewhere."""
-    monkeypatch.setattr(modules.runner, "export_saved_model", lambda model, folder: folder / "1")
-
-
 def test_a_run_writes_its_figures_and_numbers(call, tmp_path):
     whole = tmp_path / "whole"
     result = call(*ARGS, "--export-dir", tmp_path / "saved", "--output-dir", whole)

@@ -1,4 +1,4 @@
-"""The tables of REVAE, M2 and M3, of runs that train nothing."""
+"""The tables of REVAE, M2 and M3, with runs that train nothing."""
 
 import csv
 import itertools
@@ -16,7 +16,7 @@ PUBLISHED = "published (100 epochs)"
 
 @pytest.fixture
 def mnist(tmp_path):
-    """As `mnist.npz`: 200 training and 40 test images."""
+    """A small `mnist.npz`: 200 training and 40 test images."""
     arrays = {}
     for part, size in (("train", 200), ("test", 40)):
         arrays |= {f"x_{part}": np.zeros((size, 28, 28), "uint8"), f"y_{part}": np.arange(size) % 10}
@@ -26,7 +26,7 @@ def mnist(tmp_path):
 
 @pytest.fixture
 def call(call_table):
-    """Runs of which those of M2 are better by ten, and those of a seed by one."""
+    """Makes tables of runs whose error is 10 points lower for M2, and a point higher for each further seed."""
 
     def metrics(settings):
         error = 30.0 + settings["seed"] - 10.0 * (settings["model"] == "m2")
@@ -52,7 +52,7 @@ def test_each_model_has_a_row_with_the_published_figures(call, table_of, mnist, 
     columns = [f"accuracy %{end}" for end in ("", ", deviation", f", {PUBLISHED}")]
     assert [ours[name] for name in columns] == ["67.00", "2.00", "97"]
     assert [m2[name] for name in columns] == ["77.00", "2.00", "96"]
-    assert revae[columns[2]] == ""  # Tables 5 and 6 have it for all of z alone
+    assert revae[columns[2]] == ""  # Tables 5 and 6 have only REVAE with all of z
     assert (ours["generated right %"], ours[f"generated right %, {PUBLISHED}"]) == ("66.67", "96")
     information = "mutual information (not comparable)"
     assert (ours[information], ours[f"{information}, {PUBLISHED}"], ours["judges' error %"]) == (
@@ -84,7 +84,7 @@ def test_models_are_compared_where_each_has_two_runs(call, mnist, tmp_path):
         ("0.2", "revae", "m2"),
         ("0.3", "revae", "m2"),
     ]
-    # All of the one above all of the other is 1 of 20 orders, and so is the opposite.
+    # One of 20 orders has all runs of one model above all of the other, and one has the opposite: p is 2 / 20.
     assert (rows[0]["runs"], rows[0]["p, accuracy %"], rows[0]["smallest p"]) == ("3 and 3", "0.1", "0.1")
     assert float(rows[0]["p, generated right %"]) == 1.0
     assert "| 0.2 | revae | m2 | 3 and 3 | 0.1 | 1 | 0.1 |" in result.out

@@ -1,6 +1,6 @@
-"""The tables: runs for each combination of flags, which are kept and go on, and what is made of them.
+"""The tables: a run for each combination of flags, runs that are kept or resumed, and the files of a table.
 
-But for the slow tests they are given runs that train nothing, and only write what a run leaves behind.
+Except in the slow tests the runs train nothing and only write the files that a run leaves.
 """
 
 import json
@@ -17,7 +17,7 @@ SMALL = (*SMALL, "--batch-size", "12", "--labeled-batch-size", "6")
 
 @pytest.fixture(scope="module")
 def mnist(tmp_path_factory):
-    """As `mnist.npz`: 200 training and 40 test images, striped, whose class is how wide the stripes are."""
+    """A small `mnist.npz`: 200 training and 40 test images with stripes, whose width is the class."""
     rng, arrays = np.random.default_rng(0), {}
     for part, size in (("train", 200), ("test", 40)):
         labels = np.arange(size) % 10
@@ -119,7 +119,7 @@ def test_labels_in_the_elbo_and_waiting_do_what_they_say(modules_of, tensorflow)
         batch["labels"] = np.eye(10, dtype="float32")[:4]
         noise = model.draw_noise(batch, 0)
         terms = [each.step_losses(batch, noise, 0) for each in (model, plain)]
-        # A label is certain: its divergence from a uniform prior is log K. All other rows are those of the plain model.
+        # The KL of a certain label from the uniform prior is log K. Unlabelled rows are the same in both models.
         ours, theirs = ([np.asarray(each[name]) for each in terms] for name in ("kl_categorical", "kl_gaussian"))
         np.testing.assert_allclose(ours[0][:4], np.log(10), rtol=1e-5)
         np.testing.assert_allclose(ours[0][4:], ours[1][4:], rtol=1e-5)

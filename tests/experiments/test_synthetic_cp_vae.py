@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 
 SCRIPT = "synthetic_cp_vae"
-# The differential entropy, -0.883740, in bins of 1/256, to the second order in their width.
+# From the differential entropy, -0.883740: the entropy in bins of 1/256, to the second order in their width.
 ENTROPY = -0.883740 + np.log(256) + (1 / 256 / 0.05) ** 2 / 24
 
 
@@ -35,7 +35,7 @@ def test_the_data_are_those_of_the_paper(fewer):
 
 
 class Decodes:
-    """A decoder that gives logistic distributions around the numbers that it is given, with scale exp(-3)."""
+    """A model whose decoder gives logistic distributions around its inputs, with scale exp(-3)."""
 
     def __init__(self, likelihood):
         self.likelihood = likelihood
@@ -55,15 +55,14 @@ def test_a_model_s_distribution_is_the_mean_of_its_likelihoods(fewer):
     assert fewer.kl_of_data(np.full(256, 1 / 256)) == pytest.approx(np.log(256) - ENTROPY, abs=1e-5)
 
 
-def test_a_run_has_the_figures_and_the_distance_from_the_data(call, fewer, modules, monkeypatch, tmp_path):
-    monkeypatch.setattr(modules.runner, "export_saved_model", lambda model, folder: folder / "1")
+def test_a_run_has_the_figures_and_the_distance_from_the_data(call, fewer, without_export, tmp_path):
     args = ("--categories", "2", "--validation", "100", "--epochs", "1", "--steps-per-epoch", "2")
     result = call(*args, "--model", "cp")
     assert (result.code, result.err) == (0, "")
     folder = tmp_path / "runs/cp-vae_synthetic_seed1_cp2"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["kl_of_data"] > 0
-    assert 0 < sum(metrics["x_probs"]) <= 1.0001  # what is beyond [0, 1] is in no bin
+    assert 0 < sum(metrics["x_probs"]) <= 1.0001  # the mass beyond [0, 1] is in no bin
     assert metrics["bound"] > 4.6
     drawn = {path.stem for path in (folder / "figures").glob("*.png")}
     assert drawn == {"x", "categories", "category_probs", "curves"}

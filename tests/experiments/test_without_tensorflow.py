@@ -1,4 +1,4 @@
-"""The MNIST experiment on JAX, where there is no TensorFlow: the same files but for TensorFlow's own, and resuming."""
+"""The MNIST experiment on JAX without TensorFlow: the same files except TensorFlow's own, and resuming."""
 
 import re
 import runpy
@@ -16,12 +16,12 @@ EPOCHS = 2
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """JAX, and packages that nobody may import."""
+    """JAX, for tests in which some packages cannot be imported."""
     folder = tmp_path_factory.mktemp("blocked")
     for name in ("tensorflow", "tensorflow_datasets", "tensorboard"):
         (folder / name).mkdir()
         (folder / name / "__init__.py").write_text(f"raise SystemError('{name} was imported on JAX')")
-    # The second process need not compile what the first one has.
+    # The second process reuses what the first one has compiled.
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
     return {"KERAS_BACKEND": "jax", "PYTHONPATH": str(folder), **cache}
 
@@ -33,7 +33,7 @@ def args(small):
 
 @pytest.fixture(scope="module")
 def runs(small, args, environment, tmp_path_factory):
-    """A run, and the folder of its first epoch, as a kill would have left it."""
+    """A run, and a copy of its folder after the first epoch, as a kill would have left it."""
     folder, stopped = tmp_path_factory.mktemp("jax"), tmp_path_factory.mktemp("stopped")
     process = small.start(folder, *args, **environment)
     checkpoint = folder / small.output / "checkpoint.npz"
@@ -114,7 +114,7 @@ def test_the_model_is_exported_where_tensorflow_is(small, runs, tensorflow):
 
 @pytest.fixture
 def export(small, monkeypatch, tmp_path):
-    """Exports `model.keras` in this process; returns what it exits with."""
+    """Exports `model.keras` in this process; returns the exit code."""
 
     def run():
         monkeypatch.chdir(tmp_path)
@@ -131,7 +131,7 @@ def export(small, monkeypatch, tmp_path):
 
 def test_what_is_no_model_cannot_be_exported(tensorflow, export, tmp_path):
     assert export() == "export.py: error: --model model.keras is no file; it must be a model that Keras saved."
-    for content in (b"PK", b"PK\5\6" + bytes(18)):  # the second one is a zip that holds nothing
+    for content in (b"PK", b"PK\5\6" + bytes(18)):  # the second one is an empty zip file
         (tmp_path / "model.keras").write_bytes(content)
         assert re.fullmatch(r"export\.py: error: --model model\.keras cannot be read as a model .*\.", export(), re.S)
 
