@@ -1,4 +1,4 @@
-"""What the contract tests ask of a model; where an interface of the models changes, this is the file to change."""
+"""How the contract tests call a model. If an interface of the models changes, this file must change, not the tests."""
 
 import keras
 import numpy as np
@@ -21,7 +21,7 @@ def intervenes(model):
 
 
 def to_generate(entry):
-    """Of three images the labels, integers; or their number, of a model without labels."""
+    """The argument of `generate` for three images: their labels as integers, or 3 for a model without labels."""
     if not entry.sizes:
         return 3
     labels = np.array([[0, 1], [2, 0], [1, 1]])
@@ -29,13 +29,13 @@ def to_generate(entry):
 
 
 def to_intervene(entry):
-    """Of five images the labels that they shall have, -1 for what they keep."""
+    """The labels that five images get by `intervene`; -1 keeps a label."""
     labels = np.array([[2, -1], [1, 1], [-1, -1], [-1, 0], [0, 1]])
     return labels if len(entry.sizes) == 2 else labels[:, 0]
 
 
 def true_labels(entry):
-    """Of seven images: integers, or None of a model without labels."""
+    """The labels of seven images as integers; None for a model without labels."""
     if not entry.sizes:
         return None
     labels = np.array([[0, 1], [1, 1], [2, 0], [0, 0], [1, 0], [2, 1], [0, 1]])
@@ -43,7 +43,7 @@ def true_labels(entry):
 
 
 def verbs(entry, model, images):
-    """Name -> the verb, its arguments for seven images, and the shape of what it gives."""
+    """Name -> the verb, its arguments for seven images, and the shape of its result."""
     z = np.linspace(-1, 1, 2 * model.latent_dim, dtype="float32").reshape(2, -1)
     given = {
         "encode": (model.encode, (images,), (7, model.latent_dim)),
@@ -63,26 +63,26 @@ def verbs(entry, model, images):
 
 
 def answers(entry, model, images):
-    """What the verbs and `call` give, by name."""
+    """The results of the verbs, `call` and `posterior`, by name."""
     given = {name: verb(*arguments) for name, (verb, arguments, _) in verbs(entry, model, images).items()}
     given |= {f"call/{name}": value for name, value in model(images).items()}
     return given | {f"posterior/{name}": value for name, value in model.posterior(images).items()}
 
 
 def forever(batch):
-    """The batches of `fit`: a batch of `step_losses`, with labels or without, again and again."""
+    """Repeats one batch of `step_losses` without end, in the form that `fit` takes."""
     images = {name: part for name, part in batch.items() if name != "labels"}
     while True:
         yield (images, batch["labels"]) if "labels" in batch else (images,)
 
 
 def fit(model, batch, steps=2, **arguments):
-    """`fit` on the same batch, `steps` times in each epoch; the logs of each epoch by name."""
+    """Fits the same batch `steps` times in each epoch; returns the logs: name -> the value of each epoch."""
     return model.fit(forever(batch), steps_per_epoch=steps, shuffle=False, verbose=0, **arguments).history
 
 
 def variables(model):
-    """Those of a model and its optimizer, but for the dropout's seeds: they are set at each step."""
+    """The variables of a model and its optimizer, except the seeds of dropout, which each step sets."""
     together = (*model.weights, *model.optimizer.variables)
     return [variable for variable in together if not variable.path.endswith("seed_generator_state")]
 
@@ -93,7 +93,7 @@ def state(model):
 
 
 def evaluation_means(entry, model, images, batch_size):
-    """What `evaluate` must give: the means of the evaluation terms, batch by batch, and a loss."""
+    """What `evaluate` must return: the means of the evaluation terms over all images, and the loss."""
     labels, terms = true_labels(entry), {}
     for start in range(0, len(images), batch_size):
         rows = slice(start, start + batch_size)
@@ -104,7 +104,7 @@ def evaluation_means(entry, model, images, batch_size):
 
 
 def assert_same_bits(given, expected):
-    """Of what `state` gives; names may differ, as those of layers that Keras numbers."""
+    """Compares two results of `state`. Paths may differ, since Keras numbers the layers of a process."""
     for (path, value), (_, expected_value) in zip(given, expected, strict=True):
         np.testing.assert_array_equal(value, expected_value, err_msg=path)
 

@@ -1,4 +1,4 @@
-"""Shared by the contract tests: each runs once for each model of the registry."""
+"""Fixtures of the contract tests, each of which runs once for each model of the registry."""
 
 import os
 
@@ -13,7 +13,7 @@ def entry(request):
     return request.param
 
 
-@pytest.fixture(scope="module", autouse=True)  # not beyond these tests: others want weights
+@pytest.fixture(scope="module", autouse=True)  # not for other tests, which need random weights
 def no_random_weights():
     with pytest.MonkeyPatch.context() as patch:
         small.without_random_weights(patch)
@@ -22,13 +22,13 @@ def no_random_weights():
 
 @pytest.fixture(scope="module")
 def model(entry):
-    """Not compiled, with dropout; a test leaves it as it was."""
+    """A model that is not compiled and has dropout. A test must leave it as it was."""
     return entry.build(dropout=0.5)
 
 
 @pytest.fixture(scope="session")
 def on_jax():
-    """Environment of a process on JAX that runs each program once: they are compiled quickly, not well."""
+    """Environment of a process on JAX. It runs each program once, so XLA compiles quickly instead of optimising."""
     flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     return {**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": flags}
 
@@ -40,5 +40,5 @@ def images():
 
 @pytest.fixture(scope="session")
 def life_of(tmp_path_factory):
-    """`entry -> Life`: the model trained without a pause, once for all tests of a process."""
+    """`entry -> Life`: the model trained without interruption, once for all tests of a process."""
     return lives_in(tmp_path_factory.mktemp("lives"))

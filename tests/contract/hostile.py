@@ -1,7 +1,7 @@
 """Sends malformed requests to SavedModels with TensorFlow alone, all in one process: `hostile.py SAVED_MODEL ...`.
 
-Prints as JSON for each SavedModel and signature a list of [what is wrong, the input whose fault it is, the message of
-the error or null], and under "empty" the shapes of the answers to an empty batch.
+Prints JSON: for each SavedModel and signature a list of [what is wrong, the name of the wrong input, the message of the
+error or null], and under "empty" the shapes of the answers to an empty batch.
 """
 
 import json
@@ -15,7 +15,7 @@ import tensorflow as tf  # noqa: E402
 
 
 def good(spec, rows=2):
-    """A request's input that is answered."""
+    """A valid input of a request."""
     if spec.dtype == tf.string:
         return np.array([PNG] * rows, object)
     return np.full((rows, *spec.shape[1:]), 3 if spec.name == "n" else 0, spec.dtype.as_numpy_dtype)
@@ -45,7 +45,7 @@ FILES = {
 
 
 def malformed(spec, lowest_label):
-    """What is wrong, and the input."""
+    """Yields pairs: what is wrong, and the malformed input."""
     value = good(spec)
     yield "one, without a batch dimension", value[0]
     yield "a rank more", value[None]
@@ -61,7 +61,7 @@ def malformed(spec, lowest_label):
 
     def with_last(number):
         changed = value.copy()
-        changed[-1] = changed[-1] * 0  # the rows before are good
+        changed[-1] = changed[-1] * 0  # the other rows are valid
         changed.reshape(2, -1)[-1, -1] = number
         return changed
 
@@ -92,7 +92,7 @@ def asked(signature, inputs):
 
 def refused(name_of_signature, signature):
     specs = signature.structured_input_signature[1].values()
-    lowest_label = -1 if name_of_signature == "intervene" else 0  # -1 is what is kept
+    lowest_label = -1 if name_of_signature == "intervene" else 0  # -1 keeps a label
     requests = [(what, spec.name, value) for spec in specs for what, value in malformed(spec, lowest_label)]
     if len(specs) > 1:
         requests += [("another number of rows", spec.name, good(spec, 3)) for spec in specs]
@@ -103,7 +103,7 @@ def refused(name_of_signature, signature):
             yield what, name, str(error)
         else:
             yield what, name, None
-    asked(signature, {spec.name: good(spec) for spec in specs})  # it lives
+    asked(signature, {spec.name: good(spec) for spec in specs})  # the process still answers
 
 
 result = {}

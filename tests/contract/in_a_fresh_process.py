@@ -1,4 +1,4 @@
-"""Uses models of files where nothing else is known of them: `in_a_fresh_process.py FOLDER ...`.
+"""Uses models in a process that has only their files: `in_a_fresh_process.py FOLDER ...`.
 
 Each folder has the model, `given.npz` with the arguments of the verbs, images and the batch of a step, and receives
 `result.npz` and, on TensorFlow, an exported SavedModel.

@@ -1,4 +1,4 @@
-"""Each model of the registry trained once without a pause, for the tests that need one: its program takes long."""
+"""Each model of the registry, trained once for all tests that need it, since compiling its training step takes long."""
 
 import functools
 from dataclasses import dataclass, field
@@ -12,16 +12,17 @@ from contract.programs import program_of
 
 @dataclass
 class Life:
-    """What two epochs of two steps gave.
+    """The results of two epochs of two steps, without interruption.
 
     Attributes:
-        model: The model, after them.
-        logs: Of each epoch, by name.
+        model: The model after both epochs.
+        logs: Name -> its value in each epoch.
         states: `asking.state` before and after each epoch.
-        traced: The calls of `step_losses`.
-        folder: Holds `model.keras`, saved after the first epoch, and `given.npz`, the arguments of its verbs and the
-            batch of a step.
-        answers: What the model gave after the first epoch: the verbs as "verb/NAME", `predict` as "predict/NAME".
+        traced: The arguments of each call of `step_losses`.
+        folder: The folder of `model.keras`, saved after the first epoch, and of `given.npz`, the arguments of its verbs
+            and the batch of a step.
+        answers: Results of the model after the first epoch: those of the verbs as "verb/NAME", those of `predict` as
+            "predict/NAME".
     """
 
     model: keras.Model
@@ -33,7 +34,7 @@ class Life:
 
 
 def lives_in(root):
-    """`entry -> Life`, each made when it is first asked for."""
+    """A function `entry -> Life`, which makes each life once."""
 
     @functools.cache
     def life_of(entry):

@@ -1,10 +1,10 @@
-"""Functions of a model as one program: JAX compiles each operation of its own for a tenth of a second and more."""
+"""Compiled functions of a model. Without them JAX compiles each operation alone, which takes 0.1 s or more each."""
 
 import keras
 
 
 def program_of(model, function):
-    """`function(*arrays)`, which reads the model's variables but assigns none, compiled."""
+    """Compiles `function(*arrays)`, which may read the variables of the model but must not assign them."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -1,6 +1,6 @@
-"""The models that the contract tests run, each by one `Entry`. A new model joins by an entry here, and no test changes.
+"""The models that the contract tests run, with one `Entry` each. A new model needs an entry here; no test changes.
 
-The tests know nothing of a model but its entry and what it can do: see `contract.asking`.
+The tests know a model only by its entry and by its capabilities: see `contract.asking`.
 """
 
 import os
@@ -25,34 +25,34 @@ from keras_ssvae.schedules import AnnealedTemperature, LinearWarmUp, RampUp
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Entry:
-    """What the contract tests cannot ask of a model.
+    """What the contract tests need to know about a model and cannot find out from it.
 
     Args:
-        name: In the names of the tests.
+        name: Name of the model in the names of the tests.
         build: `(dropout=0.0, weights_seed=..., **arguments) -> model`: a small model of `small.IMAGE_SHAPE` with the
             same weights each time, not compiled. The arguments are the constructor's.
-        optimizer: `(**adam) -> optimizer`: what it is compiled with, made anew each time.
-        parts: The parts of its batches, without "labels".
-        needs: Those without which a batch is refused.
-        sizes: Values of each label of an image; empty for a model without labels.
+        optimizer: `(**adam) -> optimizer`: makes the optimizer that the model is compiled with.
+        parts: The parts of its batches, except "labels".
+        needs: The parts that every batch must have.
+        sizes: Number of values of each label of an image; empty for a model without labels.
         must_have_labels: Whether a batch without labels is refused.
-        arguments: A value other than the default for each argument of the constructor but the networks, as
-            `get_config` gives it; objects are serialised there.
+        arguments: A value other than the default for each argument of the constructor except the networks, as in
+            `get_config` before objects are serialised.
         weights: The arguments that are weights of the objective.
-        networks: For each network that the constructor takes, wrong ones, which it must refuse by name.
-        labelled_terms: Those of the terms of a step that may depend on labels.
-        falling: What training on one batch again and again lowers, and to which share at least.
-        rowwise: `dropout -> arguments`: networks that treat each image by itself, without a normalisation by the batch.
-            Replicas end with the weights of one device only then.
-        as_published: Arguments for networks with the layers of the paper's, and float32 ends under every policy: under
-            `mixed_bfloat16` the terms are within 1 % of those in float32.
-        fixed: Of the arguments those that have no other value in this form.
-        gradient_tolerance: Of gradients on two backends, as a share of the largest number.
-        draws: For each array of `draw_noise` that holds continuous random numbers, its name.
-        verbs: `(model, images) -> {name: (verb, arguments, shape)}`: verbs of its own.
-        variant: Whether another entry runs most of its code too. Its tests are slow in the files that say
-            `VARIANTS_ARE_SLOW`, and with WITHOUT_VARIANTS in the environment, for a second round on another backend, it
-            has none.
+        networks: Name of each network that the constructor takes -> wrong networks, which it must refuse by that name.
+        labelled_terms: The terms of a step that may depend on labels.
+        falling: Terms that training on a single batch must lower -> the share of the first value that they must reach.
+        rowwise: `dropout -> arguments`: networks that treat each image independently, without batch normalisation.
+            Only then do replicas end with the same weights as one device.
+        as_published: Arguments for networks with the kinds of layers of the paper and float32 outputs under every
+            policy: under `mixed_bfloat16` the terms are within 1 % of those in float32.
+        fixed: The arguments that cannot have another value here.
+        gradient_tolerance: Tolerated difference of gradients on two backends, as a share of the largest number.
+        draws: Names of the arrays of `draw_noise` that hold continuous random numbers.
+        verbs: `(model, images) -> {name: (verb, arguments, shape)}`: further verbs of the model.
+        variant: Whether another entry runs most of the same code. The tests of a variant are slow in files that set
+            `VARIANTS_ARE_SLOW`. With WITHOUT_VARIANTS in the environment, for a second round on another backend, it
+            has no tests.
     """
 
     name: str
@@ -81,12 +81,12 @@ class Entry:
         return model
 
     def batch(self) -> dict:
-        """What `step_losses` takes."""
+        """A batch of `step_losses`."""
         batch = small.batch(self.sizes or (small.K,))
         return {name: batch[name] for name in (*self.parts, *(["labels"] if self.sizes else []))}
 
 
-# EXoN. All numbers different, so that none can stand in for another.
+# EXoN. All numbers are different, so that a test fails if one is taken for another.
 
 PRIOR = GaussianMixture([[-3.0, 0.0], [2.0, 1.0], [0.5, 4.0]], [[1.0, 2.0], [0.5, 1.5], [3.0, 0.7]])
 OTHER_PRIOR = GaussianMixture([[-1.0, 0.0], [2.0, 2.0], [0.0, 3.0]], [[1.0, 2.0], [0.7, 1.5], [2.0, 0.7]])
@@ -101,7 +101,7 @@ def exon(dropout=0.0, weights_seed=7, **arguments):
 
 
 def exon_with_all(**arguments):
-    """With what the paper does not have, too; without it the tests of the golden files run it."""
+    """EXoN with the extensions too; the tests of the golden files run it without them."""
     return exon(**{"settling_steps": 3, "consistency": 0.25, **arguments})
 
 
@@ -149,7 +149,7 @@ EXON = Entry(
     draws=("epsilon", "gumbel", "mix_weight_unlabeled"),
 )
 
-# PartedVAE. Here too; and all that rises is at its end in five steps.
+# PartedVAE. All numbers are different here too, and all that rises reaches its end in five steps.
 
 PARTED_WEIGHTS = {"gamma_z": 2.0, "gamma_u": 3.0, "gamma_c": 5.0, "gamma_h": 0.7, "gamma_bc": 1.1, "tolerance": 0.3}
 PARTED_WEIGHTS |= {"capacity_z": 4.0, "capacity_u": 6.0}
@@ -441,7 +441,7 @@ def _revae(several):
         },
         weights=("mu",),
         fixed=("mu",) if several else (),
-        gradient_tolerance=5e-5,  # terms of the size of the bound nearly cancel
+        gradient_tolerance=5e-5,  # terms as large as the bound nearly cancel
         networks={
             "encoder": (small.features, lambda: small.gaussian_encoder(latent_dim=5)),
             "decoder": (
@@ -451,7 +451,7 @@ def _revae(several):
             "classifier": (lambda: revae_networks.classifier(width, 4), lambda: revae_networks.classifier(9, 2)),
         },
         labelled_terms=("reconstruction", "kl_c", "kl_rest", "kl_y", "cross_entropy", "total"),
-        # The importance weights of so few samples are too noisy for the loss to show it.
+        # The loss need not fall: importance weights of so few samples are too noisy.
         falling={"cross_entropy": 0.8},
         as_published=lambda: {
             "encoder": revae_networks.encoder(small.IMAGE_SHAPE, 4, hidden=12),
@@ -561,7 +561,7 @@ def m2(dropout=0.0, weights_seed=8, **arguments):
     return small.with_weights(M2(**{**given, **arguments}), weights_seed)
 
 
-FEATURES = 3  # of four dimensions of M1
+FEATURES = 3  # chosen from the four dimensions of M1
 
 
 def trained_m1():
@@ -634,7 +634,7 @@ def _m2(stacked):
 
 
 def nvae(dropout=0.0, weights_seed=33, **arguments):
-    """With the term that the paper does not have, too; without it the tests of the model run it."""
+    """N-VAE with the term of unlabelled images, which its paper does not have; its own tests run it without that."""
     given = {"num_classes": small.K, "class_dims": 1, "shared_dims": small.D, "beta_c": 1.5, "unlabeled_term": True}
     parts = {"encoder": lambda: small.class_encoder(dropout), "decoder": lambda: small.label_decoder(2 * small.K + 2)}
     given |= {name: build() for name, build in parts.items() if name not in arguments}

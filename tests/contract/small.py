@@ -1,4 +1,4 @@
-"""Networks so small that a test takes milliseconds: images 8x8x3, three classes, two latent dimensions."""
+"""Networks so small that a test takes milliseconds: images of 8x8x3, three classes, two latent dimensions."""
 
 import keras
 import numpy as np
@@ -23,16 +23,16 @@ def encoder(num_classes=K, latent_dim=D, image_shape=IMAGE_SHAPE):
 
 
 def decoder(latent_dim=D, image_shape=IMAGE_SHAPE, activation="tanh"):
-    """Latent variables -> images, or without an activation logits of the pixels."""
+    """Latent variables -> images, or logits of the pixels if there is no activation."""
     z = keras.Input((latent_dim,))
     x = layers.Dense(int(np.prod(image_shape)), activation=activation, name="pixels")(z)
     return keras.Model(z, layers.Reshape(image_shape)(x), name="decoder")
 
 
 def classifier(num_classes=K, dropout=0.0, image_shape=IMAGE_SHAPE):
-    """Its batch normalisation forgets half of the past at each pass, so that the order of the passes shows.
+    """Images -> logits of the classes. Its batch normalisation has a momentum of 0.5, so the order of passes matters.
 
-    No bias comes before it: the gradient of one is nothing but rounding, which Adam makes large.
+    There is no bias before the normalisation: its gradient would be rounding only, which Adam enlarges.
     """
     images = keras.Input(image_shape)
     x = layers.Dense(6, use_bias=False, name="hidden")(layers.Flatten()(images))
@@ -42,7 +42,7 @@ def classifier(num_classes=K, dropout=0.0, image_shape=IMAGE_SHAPE):
 
 
 def rowwise_classifier(dropout=0.0, num_classes=K):
-    """Of each image by itself."""
+    """A classifier without batch normalisation, which treats each image independently."""
     images = keras.Input(IMAGE_SHAPE)
     x = layers.Dense(6, activation="tanh", use_bias=False)(layers.Flatten()(images))
     x = layers.Dropout(dropout)(x)
@@ -58,7 +58,7 @@ def gaussian_encoder(dropout=0.0, latent_dim=D):
 
 
 def flat_images():
-    """A network whose output is no row of features."""
+    """A network whose output is not a row of features."""
     return keras.Sequential([keras.Input(IMAGE_SHAPE), layers.Conv2D(4, 3)], name="encoder")
 
 
@@ -70,7 +70,7 @@ def features(dropout=0.0, image_shape=IMAGE_SHAPE):
 
 
 def convolutional(rate=0.0, image_shape=IMAGE_SHAPE):
-    """EXoN's three networks as the papers have them: blocks of convolutions, and float32 ends under every policy."""
+    """EXoN's three networks with the paper's layers: blocks of convolutions, and float32 outputs in every policy."""
     images, z = keras.Input(image_shape), keras.Input((D,))
     height, width, channels = image_shape
     x = layers.Flatten()(ConvBlock(4, 3, strides=2, negative_slope=0.0)(images))
@@ -88,7 +88,7 @@ def convolutional(rate=0.0, image_shape=IMAGE_SHAPE):
 
 
 def convolutional_parted(latent_dim):
-    """The two networks of PartedVAE as the papers have them."""
+    """The two networks of PartedVAE with the layers of the paper."""
     images, z = keras.Input(IMAGE_SHAPE), keras.Input((latent_dim,))
     x = layers.ReLU()(layers.Conv2D(4, 4, strides=2, padding="same")(images))
     encoder = keras.Model(images, layers.LeakyReLU(0.1)(layers.Dense(8)(layers.Flatten()(x))), name="encoder")
@@ -97,7 +97,7 @@ def convolutional_parted(latent_dim):
     return {"encoder": encoder, "decoder": keras.Model(z, x, name="decoder")}
 
 
-# HVAE's networks beside `gaussian_encoder`, which is that of z2. Layers have names of their own: see below.
+# HVAE's networks beside `gaussian_encoder`, its encoder of z2. Their layers have other names: see below.
 
 
 def encoder_z1(dropout=0.0, z1_dim=3, z2_dim=D):
@@ -115,8 +115,8 @@ def prior_z1(z1_dim=3, z2_dim=D):
     return keras.Model(z2, [layers.Dense(z1_dim, name=f"p_z1_{n}")(z2) for n in ("mean", "logvar")], name="prior_z1")
 
 
-# M2's networks, of images or, with the shape `(F,)`, of features. Their layers have other names than M1's: tests know
-# variables by their paths.
+# M2's networks, of images or, with the shape `(F,)`, of features. Their layers have other names than M1's, since tests
+# tell variables apart by their paths.
 
 
 def label_encoder(dropout=0.0, num_classes=K, latent_dim=D, shape=IMAGE_SHAPE):
@@ -150,7 +150,7 @@ def class_encoder(dropout=0.0, num_classes=K, latent_dim=K + D):
 
 
 def with_weights(model, seed):
-    """The same weights each time, biases included."""
+    """Gives a model the same random weights each time, biases included."""
     rng = np.random.default_rng(seed)
     for weight in model.trainable_weights:
         if weight.name.startswith("bias"):
@@ -170,7 +170,7 @@ def images(count, seed=1, image_shape=IMAGE_SHAPE):
 
 
 def batch(sizes=(K,), image_shape=IMAGE_SHAPE):
-    """The four parts of a training batch, and `labels` of the labelled one: one-hot, those of several side by side."""
+    """The four parts of a training batch, and one-hot `labels` of the labelled part, several labels side by side."""
     rng = np.random.default_rng(2)
     counts = {"labeled": NUM_LABELED, "unlabeled": NUM_UNLABELED}
     parts = {name: rng.uniform(-1, 1, (n, *image_shape)).astype("float32") for name, n in counts.items()}
@@ -182,7 +182,7 @@ def batch(sizes=(K,), image_shape=IMAGE_SHAPE):
 
 
 def without_random_weights(patch):
-    """JAX takes a second to compile the random weights of each shape, and `with_weights` gives others."""
+    """Makes first weights 0: JAX compiles random ones for a second for each shape, and `with_weights` sets others."""
     initializers = keras.initializers
     for initializer in (initializers.VarianceScaling, initializers.RandomUniform, initializers.RandomNormal):
         patch.setattr(initializer, "__call__", lambda self, shape, dtype=None: ops.zeros(shape, dtype))

@@ -1,6 +1,6 @@
-"""One training step from given weights, batch, noise and dropout masks: `step.py FOLDER` does it in a process.
+"""One training step from given weights, batch, noise and dropout masks. `step.py FOLDER` makes it in a process.
 
-Dropout masks are given too: of the same seed the backends draw different ones.
+The dropout masks are given too, since the backends draw different ones from the same seed.
 """
 
 import re
@@ -12,11 +12,11 @@ from contract.registry import ENTRIES
 
 from keras_ssvae.backend import run_step
 
-STEP = 1  # not the first: schedules have moved
+STEP = 1  # not the first, so that schedules have moved
 
 
 def take(entry, batch, noise, weights):
-    """The terms, the gradients, and the state after the step, by name; and how many masks were drawn."""
+    """Makes the step; returns its terms, gradients and state after it by name, and how many masks were drawn."""
     masks, drawn, gradients = np.random.default_rng(3), [], {}
     keras_dropout = keras.random.dropout
 
@@ -35,9 +35,9 @@ def take(entry, batch, noise, weights):
         member.apply = record_and_apply
 
     model = entry.build(dropout=0.5, **entry.as_published())
-    model.compile(entry.optimizer(epsilon=1e-3))  # of a gradient near 0 Adam would make large what is rounding
+    model.compile(entry.optimizer(epsilon=1e-3))  # else Adam enlarges the rounding of a gradient near 0
     together = (*model.weights, *model.optimizer.variables)
-    # Keras numbers the layers of a process.
+    # Without the numbers that Keras gives to the layers of a process.
     index = {id(v): f"{i} {re.sub(r'_[0-9]+', '', v.path)}" for i, v in enumerate(together)}
     for variable, value in zip(model.trainable_weights, weights, strict=True):
         variable.assign(value)
@@ -65,7 +65,7 @@ def take(entry, batch, noise, weights):
 
 
 def _as_a_program(model, step, data):
-    """Which is quicker on JAX than one operation after the other."""
+    """Makes the step as one program, which is faster on JAX than one operation at a time."""
     import jax
 
     parts = model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables
@@ -78,7 +78,7 @@ def _as_a_program(model, step, data):
 
 
 def load(file):
-    """Batch, noise and weights of a file."""
+    """Reads the batch, the noise and the weights from a file."""
     given = {"weight": {}, "batch": {}, "noise": {}}
     for key, value in np.load(file).items():
         kind, name = key.split("/", 1)

@@ -22,12 +22,12 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def step_on_jax(tmp_path_factory, on_jax):
-    """The file of each model's step there; one process for all."""
+    """Name of a model -> the file with its step on JAX. One process makes the steps of all models."""
     folder = tmp_path_factory.mktemp("backends")
     for number, entry in enumerate(ENTRIES):
         model, batch = entry.build(dropout=0.5, **entry.as_published()), entry.batch()
         noise = asking.to_numpy(model.draw_noise(batch, step.STEP))
-        # Beta(0.1, 0.1) may well give 0 or 1: then nothing is mixed.
+        # Beta(0.1, 0.1) often gives nearly 0 or 1, which would mix nothing.
         noise |= {name: np.float32(0.3) for name in noise if name.startswith("mix_weight")}
         given = {f"weight/{i}": value for i, value in enumerate(model.trainable_weights)}
         given |= {f"batch/{name}": value for name, value in batch.items()}
@@ -46,7 +46,7 @@ def step_on_jax(tmp_path_factory, on_jax):
 
 @pytest.fixture(scope="module")
 def results(entry, step_on_jax):
-    """What the step gives on TensorFlow and on JAX."""
+    """The results of the step on TensorFlow and on JAX."""
     given = Path(str(step_on_jax[entry.name]).replace("result", "given"))
     return step.take(entry, *step.load(given)), dict(np.load(step_on_jax[entry.name]))
 
@@ -58,7 +58,7 @@ def pairs(kind, results):
 
 
 def before_normalisation(name):
-    """Whether it belongs to a bias that a normalisation takes off again: its gradient is nothing but rounding."""
+    """Whether a name is that of a bias before a normalisation, which removes it: its gradient is only rounding."""
     return re.search("conv_block.*bias", name) is not None
 
 
@@ -81,8 +81,8 @@ def test_gradients_moving_statistics_and_the_optimizers_state_agree(entry, resul
 
 
 def test_weights_after_the_step_agree(results):
-    # Adam divides a gradient by its own size, so that the rounding of a small one, which depends on the number of
-    # threads, shows in the weight. A step is 1e-2.
+    # Adam divides a gradient by its size, so the rounding of a small gradient, which depends on the number of threads,
+    # is visible in the weight. A step is 1e-2.
     for name, value, expected in pairs("after/", results):
         if not before_normalisation(name):
             np.testing.assert_allclose(value, expected, rtol=1e-5, atol=2e-5, err_msg=name)

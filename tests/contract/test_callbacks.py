@@ -1,6 +1,6 @@
 """Keras' own callbacks in `fit` of a model, with their defaults, and what `fit` does with the batches of this library.
 
-A program of the step takes long to make: one model is fitted again and again, from the same state.
+Compiling the step takes long, so one model is fitted many times, each time from the same state.
 """
 
 import warnings
@@ -18,13 +18,13 @@ from keras_ssvae.optimizers import GroupedOptimizer
 
 JAX = keras.backend.backend() == "jax"
 STEPS = 3
-# What runs here is Keras' work, and the base's.
+# The code that runs here is that of Keras and of the base class.
 VARIANTS_ARE_SLOW = True
 
 
 @pytest.fixture(scope="module")
 def start(entry):
-    """A compiled model, and a function that puts it back as it is here."""
+    """A function that returns a compiled model in the same first state each time."""
     model = entry.compiled(dropout=0.2)
     state = asking.state(model)
 
@@ -63,11 +63,11 @@ def rates(model):
 
 @pytest.fixture(scope="module")
 def four_epochs(entry, start):
-    """The state after an epoch, after two and after four, and the logs."""
+    """The state after each of four epochs, and the logs."""
     model, states = start(), []
     note = callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: states.append(asking.state(model)))
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # Keras' about `shuffle`, or about data that ran out
+        warnings.simplefilter("error", UserWarning)  # Keras would warn about `shuffle`, or that the data ran out
         logs = model.fit(batches(entry), epochs=4, verbose=0, callbacks=[note]).history
     return states, logs
 
@@ -133,7 +133,7 @@ def test_data_without_an_end_needs_a_length(entry, start):
 
 @pytest.fixture(scope="module")
 def watched(entry, start, tmp_path_factory):
-    """A fit with many of Keras' callbacks at once, at a rate that lets the validation rise and fall."""
+    """A fit with many of Keras' callbacks, at a learning rate at which the validation loss rises and falls."""
     folder, model = tmp_path_factory.mktemp("watched"), start()
     model.optimizer.learning_rate = 0.2
     term = "val_error" if entry.sizes else f"val_{model.test_terms[-1]}"
@@ -159,7 +159,7 @@ def watched(entry, start, tmp_path_factory):
 
 
 def epochs_of_a_record(values):
-    """Those, from 1, whose value is below all before."""
+    """The epochs, counted from 1, whose value is below those of all epochs before."""
     return [i + 1 for i, value in enumerate(values) if value < min(values[:i], default=np.inf)]
 
 
@@ -189,7 +189,7 @@ def test_a_plateau_lowers_the_rates_of_all_groups_in_proportion(watched):
         best = min(best, loss) if wait == 0 else best
         shares = np.array(after) / before
         np.testing.assert_allclose(shares, shares[0], rtol=1e-5)
-        # `PlateauAdam` may halve the rate besides.
+        # `PlateauAdam` may also halve the rate.
         assert shares[0] <= (0.5001 if wait >= 1 else 1.0001)
         wait = 0 if wait >= 1 else wait
 
@@ -239,7 +239,7 @@ def test_it_ends_gracefully_with_keras_own_callback_for_it(entry, start):
     assert len(logs["loss"]) == 1
 
 
-# What `fit` and `compile` are given besides
+# Other arguments of `fit` and `compile`
 
 
 @pytest.mark.parametrize("name", ["class_weight", "sample_weight"])

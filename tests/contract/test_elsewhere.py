@@ -1,4 +1,4 @@
-"""A model of a file is the same in another process, and its SavedModel in one without Keras. One process for all."""
+"""A saved model is the same in another process, and its SavedModel in one without Keras. All models share a process."""
 
 import json
 import os
@@ -21,11 +21,11 @@ SIGNATURES = {"encode", "decode", "reconstruct", "generate", "interpolate", "ser
 OF_CHARACTERISTICS = {"intervene", "swap"}
 OF_CLUSTERS = {"clusters", "clusters_uint8", "clusters_png", "generate_cluster"}
 CLUSTERS = np.array([2, 0, 1])
-SEEDS = (7, -1, 7, -1, 7)  # of interventions; that of the mean is -1
+SEEDS = (7, -1, 7, -1, 7)  # of interventions; -1 takes the mean
 
 
 def run(script, folders, **environment):
-    # Nothing of the checkout is found but what the script needs.
+    # PYTHONPATH has only what the script needs.
     finished = subprocess.run(
         [sys.executable, HERE / script, *folders],
         env={**os.environ, "KERAS_BACKEND": keras.backend.backend(), **environment},
@@ -39,7 +39,7 @@ def run(script, folders, **environment):
 
 @pytest.fixture(scope="module")
 def saved(life_of, asked_for):
-    """The models, saved after an epoch; one process has used the files of all and left `result.npz` in each folder."""
+    """Name -> `Life`, with a model saved after an epoch. One process has used all files and written `result.npz`."""
     lives = {entry.name: life_of(entry) for entry in asked_for}
     paths = os.pathsep.join(str(path) for path in (HERE.parent, HERE.parents[1]))
     run("in_a_fresh_process.py", [life.folder for life in lives.values()], PYTHONPATH=paths)
@@ -66,7 +66,7 @@ def test_training_goes_on_there_as_if_never_interrupted(entry, saved, moment, ep
 
 
 def batched(entry, images):
-    """The requests to each signature."""
+    """Signature -> the inputs of a request."""
     requests = {signature: {"image": images} for signature in ("encode", "reconstruct", "serving_default")}
     requests["interpolate"] = {"a": images[:2], "b": images[2:4], "n": np.full(2, 3)}
     requests["generate"] = {"seed": np.array([7, 7, 11])}
@@ -81,7 +81,7 @@ def in_bytes(images):
 
 @pytest.fixture(scope="module")
 def served(saved, asked_for, images):
-    """Each model's answers to `batched`, from a process that has TensorFlow alone."""
+    """The same, after a process that has TensorFlow alone has answered the requests to each model."""
     for entry in asked_for:
         folder, expected = saved[entry.name].folder, saved[entry.name].answers
         requests = batched(entry, images)
@@ -104,14 +104,14 @@ def served(saved, asked_for, images):
 
 
 def names_of(model, labels):
-    """The names of classes, in the shape of the labels."""
+    """The names of the classes of some labels, in the shape of the labels."""
     if not model.labels.several:
         return [model.class_names[k] for k in labels]
     return [[names[k] for names, k in zip(model.class_names, row, strict=True)] for row in labels]
 
 
 def intervened(model, image, wanted, seed):
-    """What the verb says of one image, of the labels that shall change alone."""
+    """The result of the verb for one image, given only the labels that change."""
     changed = [i for i, value in enumerate(wanted) if value >= 0]
     if not changed:
         return model.reconstruct(image[None])
@@ -170,7 +170,7 @@ def test_tensorflow_alone_gives_the_models_own_answers(entry, served, images):
 
 @pytest.fixture(scope="module")
 def malformed(saved):
-    """What each SavedModel says to malformed requests, of which each in turn must leave the process alive."""
+    """The errors of each SavedModel for malformed requests; the process must survive each of them."""
     paths = [life.folder / "served" / "1" for life in saved.values()]
     return dict(zip(saved, json.loads(run("hostile.py", paths, PYTHONPATH="")).values(), strict=True))
 
@@ -183,7 +183,7 @@ def test_a_malformed_request_is_refused_in_words_that_name_the_input(entry, malf
         assert len(asked) >= 5
         for what, name, message in asked:
             assert message is not None, f"{signature} answered {what} of {name}"
-            # What is wrong inside a PNG file TensorFlow says, at the operation that bears the name.
+            # TensorFlow itself reports errors inside a PNG file; the name of its operation has the name of the input.
             expected = f"node map/while/{name}" if "Invalid PNG" in message else f"`{name}`"
             assert expected in message, f"{signature}, {what} of {name}: {message}"
 

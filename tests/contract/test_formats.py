@@ -1,4 +1,4 @@
-"""What Keras saves, quantises, exports and copies of a model answers as the model."""
+"""A model that Keras saved, quantised, exported or copied gives the same answers as the model itself."""
 
 import copy
 import pickle
@@ -14,13 +14,13 @@ from keras import ops
 from keras_ssvae.export import export_saved_model
 
 JAX = keras.backend.backend() == "jax"
-# What is written and copied here is Keras' and the base's work.
+# The code that runs here is that of Keras and of the base class.
 VARIANTS_ARE_SLOW = True
 
 
 @pytest.fixture(scope="module")
 def outputs(model, images):
-    """What `call` gives."""
+    """The outputs of `call`."""
     return asking.to_numpy(model(images))
 
 
@@ -33,7 +33,7 @@ def assert_close(given, expected, atol=1e-5):
 @pytest.mark.one_model
 def test_a_quantised_model_is_the_same_from_a_file_and_nearly_the_model(entry, images, outputs, tmp_path):
     model = entry.build(dropout=0.5)
-    with warnings.catch_warnings(action="ignore"):  # Keras', for each layer that has nothing to quantise
+    with warnings.catch_warnings(action="ignore"):  # Keras warns about each layer that has nothing to quantise
         model.quantize("int8")
     assert any(str(weight.dtype) == "int8" for weight in model.weights)
     quantised = asking.to_numpy(model(images))
@@ -111,7 +111,7 @@ def answers_of(format, file, images):
         return Interpreter(str(file)).get_signature_runner()(images=images)
     import tensorflow as tf
 
-    served = tf.saved_model.load(file)  # kept as long as its function
+    served = tf.saved_model.load(file)  # it must exist as long as its function
     return asking.to_numpy(served.serve(images))
 
 

@@ -1,4 +1,4 @@
-"""Each kind of bad input ends in a sentence that names it, before anything is trained."""
+"""Each kind of bad input gives an error that names it, before anything is trained."""
 
 import functools
 
@@ -14,7 +14,7 @@ JAX = keras.backend.backend() == "jax"
 
 
 def cases(kinds):
-    """`kinds(entry) -> {id: case}`, of each entry."""
+    """Parametrises a test by all cases of all entries; `kinds(entry) -> {id: case}`."""
     pairs = [(entry, name, case) for entry in ENTRIES for name, case in kinds(entry).items()]
     return pytest.mark.parametrize(
         ("entry", "case"),
@@ -28,7 +28,7 @@ def cases(kinds):
 
 
 def wrong_arguments(entry):
-    """Constructor arguments, and what the sentence says."""
+    """Name -> wrong arguments of the constructor, and the error that they give."""
     kinds = {}
     for name, networks in entry.networks.items():
         for i, wrong in enumerate(networks):
@@ -88,7 +88,7 @@ def test_a_network_with_a_regulariser_is_refused(entry):
 
 
 def wrong_batches(entry):
-    """Parts of a batch that replace the good ones, None for one that is left out; and what the sentence says."""
+    """Name -> parts that replace those of a valid batch (None: left out), and the error that they give."""
     batch, kinds = entry.batch(), {}
     for part in entry.parts:
         images, named = batch[part], rf"`x\['{part}'\]` is "
@@ -113,7 +113,7 @@ def wrong_batches(entry):
 
 @pytest.fixture(scope="module")
 def compiled(entry):
-    """Gives a compiled model; on JAX a new one, since after an error Keras does not give back a model's variables."""
+    """A function that returns a compiled model; a new one on JAX, where Keras loses the variables after an error."""
     return entry.compiled if JAX else functools.cache(entry.compiled)
 
 
@@ -133,7 +133,7 @@ def test_sample_weights_are_refused(entry, compiled, images):
     batches = ((batch, batch.pop("labels", None), np.ones(4)) for _ in range(1))
     with pytest.raises(ValueError, match="sample weights"):
         compiled().fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
-    labels = np.zeros(7) if labels is None else labels  # Keras drops the weights of no labels
+    labels = np.zeros(7) if labels is None else labels  # without labels Keras ignores the weights
     with pytest.raises(ValueError, match="sample weights"):
         compiled().evaluate(images, labels, sample_weight=np.ones(7), verbose=0)
 
@@ -218,7 +218,7 @@ def test_a_warning_points_to_the_users_line(model, images):
 
 
 def wrong_labels(entry):
-    """What is nothing to generate."""
+    """Name -> labels or a number that `generate` must refuse."""
     if not entry.sizes:
         return {repr(number): number for number in (-1, 2.5, "two", [0, 1])}
     if len(entry.sizes) == 1:

@@ -1,4 +1,4 @@
-"""Pixels and labels that are no such: taken as what they are, or refused in a sentence, by whatever is given them."""
+"""Pixels and labels of other types and ranges: every function converts them rightly or refuses them with an error."""
 
 import functools
 import warnings
@@ -18,12 +18,12 @@ VARIANTS_ARE_SLOW = True
 
 @pytest.fixture(scope="module")
 def compiled(entry):
-    """Gives one compiled model: what is refused here is refused before Keras takes a model's variables."""
+    """A function that returns the same compiled model: the errors here come before Keras takes its variables."""
     return functools.cache(entry.compiled)
 
 
 def image_verbs(entry, model, images):
-    """The verbs that take images, and their arguments."""
+    """Name -> a verb that takes images, and its arguments."""
     given = asking.verbs(entry, model, images)
     given["posterior"] = model.posterior, (images,), None
     given["call"] = model, (images,), None
@@ -123,7 +123,7 @@ def test_evaluation_of_bytes_is_that_of_the_scaled_images(entry, compiled):
 
 
 def batches_of(entry, part, images):
-    """A good batch, and one whose part holds other images."""
+    """A valid batch, and one with other images in one of its parts."""
     good = entry.batch()
     bad = {**good, part: np.resize(images, (len(good[part]), *np.shape(images)[1:]))}
     return [(batch, batch.pop("labels")) if "labels" in batch else (batch,) for batch in (good, bad)]
@@ -152,7 +152,7 @@ def test_fit_finds_pixels_out_of_range_in_a_later_batch(entry):
     batches = (batch for batch in (good, good, bad, good))
     with pytest.raises(ValueError, match=rf"`x\['{part}'\]` has pixels from 0 to 255; it must be"):
         model.fit(batches, steps_per_epoch=4, shuffle=False, verbose=0)
-    assert np.isfinite(ops.convert_to_numpy(model.encode(data.scale(BYTES)))).all()  # the model is still there
+    assert np.isfinite(ops.convert_to_numpy(model.encode(data.scale(BYTES)))).all()  # the model still works
 
 
 class Batches(keras.utils.PyDataset):
@@ -205,7 +205,7 @@ def test_validation_is_looked_at_before_the_first_epoch(entry, compiled, images,
 
 
 def wrong_labels(entry):
-    """True labels that are none, and what the sentence says."""
+    """Name -> wrong labels of the test images, and the error that they give."""
     labels = asking.true_labels(entry)
     one_hot = ops.convert_to_numpy(Labels(entry.sizes if len(entry.sizes) > 1 else entry.sizes[0]).one_hot(labels))
     return {
@@ -255,7 +255,7 @@ def test_labels_out_of_range_in_a_later_batch_are_found(entry, compiled, images)
 
 
 class Series:
-    """What NumPy sees of a pandas Series with an index of its own."""
+    """Behaves in NumPy as a pandas Series with an index of its own."""
 
     def __init__(self, values):
         self.values, self.shape, self.dtype = values, values.shape, values.dtype
@@ -286,7 +286,7 @@ def test_a_row_of_zeros_in_training_is_a_label_out_of_range(entry, compiled):
     if "labels" not in entry.batch():
         pytest.skip("it has no labels")
     batch, model = entry.batch(), compiled()
-    # Zeros are a missing label for a model that takes them: then half a label is none.
+    # A model that takes missing labels takes zeros as one; for it the wrong label is 0.5.
     wrong = 0.5 if model.takes_missing_labels else 0.0
     labels = batch.pop("labels") * np.float32([1, 1, wrong, 1])[:, None]
     with pytest.raises(ValueError, match=r"Row 2 of `y` holds .*; it must be one-hot, with the sum 1\. A row of zeros"):

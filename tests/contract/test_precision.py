@@ -1,4 +1,4 @@
-"""In bfloat16 the networks compute in it, the sums and logarithms of the losses in float32."""
+"""With mixed bfloat16 the networks compute in bfloat16, the sums and logarithms of the losses in float32."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from contract import asking
 from contract.programs import program_of
 
-# Models that make layers beside the networks they are given, and do not save their dtype policy yet.
+# Models that make layers of their own and do not save the dtype policy of these layers yet.
 LAYERS_OF_ITS_OWN = ("PartedVAE, one label", "PartedVAE, several labels")
 VARIANTS_ARE_SLOW = True
 
@@ -40,7 +40,7 @@ def test_in_bfloat16_the_terms_are_those_of_float32_within_a_percent(entry, diff
 
 @pytest.fixture(scope="module")
 def trained(entry):
-    """A model of bfloat16 after some steps, and the logs of each."""
+    """A model with mixed bfloat16 after some steps, and the logs of each step."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = entry.compiled(dropout=0.2, **entry.as_published())

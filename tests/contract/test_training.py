@@ -1,7 +1,7 @@
-"""A model in `fit`: what it logs, and that training depends on nothing but its seed, however it is interrupted.
+"""A model in `fit`: what it logs, and that training depends only on the seed, also after an interruption.
 
-A program of the step takes long to make, so the tests share two models: `straight` is trained without a pause, and
-`interrupted` is stopped, put back and trained on. `test_elsewhere.py` does the same by a file, in another process.
+Compiling the step takes long, so the tests share two models: `straight` is trained without interruption; `interrupted`
+is stopped, restored and trained further. `test_elsewhere.py` does the same by a file, in another process.
 """
 
 import keras
@@ -22,7 +22,7 @@ def straight(entry, life_of):
 
 @pytest.fixture(scope="module")
 def interrupted(entry, tmp_path_factory):
-    """A model after the first epoch, its state, and how to put it back there by a checkpoint."""
+    """A model after the first epoch, its state, and a function that restores it from a checkpoint."""
     folder = tmp_path_factory.mktemp("interrupted")
     model, checkpoint = entry.compiled(dropout=0.2), Checkpoint(folder / "checkpoint.npz")
     asking.fit(model, entry.batch(), epochs=1, callbacks=[checkpoint])
@@ -30,7 +30,7 @@ def interrupted(entry, tmp_path_factory):
     content = checkpoint.path.read_bytes()
 
     def put_back():
-        """The model, spoilt, and then as the checkpoint has it."""
+        """Changes all variables of the model and then restores it from the checkpoint."""
         for variable in (*model.weights, *model.optimizer.variables):
             if np.issubdtype(asking.dtype_of(variable), np.floating):
                 variable.assign(variable + 1.0)
@@ -108,7 +108,7 @@ def test_a_frozen_network_stays_as_it_is(entry):
     before = {id(weight): ops.convert_to_numpy(weight) for weight in model.weights}
     if JAX:
         asking.fit(model, batch, steps=1)
-    else:  # no program, which takes longer
+    else:  # without `fit`, whose compilation takes longer
         model.replay_step(batch, model.draw_noise(batch, 0))
     for weight in frozen.weights:
         np.testing.assert_array_equal(weight, before[id(weight)], err_msg=weight.path)
@@ -116,7 +116,7 @@ def test_a_frozen_network_stays_as_it_is(entry):
         assert (ops.convert_to_numpy(weight) != before[id(weight)]).any(), weight.path
 
 
-# Last of all: it leaves `straight` elsewhere.
+# The last test, since it trains `straight` further.
 def test_training_lowers_the_objective_and_makes_its_program_once(entry, straight):
     logs = asking.fit(straight.model, entry.batch(), steps=1, epochs=60)
     for name, share in entry.falling.items():

@@ -1,4 +1,4 @@
-"""What a model that is there gives: its verbs, its configuration, its copies, its noise and its terms."""
+"""The verbs, the configuration, the copies, the noise and the terms of a model without training."""
 
 import copy
 import inspect
@@ -17,7 +17,7 @@ from keras_ssvae.noise import Stream
 
 @pytest.fixture(scope="module")
 def answers(entry, model, images):
-    """What the verbs give."""
+    """The results of the verbs."""
     return asking.to_numpy(asking.answers(entry, model, images))
 
 
@@ -39,7 +39,7 @@ def test_every_verb_gives_what_it_promises(entry, model, images, answers):
         assert len(value) == 7 or "/" not in name, name
     for name in ("decode", "reconstruct", "interpolate", "generate"):
         assert (np.abs(answers[name]) <= 1).all(), name
-    latent = "call/z" if "call/z" in answers else "call/latent"  # of one part, and of several
+    latent = "call/z" if "call/z" in answers else "call/latent"  # for a latent of one part or of several
     assert answers[latent] == pytest.approx(answers["encode"], abs=1e-6)
     assert answers["call/reconstruction"] == pytest.approx(answers["reconstruct"], abs=1e-6)
 
@@ -65,7 +65,7 @@ def test_an_image_is_answered_for_by_itself(entry, model, images, answers):
 
 def test_reconstruct_decodes_what_encode_gives(model, images, answers):
     np.testing.assert_allclose(answers["reconstruct"], model.decode(answers["encode"]), atol=1e-6)
-    assert np.abs(np.diff(answers["encode"], axis=0)).max(axis=1).min() > 1e-3  # of each image something else
+    assert np.abs(np.diff(answers["encode"], axis=0)).max(axis=1).min() > 1e-3  # every image has another latent
     assert np.abs(np.diff(answers["decode"], axis=0)).max() > 1e-3
 
 
@@ -82,14 +82,14 @@ def test_interpolate_goes_straight_from_one_image_to_the_other(model, images, an
 def test_generate_is_a_function_of_the_seed(entry, model):
     wanted = asking.to_generate(entry)
     first = ops.convert_to_numpy(model.generate(wanted, seed=1))
-    model.draw_noise(entry.batch(), 5)  # leaves no trace
+    model.draw_noise(entry.batch(), 5)  # must not change the result
     np.testing.assert_array_equal(model.generate(wanted, seed=ops.convert_to_tensor(1)), first)
     if entry.sizes:
         np.testing.assert_array_equal(model.generate(wanted.tolist(), seed=1), first)
         wanted = wanted[[0, 0, 0]]
     other = ops.convert_to_numpy(model.generate(wanted, seed=2))
     assert np.abs(other - first).max() > 1e-2
-    assert np.abs(other[0] - other[1]).max() > 1e-2  # of one class, too, each image is another
+    assert np.abs(other[0] - other[1]).max() > 1e-2  # images of the same class differ too
 
 
 def test_with_a_seed_for_each_image_it_depends_on_nothing_else(entry, model):
@@ -122,7 +122,7 @@ def test_log_weights_are_a_function_of_images_and_noise(model, images):
     assert first.shape == (7, 4)
     assert np.isfinite(first).all()
     assert first.dtype == "float32"
-    assert first.std(axis=1).min() > 1e-3  # each sample is another
+    assert first.std(axis=1).min() > 1e-3  # the samples differ
     reverse = program(images[::-1], {name: value[::-1] for name, value in asking.to_numpy(noise).items()})
     np.testing.assert_allclose(ops.convert_to_numpy(reverse)[::-1], first, rtol=1e-5)
 
@@ -141,7 +141,7 @@ def test_evaluate_gives_the_means_of_the_evaluation_terms(entry, model, images):
     assert set(terms) >= set(model.test_terms)
     assert {len(value) for value in terms.values()} == {7}
     compiled = entry.compiled(dropout=0.5)
-    for size in (4, 7):  # the division into batches makes no difference
+    for size in (4, 7):  # the size of the batches makes no difference
         logs = compiled.evaluate(images, labels, batch_size=size, verbose=0, return_dict=True)
         assert logs == pytest.approx(asking.evaluation_means(entry, model, images, 4), rel=1e-4)
 
@@ -185,7 +185,7 @@ def as_in_a_file(value):
 def test_the_configuration_keeps_every_argument_in_a_round_trip(entry):
     parameters = dict(inspect.signature(type(entry.build()).__init__).parameters)
     del parameters["self"]
-    assert set(parameters) == {*entry.arguments, *entry.networks}  # the entry has forgotten none
+    assert set(parameters) == {*entry.arguments, *entry.networks}  # the entry names all of them
     model = entry.build(**entry.arguments)
     config = as_in_a_file(model.get_config())
     assert set(config) == set(parameters)
@@ -241,9 +241,9 @@ def test_noise_is_a_function_of_the_seed_and_the_step_alone(entry, model):
     first = asking.to_numpy(model.draw_noise(batch, 2))
     other = entry.build(weights_seed=1)
     program = program_of(other, lambda step: other.draw_noise(batch, step))
-    for step in (7, 2):  # what was drawn before leaves no trace
+    for step in (7, 2):  # earlier draws must not change the result
         again = asking.to_numpy(program(ops.convert_to_tensor(step, "int32")))
-    # As a program, one in floating point may be rounded otherwise.
+    # A compiled program may round floating-point numbers differently.
     assert set(again) == set(first)
     for name, value in first.items():
         np.testing.assert_allclose(again[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
@@ -260,7 +260,7 @@ def test_noise_of_other_steps_and_seeds_shares_no_number(entry):
     assert set(entry.draws) <= set(draws[0])
     for name in entry.draws:
         numbers = np.concatenate([np.ravel(noise[name]) for noise in draws])
-        # Of thousands of single precision a few pairs are equal by chance.
+        # Among thousands of float32 numbers a few pairs are equal by chance.
         assert len(np.unique(numbers)) > 0.99 * len(numbers), name
     assert len({int(noise["dropout"]) for noise in draws}) == 3
 
@@ -286,7 +286,7 @@ def test_the_terms_of_unlabelled_images_do_not_depend_on_labels(entry, model):
     state = [ops.convert_to_numpy(weight) for weight in model.weights]
 
     def terms(labels):
-        for weight, value in zip(model.weights, state, strict=True):  # moving statistics
+        for weight, value in zip(model.weights, state, strict=True):  # resets the moving statistics
             weight.assign(value)
         return asking.to_numpy(model.step_losses({**batch, "labels": labels}, noise, 1))
 
