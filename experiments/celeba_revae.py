@@ -9,7 +9,7 @@ error. The released code differs from the paper: it has `--learning-rate 1e-4 --
 steps, so a run needs a GPU.
 
 `--fid` compares 10,000 generated images, with labels drawn from their prior, with as many test images. It uses Keras'
-InceptionV3, whose weights are not those of the usual FID, so its result is similar to the paper's figures but cannot be
+InceptionV3, whose weights are not those of the usual FID, so its result may be near the paper's figures but cannot be
 compared with them.
 
 The data set is read as tensorflow_datasets prepares it, on the TensorFlow backend only, image by image during the

@@ -1,7 +1,7 @@
 """EXoN on MNIST with 100 labels: cures for classes that do not lie where the prior puts them.
 
-Such a class is not drawn either when images are generated from its place in the prior. A cure changes the training;
-`published` is the training of the paper, without a cure, and `+` joins several cures:
+If a class lies elsewhere, images that are generated at its place in the prior show other classes. A cure changes the
+training; `published` is the training of the paper, without a cure, and `+` joins several cures:
 
   settle       the Gaussian KL has a larger weight than beta at first, which falls to beta in 20 epochs
                (`settling_steps`)
