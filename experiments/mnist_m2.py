@@ -92,7 +92,7 @@ def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[st
 
 
 def settings_of_m1m2(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
-    """Those of `own_settings`, the M1, and the units of the hidden layers: for 100 labels the code has fewer."""
+    """The settings of `own_settings`, the M1, and the units of the hidden layers, fewer for 100 labels."""
     file = file_of_m1(args, dataset)
     try:
         content = file.read_bytes()
