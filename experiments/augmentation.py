@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 
 from keras_ssvae import data, evaluation, plots
 from keras_ssvae.runs import flags, sweep
-from keras_ssvae.runs.errors import UserError
+from keras_ssvae.runs.errors import UserError, check_choice, flag_of
 from keras_ssvae.runs.run import Run
 from keras_ssvae.runs.sets import AllLabeled
 
@@ -66,8 +66,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     shown = ", ".join(f"{name} {each['images']}" for name, each in SETTINGS.items())
     parser.add_argument("--images", type=int, help=f"training images, drawn by the seed (default {shown})")
     for name, what in DIMS.items():
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=int, help=f"{what} (default {MODEL[name]})")
+        parser.add_argument(flag_of(name), type=int, help=f"{what} (default {MODEL[name]})")
 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
@@ -84,8 +83,7 @@ def run_suffix(args: argparse.Namespace) -> str:
 
 
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
-    if args.model not in MODELS:  # in a table it is one of a list
-        raise UserError(f"--model is {args.model}; it must be one of {', '.join(MODELS)}.")
+    check_choice("model", args.model, MODELS)  # in a table it is one of a list
     chosen = MODEL | given(args)
     mnist_nvae.check_dims({name: chosen[name] for name in DIMS})
     return args

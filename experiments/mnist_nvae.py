@@ -37,7 +37,7 @@ from keras_ssvae.networks import nvae
 from keras_ssvae.optimizers import Adam
 from keras_ssvae.priors import GaussianMixture, StandardNormal
 from keras_ssvae.runs import flags, sweep
-from keras_ssvae.runs.errors import UserError, check_choice
+from keras_ssvae.runs.errors import UserError, check_choice, flag_of
 from keras_ssvae.runs.experiment import Experiment, terms_line
 from keras_ssvae.runs.run import Run
 from keras_ssvae.runs.sets import AllLabeled, InMemory, WithoutLabels
@@ -101,7 +101,7 @@ def check_dims(dims: dict[str, Any]) -> None:
     """Raises a `UserError` for numbers of latent variables that no model has."""
     dims = {name: value for name, value in dims.items() if value is not None}
     if min(dims.values()) < 0 or not any(dims.values()):
-        given = " and ".join(f"--{name.replace('_', '-')} is {value}" for name, value in dims.items())
+        given = " and ".join(f"{flag_of(name)} is {value}" for name, value in dims.items())
         raise UserError(f"{given}; none may be negative, and one must be at least 1.")
 
 
