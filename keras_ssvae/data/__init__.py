@@ -19,6 +19,7 @@ from keras_ssvae.data.omniglot import load_omniglot
 from keras_ssvae.data.pipeline import distribute, semi_supervised
 from keras_ssvae.data.sources import CLASS_NAMES, DataDamagedError, DataUnavailableError, ImageData, load
 from keras_ssvae.data.splits import Split, class_frequencies, split
+from keras_ssvae.data.yale import load_yale
 from keras_ssvae.pixels import scale
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "load_celeba",
     "load_dsprites",
     "load_omniglot",
+    "load_yale",
     "scale",
     "semi_supervised",
     "split",

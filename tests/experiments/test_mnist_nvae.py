@@ -2,8 +2,10 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 SCRIPT = "mnist_nvae"
 SMALL = ("--dataset", "digits", "--epochs", "1", "--steps-per-epoch", "2", "--batch-size", "20")
@@ -43,6 +45,21 @@ def test_a_run_has_the_figures_of_its_model_and_their_claims_as_numbers(call, tm
         assert by_class.shape == (10, 10, 1)
         np.testing.assert_allclose(metrics["kl_own_class"], np.diagonal(by_class).mean())
         np.testing.assert_allclose(metrics["kl_other_classes"], by_class[~np.eye(10, dtype=bool)].mean())
+
+
+def test_extended_yale_b_has_28_persons_and_larger_networks(call, tmp_path):
+    for person in (*range(11, 14), *range(15, 40)):
+        folder = tmp_path / f"data/CroppedYale/yaleB{person}"
+        folder.mkdir(parents=True)
+        for i in range(10):
+            Image.new("L", (168, 192), 6 * person).save(folder / f"{folder.name}_P00A+{i:03d}E+00.pgm")
+    of_yale = ("--dataset", "yale", "--data-dir", tmp_path / "data", "--epochs", "1", "--steps-per-epoch", "2")
+    result = call(*of_yale, "--batch-size", "20", "--filters", "2", "2", "2", "--hidden", "8")
+    assert (result.code, result.err) == (0, "")
+    folder = tmp_path / "runs/n-vae_yale_seed1_nvae_beta2_c1_s2_filters2-2-2_hidden8"
+    assert np.shape(json.loads((folder / "metrics.json").read_text())["kl_by_class"]) == (28, 28, 1)
+    model = keras.models.load_model(folder / "model.keras")
+    assert (model.image_shape, model.num_classes, model.class_names[0]) == ((64, 64, 1), 28, "person 11")
 
 
 def test_all_images_but_those_of_validation_are_labelled_and_the_model_knows_the_names(call):
