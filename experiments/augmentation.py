@@ -1,17 +1,19 @@
 """Classifiers trained on generated images, on MNIST or Fashion-MNIST: Figure 9 of N-VAE's paper, without its GANs.
 
-A generative model is trained on `--images` labelled images. Then classifiers are trained on the same images, of which
-each is replaced, with a probability of 0.4 or 1, by a generated one of the same class, another in each epoch. The
-latent variables of generated images have 1, 1.5 or 2 times the standard deviation of their prior. The baseline sees no
-generated image. The classifier is one small network, fixed beforehand (experiments/judges.py). The paper draws Figure 9
-and prints no number. It does not say how the classifiers are made, nor whether its sigma is a variance.
+A generative model is trained on `--images` labelled images. Then classifiers are trained on the same images. In each
+epoch every image is replaced, with a probability of 0.4 or 1, by a new generated image of the same class. The latent
+variables of generated images have 1, 1.5 or 2 times the standard deviation of their prior. The baseline sees no
+generated images. All classifiers have one small network, fixed beforehand (experiments/judges.py). The paper draws
+Figure 9 and gives no numbers. It does not say how the classifiers are made, nor whether its sigma is a variance.
 
-Each model and seed is a run. Its seven classifiers start from the same weights and see the labelled images in the same
-order, as do those of the other model with this seed. Finished runs are kept, and the same command goes on with what is
-left. Encoder and decoder have two dense layers of 300 units. `--dataset digits` (1,437 images embedded in scikit-learn,
-no download) has settings of its own. With KERAS_BACKEND=jax it trains on JAX, without TensorFlow.
+Each model and seed is a run, with seven classifiers. These start from the same weights and see the labelled images in
+the same order, also in the run of the other model with the same seed. Finished runs are kept; the same command makes or
+resumes the others. Encoder and decoder have two dense layers of 300 units. The result depends on `--class-dims` and
+`--shared-dims`: with many shared variables N-VAE keeps the class in them, and generates images of other classes.
+`--dataset digits` (1,437 images embedded in scikit-learn, no download) has its own settings. With KERAS_BACKEND=jax it
+trains on JAX, without TensorFlow.
 
-A test error has a standard error by itself, from the number of test images: it stands below the table.
+The number of test images gives each test error a standard error, which is printed below the table.
 """
 
 import argparse
@@ -51,7 +53,7 @@ AXES = [sweep.Axis("model", str, list(MODELS), f"models, of {', '.join(MODELS)}"
 
 
 class Classifier(keras.Model):
-    """Sees the labelled images of a batch."""
+    """Classifies the labelled images of a training batch."""
 
     def __init__(self, network: keras.Model):
         super().__init__()
@@ -74,7 +76,7 @@ def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[st
 
 
 def given(args: argparse.Namespace) -> dict[str, int]:
-    """The numbers that flags change."""
+    """The settings that flags change."""
     return {name: getattr(args, name) for name in ("images", *DIMS) if getattr(args, name) is not None}
 
 
@@ -90,7 +92,7 @@ def check_flags(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def sets(images: data.ImageData, settings: dict[str, Any], *given: Any) -> AllLabeled:
-    """Some of the images, of each class its share."""
+    """A part of the training images, with the shares of the classes kept."""
     number, size = settings["images"], len(images.train_labels)
     if not images.num_classes <= number <= size:
         raise UserError(f"--images is {number}; it must be from {images.num_classes} to {size}.")
@@ -100,7 +102,7 @@ def sets(images: data.ImageData, settings: dict[str, Any], *given: Any) -> AllLa
 
 
 def classifier_error(run: Run, share: float = 0.0, scale: float = 1.0) -> float:
-    """The test error, in percent, of a classifier of whose images a share is generated."""
+    """The test error, in percent, of a classifier that sees a share of generated images."""
     images, settings = run.images, run.settings
     print(f"A classifier, share {share:g} of generated images, scale {scale:g}", flush=True)
     steps = -(-len(images.train_images) // settings["batch_size"])
@@ -147,7 +149,7 @@ def figures(run: Run, report: dict[str, Any]) -> dict[str, Figure]:
 
 
 def finish(results: list[sweep.Result], output_dir: Path) -> str:
-    """Figure 9: a table with the differences of the same seeds from the baseline, and a figure for each share."""
+    """Figure 9: a table with the differences from the baseline of the same seed, and a figure for each share."""
     baseline = {run.plan.settings["seed"]: run.metrics["error_baseline"] for run in results}
     rows = [["baseline", "", "", str(len(baseline)), sweep.Cell(list(baseline.values()), 2), sweep.Cell([0.0], 2)]]
     for share in SHARES:

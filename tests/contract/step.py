@@ -5,6 +5,7 @@ The dropout masks are given too, since the backends draw different ones from the
 
 import re
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -87,5 +88,6 @@ def load(file):
 
 
 if __name__ == "__main__":
-    for number, entry in enumerate(ENTRIES):
-        np.savez(f"{sys.argv[1]}/{number}_result.npz", **take(entry, *load(f"{sys.argv[1]}/{number}_given.npz")))
+    for given in sorted(Path(sys.argv[1]).glob("*_given.npz")):
+        number = given.name.partition("_")[0]
+        np.savez(given.with_name(f"{number}_result.npz"), **take(ENTRIES[int(number)], *load(given)))

@@ -14,6 +14,7 @@ from contract import asking, step
 from contract.registry import ENTRIES
 
 HERE = Path(__file__).parent
+VARIANTS_ARE_SLOW = True
 pytestmark = [
     pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="done with the tests on TensorFlow"),
     pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed"),
@@ -21,10 +22,11 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def step_on_jax(tmp_path_factory, on_jax):
+def step_on_jax(tmp_path_factory, on_jax, asked_for):
     """Name of a model -> the file with its step on JAX. One process makes the steps of all models."""
     folder = tmp_path_factory.mktemp("backends")
-    for number, entry in enumerate(ENTRIES):
+    numbers = {entry.name: ENTRIES.index(entry) for entry in asked_for}
+    for entry in asked_for:
         model, batch = entry.build(dropout=0.5, **entry.as_published()), entry.batch()
         noise = asking.to_numpy(model.draw_noise(batch, step.STEP))
         # Beta(0.1, 0.1) often gives nearly 0 or 1, which would mix nothing.
@@ -32,7 +34,7 @@ def step_on_jax(tmp_path_factory, on_jax):
         given = {f"weight/{i}": value for i, value in enumerate(model.trainable_weights)}
         given |= {f"batch/{name}": value for name, value in batch.items()}
         given |= {f"noise/{name}": value for name, value in noise.items()}
-        np.savez(folder / f"{number}_given.npz", **asking.to_numpy(given))
+        np.savez(folder / f"{numbers[entry.name]}_given.npz", **asking.to_numpy(given))
     finished = subprocess.run(
         [sys.executable, HERE / "step.py", folder],
         env={**on_jax, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE.parents[1]}"},
@@ -41,7 +43,7 @@ def step_on_jax(tmp_path_factory, on_jax):
         check=False,
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
-    return {entry.name: folder / f"{number}_result.npz" for number, entry in enumerate(ENTRIES)}
+    return {name: folder / f"{number}_result.npz" for name, number in numbers.items()}
 
 
 @pytest.fixture(scope="module")
