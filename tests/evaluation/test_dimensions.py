@@ -110,7 +110,7 @@ def test_the_coordinates_of_a_class_are_those_that_its_images_depend_on():
         np.testing.assert_array_equal(changed, np.arange(small.K) == label)
     with pytest.raises(ValueError, match=r"`part` is 'z'; it must be one of \['y', 'z_c', 'z_s'\]"):
         model.coordinates("z", 0)
-    with pytest.raises(ValueError, match=r"`part` is 'y' and must be one of \['z_c', 'z_s'\]"):
+    with pytest.raises(ValueError, match=r"`part` is 'y'; for this NVAE it must be one of \['z_c', 'z_s'\]"):
         plots.traversals(model, [0], "y")
 
 
@@ -133,7 +133,7 @@ def test_a_traversal_without_labels_moves_one_coordinate_from_the_origin():
     np.testing.assert_allclose(np.concatenate(points), expected, atol=1e-6)
     with pytest.raises(ValueError, match="`labels` is None, but NVAE has classes"):
         plots.traversals(registry.nvae(), None)
-    with pytest.raises(ValueError, match=r"`part` is 'u' and must be one .* of \['z'\]"):
+    with pytest.raises(ValueError, match=r"`part` is 'u'; it must be one .* of \['z'\]"):
         plots.traversals(Watched(), None, "u")
 
 
