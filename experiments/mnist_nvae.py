@@ -50,8 +50,7 @@ PAPER |= {"filters": list(nvae.FILTERS), "hidden": list(nvae.HIDDEN)}
 SETTINGS = {
     "mnist": PAPER,
     "fashion_mnist": PAPER,
-    "yale": PAPER
-    | {"epochs": 600, "steps_per_epoch": 11, "filters": [64, 128, 128], "num_classes": 28, "image_shape": [64, 64, 1]},
+    "yale": PAPER | {"epochs": 600, "steps_per_epoch": 11, "filters": [64, 128, 128], "image_shape": [64, 64, 1]},
     "digits": {"epochs": 30, "steps_per_epoch": 40, "batch_size": 64, "validation": 200}
     | {"filters": [16, 32], "hidden": [256]},
 }
@@ -119,6 +118,8 @@ def depends_on(values: dict[str, Any]) -> dict[str, Any]:
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
     own = {name: getattr(args, name) for name in (*(axis.name for axis in AXES[:-1]), *SIZES)}
+    if dataset == "yale":  # some persons may be missing
+        own["num_classes"] = load(dataset, args.data_dir).num_classes
     return {name: value for name, value in own.items() if value is not None}
 
 
@@ -130,6 +131,7 @@ def run_suffix(args: argparse.Namespace) -> str:
     return f"_{args.model}{given}"
 
 
+@functools.cache  # the flags and the run share it
 def load(name: str, data_dir: str | None) -> data.ImageData:
     return data.load_yale(data_dir) if name == "yale" else load_data(name, data_dir)
 

@@ -47,8 +47,8 @@ def test_a_run_has_the_figures_of_its_model_and_their_claims_as_numbers(call, tm
         np.testing.assert_allclose(metrics["kl_other_classes"], by_class[~np.eye(10, dtype=bool)].mean())
 
 
-def test_extended_yale_b_has_28_persons_and_larger_networks(call, tmp_path):
-    for person in (*range(11, 14), *range(15, 40)):
+def test_extended_yale_b_has_the_persons_that_are_there_and_larger_networks(call, tmp_path):
+    for person in (11, 12, 15):
         folder = tmp_path / f"data/CroppedYale/yaleB{person}"
         folder.mkdir(parents=True)
         for i in range(10):
@@ -57,9 +57,9 @@ def test_extended_yale_b_has_28_persons_and_larger_networks(call, tmp_path):
     result = call(*of_yale, "--batch-size", "20", "--filters", "2", "2", "2", "--hidden", "8")
     assert (result.code, result.err) == (0, "")
     folder = tmp_path / "runs/n-vae_yale_seed1_nvae_beta2_c1_s2_filters2-2-2_hidden8"
-    assert np.shape(json.loads((folder / "metrics.json").read_text())["kl_by_class"]) == (28, 28, 1)
+    assert np.shape(json.loads((folder / "metrics.json").read_text())["kl_by_class"]) == (3, 3, 1)
     model = keras.models.load_model(folder / "model.keras")
-    assert (model.image_shape, model.num_classes, model.class_names[0]) == ((64, 64, 1), 28, "person 11")
+    assert (model.image_shape, model.num_classes, model.class_names[0]) == ((64, 64, 1), 3, "person 11")
 
 
 def test_all_images_but_those_of_validation_are_labelled_and_the_model_knows_the_names(call):
