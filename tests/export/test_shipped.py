@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 import keras_ssvae.models  # noqa: F401 (registers what the files refer to)
 from keras_ssvae import data
 from keras_ssvae.export import export_saved_model
-from keras_ssvae.models import REVAE, EXoN, PartedVAE
+from keras_ssvae.models import NVAE, REVAE, EXoN, PartedVAE
 from keras_ssvae.models.capabilities import HasClusters
 from keras_ssvae.optimizers import Adam, GroupedOptimizer
 
@@ -55,6 +55,7 @@ DRAWN = {
     "partedvae_mnist_256": (a_seven, 7, "7"),
     "revae_fashion_mnist_200": (trousers, 1, "trouser"),
     "cpvae_mnist_10": (a_one, 1, "1"),
+    "nvae_mnist": (a_seven, 7, "7"),
 }
 
 
@@ -92,7 +93,7 @@ def images(model, drawn):
 def test_each_has_one_version_a_model_and_a_card_with_code_that_runs(folder, monkeypatch):
     versions = [path.name for path in folder.iterdir() if path.is_dir()]
     assert len(versions) == 1
-    assert (folder / "model.keras").stat().st_size < 6.5e6
+    assert (folder / "model.keras").stat().st_size < 7e6
     card = (folder / "README.md").read_text()
     assert f"saved_models/{folder.name}/{versions[0]}" in card
     if keras.backend.backend() == "tensorflow":
@@ -153,7 +154,7 @@ def test_it_trains_on(folder, images, drawn):
     of_labels = {} if is_clustered(model) else {"num_classes": 10, "labeled_batch_size": 4}
     batches = data.semi_supervised(
         None if is_clustered(model) else (source, labels),
-        source,
+        None if isinstance(model, NVAE) else source,
         unlabeled_batch_size=8,
         steps_per_epoch=2,
         seed=1,
