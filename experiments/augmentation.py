@@ -38,7 +38,7 @@ from keras_ssvae.runs.run import Run
 from keras_ssvae.runs.sets import AllLabeled
 
 SHARES, SCALES = (0.4, 1.0), (1.0, 1.5, 2.0)
-# Few shared variables, so that N-VAE keeps the class in the others: chosen by how many of its images are of their class.
+# Few shared variables: N-VAE then keeps the class in the others, and more of its images are of their class.
 MODEL = {"filters": [], "hidden": [300, 300], "class_dims": 4, "shared_dims": 2, "beta_c": 2.0}
 PAPER = {"epochs": 36, "steps_per_epoch": 79, "batch_size": 128, "validation": 0} | MODEL
 PAPER |= {"images": 10_000, "classifier_epochs": 10}
