@@ -33,7 +33,7 @@ from matplotlib.figure import Figure
 
 from keras_ssvae import data, evaluation, plots
 from keras_ssvae.runs import flags, sweep
-from keras_ssvae.runs.errors import UserError, check_choice, flag_of
+from keras_ssvae.runs.errors import UserError, check_choice
 from keras_ssvae.runs.run import Run
 from keras_ssvae.runs.sets import AllLabeled
 
@@ -49,7 +49,7 @@ SETTINGS = {
     | {**MODEL, "images": 1000, "classifier_epochs": 15},
 }
 MODELS = ("nvae", "cvae")
-DIMS = {axis.name: axis.help for axis in mnist_nvae.AXES if axis.name.endswith("_dims")}
+DIMS = [axis for axis in mnist_nvae.AXES if axis.name.endswith("_dims")]
 AXES = [sweep.Axis("model", str, list(MODELS), f"models, of {', '.join(MODELS)}"), sweep.SEEDS]
 
 
@@ -68,8 +68,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=MODELS, default=MODELS[0], help="(default %(default)s)")
     shown = ", ".join(f"{name} {each['images']}" for name, each in SETTINGS.items())
     parser.add_argument("--images", type=int, help=f"training images, drawn by the seed (default {shown})")
-    for name, what in DIMS.items():
-        parser.add_argument(flag_of(name), type=int, help=f"{what} (default {MODEL[name]})")
+    for axis in DIMS:
+        parser.add_argument(axis.flag, type=axis.type, help=f"{axis.help} (default {MODEL[axis.name]})")
 
 
 def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[str, Any]:
@@ -78,7 +78,8 @@ def own_settings(args: argparse.Namespace, dataset: str, epochs: int) -> dict[st
 
 def given(args: argparse.Namespace) -> dict[str, int]:
     """The settings that flags change."""
-    return {name: getattr(args, name) for name in ("images", *DIMS) if getattr(args, name) is not None}
+    names = ["images", *(axis.name for axis in DIMS)]
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def run_suffix(args: argparse.Namespace) -> str:
@@ -88,7 +89,7 @@ def run_suffix(args: argparse.Namespace) -> str:
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     check_choice("model", args.model, MODELS)  # in a table it is one of a list
     chosen = MODEL | given(args)
-    mnist_nvae.check_dims({name: chosen[name] for name in DIMS})
+    mnist_nvae.check_dims({axis.name: chosen[axis.name] for axis in DIMS})
     return args
 
 
