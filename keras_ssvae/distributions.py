@@ -23,7 +23,12 @@ def as_floatx(x: Tensor) -> Tensor:
 
 
 def blocks(values: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """Cuts the last axis into pieces of the given sizes."""
+    """Cuts the last axis into pieces of the given sizes. Raises ValueError if it has more or fewer entries."""
+    if values.shape[-1] not in (None, sum(sizes)):
+        raise ValueError(
+            f"An array has shape {tuple(values.shape)}; its last axis must have {sum(sizes)} entries, of parts of "
+            f"{[*sizes]}."
+        )
     ends = itertools.accumulate(sizes)
     return [values[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
 

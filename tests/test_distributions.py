@@ -190,6 +190,12 @@ def test_blocks_cut_the_last_axis():
         np.testing.assert_array_equal(block, expected)
 
 
+@pytest.mark.parametrize("entries", [5, 7])
+def test_blocks_refuse_an_axis_of_another_length(entries):
+    with pytest.raises(ValueError, match=rf"shape \(2, {entries}\); its last axis must have 6 entries, of parts of"):
+        blocks(np.zeros((2, entries)), (3, 1, 2))
+
+
 # Logarithms
 
 

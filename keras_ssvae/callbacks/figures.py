@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from keras_ssvae import plots
 from keras_ssvae.checks import check_whole_number
 from keras_ssvae.models.capabilities import Decodes, Encodes, HasClassPrior
-from keras_ssvae.models.labels import as_integers, hint_of_form
+from keras_ssvae.models.labels import Labels
 from keras_ssvae.pixels import as_images, trusted
 
 DPI = 110
@@ -123,20 +123,10 @@ class LatentScatter(_FigureCallback):
     ):
         super().__init__(directory, log_dir, every)
         self.images = as_images("images", images, in_doubt="warn")
-        self.labels, self.class_names = as_integers("labels", labels), class_names
-        if len(self.images) == 0 or self.labels.shape != self.images.shape[:1]:
-            raise ValueError(
-                f"`images` has shape {self.images.shape} and `labels` {self.labels.shape}; there must be images, and "
-                f"one label for each.{hint_of_form('labels', self.labels)}"
-            )
-        if self.labels.dtype.kind not in "iu":
-            hint = hint_of_form("labels", self.labels)
-            raise ValueError(f"`labels` has the dtype {self.labels.dtype}; it must be integers.{hint}")
-        if class_names is not None and not 0 <= self.labels.min() <= self.labels.max() < len(class_names):
-            raise ValueError(
-                f"`class_names` has {len(class_names)} names, but `labels` run from {self.labels.min()} to "
-                f"{self.labels.max()}; there must be a name for each."
-            )
+        if len(self.images) == 0:
+            raise ValueError("`images` has no image; it must have at least two.")
+        self.labels = Labels.seen_in(labels).check("labels", labels, len(self.images))
+        self.class_names = class_names
 
     def draw(self) -> Figure:
         batches = (self.images[start : start + 500] for start in range(0, len(self.images), 500))

@@ -113,6 +113,5 @@ def variance_share_of_classes(z: ArrayLike, labels: ArrayLike) -> float:
 
 def _checked_classes(labels, num_examples):
     """The classes as integers, and how many they are: one more than the largest."""
-    given = np.asarray(labels)
-    count = int(given.max()) + 1 if given.size and given.dtype.kind in "iu" and given.max() >= 0 else 1
-    return Labels(count).check("labels", labels, num_examples), count
+    classes = Labels.seen_in(labels)
+    return classes.check("labels", labels, num_examples), classes.width

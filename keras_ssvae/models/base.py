@@ -361,6 +361,13 @@ class BaseVAE(WeightedObjective, ChecksData):
         return self._report(self.evaluation_terms(images, labels), self.test_terms)
 
     def _report(self, terms, names):
+        # A term with several numbers for each image, as `error_per_label`, is for reports and not logged.
+        unknown = sorted({name for name, term in terms.items() if len(term.shape) < 2} - {*names, "total"})
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__} computes the terms {unknown}, which it does not list. Add them to its class "
+                "attributes `training_terms` and `test_terms`, where the names of all terms must be."
+            )
         names = [name for name in names if name in terms]
         for name in names:
             self._means[name].update_state(terms[name])

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -51,6 +51,12 @@ class Labels:
             )
         sizes = tuple(int(size) for size in given)
         object.__setattr__(self, "num_classes", sizes if several else sizes[0])
+
+    @classmethod
+    def seen_in(cls, labels: ArrayLike) -> Self:
+        """As many classes as the largest label needs; 1 where `check` will refuse the labels."""
+        given = as_integers("labels", labels)
+        return cls(max(int(given.max()) + 1, 1) if given.size and given.dtype.kind in "iu" else 1)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -351,10 +351,7 @@ class NVAE(ClassifierMixin, BaseVAE):
 
         y multiplies the part of z_c of each class. With a one-hot y only the part of its class remains.
         """
-        z = as_array("z", z)
-        if z.shape[-1] != self.latent_dim:
-            raise ValueError(f"`z` has shape {tuple(z.shape)}; it must be (B, {self.latent_dim}): y, z_c and z_s.")
-        y, z = blocks(z, [self.labels.width, self.z_dim])
+        y, z = blocks(as_array("z", z), [self.labels.width, self.z_dim])
         return self.likelihood.mean(self.decoder(self.decoder_inputs(y, z), training=False))
 
     def sample_latent(self, labels: Tensor, seed: int | Tensor, scale: float = 1.0) -> Tensor:

@@ -31,6 +31,15 @@ def colour(k: int) -> str:
     return PALETTE[k % len(PALETTE)]
 
 
+def names_of_classes(class_names: Sequence | None, num_classes: int) -> list:
+    """The given names of the classes, or their numbers. Raises ValueError if they are more or fewer."""
+    if class_names is None:
+        return [str(k) for k in range(num_classes)]
+    if len(class_names) != num_classes:
+        raise ValueError(f"`class_names` has {len(class_names)} names; it must have {num_classes}.")
+    return list(class_names)
+
+
 def plain_axes(ax: Axes, title: str = "") -> Axes:
     ax.set_title(title, loc="left", fontsize=11, color=INK)
     ax.spines[["top", "right"]].set_visible(False)

@@ -46,9 +46,7 @@ def interventions(
     _require(model, "plots.interventions")
     sizes = model.labels.sizes
     pairs = [(i, size - 1) for i, size in enumerate(sizes)] if model.labels.several else [(0, k) for k in range(*sizes)]
-    names = [str(i if model.labels.several else value) for i, value in pairs] if class_names is None else class_names
-    if len(names) != len(pairs):
-        raise ValueError(f"`class_names` has {len(names)} names for {len(pairs)} columns; it must be one for each.")
+    names = _drawing.names_of_classes(class_names, len(pairs))
     columns = {name: (*pair, seed) for name, pair in zip(names, pairs, strict=True)}
     return _beside(model, images, columns, "Image, reconstruction, and with each label")
 
@@ -78,7 +76,8 @@ def diversity(
     check_whole_number("n", n, 1)
     (label,) = model.check_label_numbers("label", label)
     number = label if model.labels.several else value
-    name = str(number) if class_names is None else class_names[number]
+    sizes = model.labels.sizes
+    name = _drawing.names_of_classes(class_names, len(sizes) if model.labels.several else sizes[0])[number]
     columns = {str(seed): (label, value, seed) for seed in range(1, n + 1)}
     return _beside(model, images, columns, f"Image, reconstruction, and draws of {name}")
 
@@ -146,8 +145,8 @@ def surface(
     rows, columns = _shares(n)
     upper, lower = model.c_priors[0].now().means[classes].reshape(2, 2, -1)
     left, right = (_mixed(upper[i], lower[i], rows) for i in range(2))
-    names = [str(k) if class_names is None else class_names[k] for k in classes]
-    title = "From {} (upper left), {}, {} to {}".format(*names)
+    names = _drawing.names_of_classes(class_names, *model.labels.sizes)
+    title = "From {} (upper left), {}, {} to {}".format(*(names[k] for k in classes))
     return _on_surface(model, [_mixed(left, right, columns), model.rest(_latent(model, image))], title)
 
 
@@ -182,8 +181,8 @@ def walk(
     for i, share in zip(numbers, _shares(n), strict=True):
         means = model.c_priors[i].now().means
         blocks[i] = _mixed(means[0], means[-1], share)
-    names = [str(i) if class_names is None else class_names[i] for i in numbers]
-    title = "From row to row {}, from column to column {}".format(*names)
+    names = _drawing.names_of_classes(class_names, len(model.labels.sizes))
+    title = "From row to row {}, from column to column {}".format(*(names[i] for i in numbers))
     return _on_surface(model, [*blocks, model.rest(z)], title)
 
 

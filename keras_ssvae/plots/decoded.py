@@ -107,8 +107,8 @@ def interpolation(
     instead = "`plots.path` draws the path between two points of any model."
     prior = require_class_prior(model, "plots.interpolation", instead)
     start, end = prior.means[Labels(prior.num_classes).check("labels", labels, 2)]
-    names = [str(label) if class_names is None else class_names[label] for label in labels]
-    title = f"From A, the centre of class {names[0]}, to B, the centre of class {names[1]}"
+    names = _drawing.names_of_classes(class_names, prior.num_classes)
+    title = "From A, the centre of class {}, to B, the centre of class {}".format(*(names[label] for label in labels))
     return path(model, start, end, n, prior=prior, title=title)
 
 

@@ -50,7 +50,7 @@ def kl_per_dimension(kl: Mapping[str, ArrayLike], class_names: Sequence[str] | N
             ax.set(ylabel="KL-divergence (nats)", xlim=(-0.7, max(len(values), 3) - 0.3))
             continue
         shown = ax.imshow(values, vmin=0.0, vmax=highest, aspect="auto")
-        names = range(len(values)) if class_names is None else class_names
-        ax.set(yticks=range(len(values)), yticklabels=list(names)[: len(values)], ylabel="class")
+        names = _drawing.names_of_classes(class_names, len(values))
+        ax.set(yticks=range(len(values)), yticklabels=names, ylabel="class")
         figure.colorbar(shown, ax=ax, label="KL-divergence (nats)")
     return figure

@@ -63,10 +63,7 @@ def explanation(
             f"`image` has shape {batch.shape[1:]} and its reconstruction {explanation.reconstruction.shape}; they must "
             "be equal. Give the image that was explained."
         )
-    num_classes = len(explanation.probs)
-    names = [str(k) for k in range(num_classes)] if class_names is None else list(class_names)
-    if len(names) != num_classes:
-        raise ValueError(f"`class_names` has {len(names)} names; there are {num_classes} classes.")
+    names = _drawing.names_of_classes(class_names, len(explanation.probs))
     max_rows = check_whole_number("max_rows", max_rows, 1)
 
     rows = min(len(explanation.active), max_rows)

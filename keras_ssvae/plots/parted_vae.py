@@ -66,8 +66,9 @@ def traversals(
         raise ValueError(f"`labels` is {labels!r}, but {type(model).__name__} has no classes; it must be None.")
     else:
         points_of = _of_priors if isinstance(model, HasLabelPriors) or not _has_centres(model) else _of_centres
-        classes, places = points_of(model, labels, part, variable)
-        titles = [_name(k, class_names) for k in classes]
+        classes, places, num_classes = points_of(model, labels, part, variable)
+        names = _drawing.names_of_classes(class_names, num_classes)
+        titles = [names[k] for k in classes]
     points = []
     for mean, deviation, coordinates in places:
         point = np.tile(mean, (len(coordinates), len(deviations), 1))
@@ -102,13 +103,13 @@ def _has_centres(model):
 
 
 def _of_priors(model, labels, part, variable):
-    """The classes; for each the means and standard deviations of its prior and the coordinates of a part."""
+    """The classes; for each the means and standard deviations of its prior and the coordinates of a part; K."""
     if part not in ("z", "u"):
         raise ValueError(f'`part` is {part!r}; it must be "z" or "u".')
     prior, start = _u_prior(model, variable, "plots.traversals")
     classes = Labels(prior.num_classes).check("labels", labels)
     coordinates = range(model.z_dim) if part == "z" else range(start, start + prior.latent_dim)
-    return classes, [(*_centre(model, variable, k), coordinates) for k in classes]
+    return classes, [(*_centre(model, variable, k), coordinates) for k in classes], prior.num_classes
 
 
 def _of_centres(model, labels, part, variable):
@@ -122,7 +123,8 @@ def _of_centres(model, labels, part, variable):
     classes = model.labels.check("labels", labels)
     centres = ops.convert_to_numpy(model.sample_latent(ops.convert_to_tensor(classes, "int32"), 0, scale=0.0))
     places = [model.coordinates(part, int(k)) for k in classes]
-    return classes, [(centre, np.ones_like(centre), each) for centre, each in zip(centres, places, strict=True)]
+    of_classes = [(centre, np.ones_like(centre), each) for centre, each in zip(centres, places, strict=True)]
+    return classes, of_classes, model.num_classes
 
 
 def _of_origin(model, part):
@@ -220,11 +222,11 @@ def learned_prior(
     figure = Figure(figsize=(0.75 * n + 0.8, 3.4), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=(2.4, 1))
     title = f"$p(c)\\,p(u_{{{coordinate}}}\\,|\\,c)$, and images along it"
-    axis = np.linspace(low, high, 400)
+    axis, names = np.linspace(low, high, 400), _drawing.names_of_classes(class_names, prior.num_classes)
     for k, density in enumerate(densities(axis).T):
         top.plot(axis, density, color=_drawing.colour(k), linewidth=1.4)
         peak = density.argmax()
-        _drawing.label_point(top, (axis[peak], density[peak]), _name(k, class_names))
+        _drawing.label_point(top, (axis[peak], density[peak]), names[k])
     _drawing.plain_axes(top, title).set(xlim=(low, high), ylim=(0, None), yticks=[])
     _drawing.plain_axes(bottom)
     _drawing.show(bottom, np.concatenate(list(tiles[0]), axis=1), extent=(0, n, 0, 1))
@@ -254,7 +256,3 @@ def _centre(model, variable, k):
     means = [np.zeros(model.z_dim), *(prior.means[row] for prior, row in zip(priors, rows, strict=True))]
     variances = [np.ones(model.z_dim), *(prior.variances[row] for prior, row in zip(priors, rows, strict=True))]
     return np.concatenate(means), np.sqrt(np.concatenate(variances))
-
-
-def _name(k, class_names):
-    return str(k) if class_names is None else class_names[k]

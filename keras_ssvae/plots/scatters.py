@@ -136,14 +136,10 @@ def draw_scatter(
         raise ValueError("`z` must hold finite numbers only, but it holds NaN or infinity: has training diverged?")
     if prior is not None and prior.latent_dim != z.shape[1]:
         raise ValueError(f"`z` has {z.shape[1]} dimensions, but the prior has {prior.latent_dim}; they must be equal.")
-    if prior is not None:
-        num_classes = prior.num_classes
-    else:
-        num_classes = len(class_names) if class_names is not None else int(np.max(labels, initial=0)) + 1
+    named = max(Labels.seen_in(labels).width, len(class_names or ()))
+    num_classes = named if prior is None else prior.num_classes
     labels = Labels(num_classes).check("labels", labels, len(z))
-    names = [str(k) for k in range(num_classes)] if class_names is None else list(class_names)
-    if len(names) != num_classes:
-        raise ValueError(f"`class_names` has {len(names)} names; there are {num_classes} classes.")
+    names = _drawing.names_of_classes(class_names, num_classes)
 
     origin, axes, axis_names = _drawing.plane(z)
     points = (z - origin) @ axes

@@ -319,10 +319,9 @@ def activated_noise(
 
 
 def _class_names(values: Any, class_names: Sequence[str] | None) -> list[str]:
-    names = [f"class {k}" for k in range(len(values))] if class_names is None else list(class_names)
-    if len(names) != len(values):
-        raise ValueError(f"`class_names` has {len(names)} names; `values` has {len(values)} classes.")
-    return names
+    if class_names is None:
+        return [f"class {k}" for k in range(len(values))]
+    return _drawing.names_of_classes(class_names, len(values))
 
 
 def _v_nats(values: Any, classes: Sequence[int]) -> np.ndarray:

@@ -139,6 +139,13 @@ def test_on_another_backend_log_dir_is_refused_in_a_sentence(data, tmp_path, mon
     assert not (tmp_path / "logs").exists()
 
 
+def test_too_few_names_are_refused_before_the_training(data, tmp_path):
+    callback = LatentScatter(*data, directory=tmp_path, class_names=["a"])
+    callback.set_model(AutoEncoder())
+    with pytest.raises(ValueError, match="`class_names` has 1 names; it must have 3"):
+        callback.on_train_begin()
+
+
 def test_without_tensorboard_log_dir_is_refused_in_a_sentence(data, tmp_path, monkeypatch, tensorflow):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ValueError, match="pip install tensorboard"):
@@ -150,11 +157,10 @@ def test_without_tensorboard_log_dir_is_refused_in_a_sentence(data, tmp_path, mo
     [
         (lambda data: LatentScatter(*data), "give `directory` for PNG files, `log_dir` for TensorBoard, or both"),
         (lambda data: ImageGrid(directory="x", every=0), "`every` is 0. It must be an integer of at least 1"),
-        (lambda data: LatentScatter(data[0], data[1][:5], directory="x"), "one label for each"),
-        (lambda data: LatentScatter(data[0], data[1].astype(str), directory="x"), "it must be integers. `np.unique"),
+        (lambda data: LatentScatter(data[0], data[1][:5], directory="x"), "one integer for each of the"),
         (
-            lambda data: LatentScatter(*data, directory="x", class_names=["a"]),
-            "`class_names` has 1 names, but `labels`",
+            lambda data: LatentScatter(data[0], data[1].astype(str), directory="x"),
+            "one integer for each of the .* examples. `np.unique",
         ),
         (lambda data: Interpolation([0.0], [0.0, 1.0], directory="x"), r"`start` and `end` have shapes \(1,\)"),
     ],

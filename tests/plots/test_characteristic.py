@@ -115,6 +115,20 @@ def test_a_surface_is_of_one_label_and_a_walk_of_two_of_several(model):
         plots.walk(several, x, [0, 1], n=1)
 
 
-def test_names_must_be_as_many_as_columns(model):
-    with pytest.raises(ValueError, match="has 2 names for 3 columns"):
-        plots.interventions(model, small.images(1), class_names=["cat", "dog"])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda m, x, names: plots.interventions(m, x, names),
+        lambda m, x, names: plots.diversity(m, x, 0, 0, class_names=names),
+        lambda m, x, names: plots.surface(m, x[0], [0, 1, 0, 1], class_names=names),
+        lambda m, x, names: plots.scatter(np.eye(3), range(3), class_names=names),
+        lambda m, x, names: plots.kl_per_dimension({"z_c": np.ones((3, 2))}, names),
+        lambda m, x, names: plots.v_nat(np.ones((3, 2)), class_names=names),
+        lambda m, x, names: plots.interpolation(registry.exon(), class_names=names),
+        lambda m, x, names: plots.traversals(registry.cvae(), [0, 1], class_names=names),
+        lambda m, x, names: plots.learned_prior(registry.parted(), class_names=names),
+    ],
+)
+def test_each_class_needs_a_name(model, draw):
+    with pytest.raises(ValueError, match="`class_names` has 2 names; it must have 3"):
+        draw(model, small.images(1), ["cat", "dog"])

@@ -137,7 +137,7 @@ def test_nothing_is_cut_off(active, names):
         ({"image": IMAGE[:3]}, "`image` has shape (3, 5, 1) and its reconstruction (4, 5, 1)"),
         ({"image": IMAGE[None].repeat(2, 0)}, "`image` has shape (2, 4, 5, 1); it must be one image"),
         ({"image": 255 * IMAGE}, "it must be floats in [-1, 1]"),
-        ({"class_names": "ab"}, "`class_names` has 2 names; there are 3 classes"),
+        ({"class_names": "ab"}, "`class_names` has 2 names; it must have 3"),
         ({"max_rows": 0}, "`max_rows` is 0. It must be an integer of at least 1"),
     ],
 )

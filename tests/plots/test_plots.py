@@ -273,8 +273,11 @@ class Solid:
         (lambda: plots.scatter(np.full((5, 2), np.nan), np.zeros(5, int)), "has training diverged?"),
         (lambda: plots.scatter(np.zeros((5, 3)), np.zeros(5, int), priors.circle()), "`z` has 3 dimensions, but"),
         (lambda: plots.scatter(np.zeros((5, 2)), np.zeros(4, int)), "one integer for each of the 5 examples"),
-        (lambda: plots.scatter(np.zeros((5, 2)), np.full(5, 7), class_names="ab"), "`labels` run from 7 to 7"),
-        (lambda: plots.prior(priors.circle(3), class_names="ab"), "`class_names` has 2 names; there are 3 classes"),
+        (
+            lambda: plots.scatter(np.zeros((5, 2)), np.full(5, 7), class_names="ab"),
+            "`class_names` has 2 names; it must have 8",
+        ),
+        (lambda: plots.prior(priors.circle(3), class_names="ab"), "`class_names` has 2 names; it must have 3"),
         (lambda: plots.latent(Fake(), images_of([0, 1]), np.array([0, 4])), "`labels` run from 0 to 4"),
         (lambda: plots.curves({"seconds": [1.0]}), "`history` has the keys ['seconds']"),
         (lambda: plots.curves({"loss": [1.0]}, panels={}), "`history` has the keys ['loss']"),

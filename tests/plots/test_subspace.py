@@ -192,7 +192,7 @@ def test_figures_have_the_title_that_they_are_given():
     [
         (lambda: plots.v_nat(VALUES, classes=3), "`classes` is 3; they must be integers from 0 to 2"),
         (lambda: plots.v_nat(VALUES, classes=[]), "`classes` is []"),
-        (lambda: plots.v_nat(VALUES, class_names="ab"), "`class_names` has 2 names; `values` has 3 classes"),
+        (lambda: plots.v_nat(VALUES, class_names="ab"), "`class_names` has 2 names; it must have 3"),
         (lambda: plots.v_nat(VALUES[0]), "`values` of class 0 are 0.5; they must be finite, one for each"),
         (lambda: plots.v_nat([[1.0, np.nan]]), "`values` of class 0 are [1.0, nan]"),
         (lambda: plots.v_nat_correlation([[1.0, 2.0], [3.0, 3.0]]), "`values` of class 1 are the same in all of the 2"),
