@@ -47,10 +47,23 @@ def test_the_reference_is_built_and_has_every_public_name(tmp_path):
     is_object = [(page, name) for page, name in names if not name.isupper() and name != "Tensor"]
     assert [(page, name) for page, name in is_object if f'href="{page}#{name}"' not in index] == []
     # How to make an EXoN and call it, and what it inherits.
+    assert list(broken_links(tmp_path)) == []
     systems = text["keras_ssvae/models.html"]
     assert "encoder: keras.Model | None = None, " in signature(systems, "EXoN")
     assert signature(systems, "EXoN.encode").endswith("encode(self, images: Tensor) -> Tensor:")
     assert 'href="models/labels.html#ClassifierMixin.generate"' in systems
+
+
+def broken_links(directory):
+    """Page and link, for all links to a place of the reference that does not exist."""
+    text = {page.resolve(): page.read_text(encoding="utf-8") for page in directory.rglob("*.html")}
+    places = {page: set(re.findall(r'id="([^"]+)"', html)) for page, html in text.items()}
+    for page, html in text.items():
+        for link in re.findall(r'<a [^>]*href="([^":$]+)"', html):
+            path, _, place = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            if target not in places or place not in {"", *places[target]}:
+                yield page.name, link
 
 
 def signature(page, name):

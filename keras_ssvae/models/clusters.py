@@ -22,7 +22,9 @@ class ClusterMixin:
 
     num_categories: int
     decode: Callable[[Tensor], Tensor]
+    """As `BaseVAE.decode`."""
     sample_latent: Callable[..., Tensor]
+    """As `BaseVAE.sample_latent`; a subclass also draws from given categories."""
 
     @property
     def cluster_names(self) -> tuple[str, ...] | None:

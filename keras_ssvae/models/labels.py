@@ -239,7 +239,9 @@ class ClassifierMixin:
 
     labels: Labels
     decode: Callable[[Tensor], Tensor]
+    """As `BaseVAE.decode`."""
     sample_latent: Callable[..., Tensor]
+    """`sample_latent(labels, seed, scale)`: latent variables of images of these classes, from the prior."""
     latents: dict[str, int]
 
     @property
