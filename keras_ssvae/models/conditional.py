@@ -37,8 +37,11 @@ class ConditionalVAE(ClassifierMixin, BaseVAE):
 
     * `_makers`: the default networks, which are `encoder` of `[x, y]`, `decoder` of (z, y) and its own ones. `made_by`
       names all of them;
+    * `_shapes` and `_kinds` of its own networks;
     * `_log_q`: the log-probabilities of the labels of x;
-    * the training step, and `evaluation_terms`.
+    * the training step, and `evaluation_terms`;
+    * with another prior of z: `_terms_of_rows`, `sample_latent`, `_log_weights_of` and `normal_parts`, which are those
+      of N(0, I) here.
     """
 
     reduction = "mean"
@@ -61,10 +64,10 @@ class ConditionalVAE(ClassifierMixin, BaseVAE):
         for name, make in makers.items():
             setattr(self, name, given[name] or make())
         reason = f"{self.labels.width} classes, {self.z_dim} dimensions of z and {self._seen(shape)}"
-        kinds: dict[str, dict[int, str | None]] = {"encoder": {1: probes.LOGVAR}, "decoder": {0: self.likelihood.takes}}
+        kinds = self._kinds()
         for name, (takes, gives) in self._shapes(shape, outputs).items():
             check_network(name, getattr(self, name), takes, gives, reason, self.made_by[name])
-            probes.probe(name, given[name], kinds.get(name, {0: probes.CLASS_LOGITS}), unit_pixels=name != "decoder")
+            probes.probe(name, given[name], kinds.get(name, {}), unit_pixels=name != "decoder")
 
     def _makers(self, shape: tuple[int, ...], outputs: tuple[int, ...]) -> dict[str, Callable[[], keras.Model]]:
         """Name -> function that makes the default network, for x and decoder outputs of these shapes."""
@@ -76,6 +79,10 @@ class ConditionalVAE(ClassifierMixin, BaseVAE):
             "encoder": ([shape, (self.labels.width,)], [(None, self.z_dim)] * 2),
             "decoder": ((self.latent_dim,), (None, *outputs)),
         }
+
+    def _kinds(self) -> dict[str, dict[int, str | None]]:
+        """Name -> the kinds of the network's outputs, as `probes.probe` takes them."""
+        return {"encoder": {1: probes.LOGVAR}, "decoder": {0: self.likelihood.takes}}
 
     def _seen(self, shape):
         return f"images {shape} of a {type(self.likelihood).__name__} likelihood"

@@ -126,6 +126,7 @@ def _read(file, damaged, *needed):
 
 
 def _compare(output_dir, started, settings, scheduled):
+    settings = json.loads(json.dumps(settings))  # as they were written: a tuple becomes a list
     # `steps_per_execution` does not change the result, and a run of more epochs continues one of fewer.
     compared = {*started, *settings} - {"steps_per_execution", "epochs"}
     differing = sorted(name for name in compared if started.get(name) != settings.get(name))

@@ -11,7 +11,21 @@ import keras
 from contract import small
 
 from keras_ssvae import likelihoods, priors
-from keras_ssvae.models import CPVAE, CVAE, HVAE, M1, M1M2, M2, M3, NVAE, REVAE, VAE, BetaVAE, EXoN, PartedVAE
+from keras_ssvae.models import (
+    CPVAE,
+    CVAE,
+    HVAE,
+    M1,
+    M1M2,
+    M2,
+    M3,
+    NVAE,
+    REVAE,
+    VAE,
+    BetaVAE,
+    EXoN,
+    PartedVAE,
+)
 from keras_ssvae.networks import cp_vae as cp_vae_networks
 from keras_ssvae.networks import hvae as hvae_networks
 from keras_ssvae.networks import kingma
@@ -49,6 +63,7 @@ class Entry:
         fixed: The arguments that cannot have another value here.
         gradient_tolerance: Tolerated difference of gradients on two backends, as a share of the largest number.
         draws: Names of the arrays of `draw_noise` that hold continuous random numbers.
+        normal_parts: The parts of its latent variables whose prior is N(0, I) for every label.
         verbs: `(model, images) -> {name: (verb, arguments, shape)}`: further verbs of the model.
         variant: Whether another entry runs most of the same code. The tests of a variant are slow in files that set
             `VARIANTS_ARE_SLOW`. With WITHOUT_VARIANTS in the environment, for a second round on another backend, it
@@ -72,6 +87,7 @@ class Entry:
     fixed: tuple[str, ...] = ()
     gradient_tolerance: float = 2e-5
     draws: tuple[str, ...]
+    normal_parts: tuple[str, ...] = ()
     verbs: Callable[[keras.Model, object], dict] = field(default=lambda model, images: {})
     variant: bool = False
 
@@ -217,6 +233,7 @@ def _parted(several):
         as_published=lambda: small.convolutional_parted(latent_dim),
         falling={"warm_up": 0.9, "reconstruction": 1.0},
         draws=("uniform_c", "epsilon_z", "epsilon_u"),
+        normal_parts=("z",),
         verbs=transfer,
     )
 
@@ -269,6 +286,7 @@ def _vae(vamp):
             "decoder": networks.decoder(small.IMAGE_SHAPE, small.D, hidden=8),
         },
         draws=("epsilon", "uniform"),
+        normal_parts=() if vamp else ("z",),
     )
 
 
@@ -458,6 +476,7 @@ def _revae(several):
             "decoder": revae_networks.decoder(small.IMAGE_SHAPE, 4, hidden=12),
         },
         draws=("epsilon_labeled", "epsilon_unlabeled", "epsilon_classifier"),
+        normal_parts=("z_rest",),
         verbs=traverse,
     )
 
@@ -502,6 +521,7 @@ M3_ENTRY = Entry(
     falling={"loss": 0.97},
     as_published=_ONE_LABEL.as_published,
     draws=("epsilon_labeled", "epsilon_unlabeled"),
+    normal_parts=("z_rest",),
 )
 
 
@@ -545,6 +565,7 @@ M1_ENTRY = Entry(
         "decoder": kingma.m1_decoder(small.IMAGE_SHAPE, small.D, hidden=(8, 8)),
     },
     draws=("epsilon", "uniform"),
+    normal_parts=("z",),
 )
 
 UNEVEN = [0.5, 0.3, 0.2]
@@ -626,6 +647,7 @@ def _m2(stacked):
         },
         draws=("epsilon_labeled", "epsilon_unlabeled")
         + (("epsilon_m1_labeled", "epsilon_m1_unlabeled") if stacked else ("uniform_labeled", "uniform_unlabeled")),
+        normal_parts=("z",),
         verbs=features if stacked else lambda model, images: {},
     )
 
@@ -683,6 +705,7 @@ NVAE_ENTRY = Entry(
         "decoder": nvae_networks.decoder(small.IMAGE_SHAPE, 2 * small.K + 2, filters=(4,), hidden=(8,)),
     },
     draws=("epsilon_labeled", "epsilon_unlabeled"),
+    normal_parts=("z_c", "z_s"),
 )
 
 
@@ -723,6 +746,7 @@ CVAE_ENTRY = Entry(
         "decoder": nvae_networks.decoder(small.IMAGE_SHAPE, small.K + small.D, filters=(4,), hidden=(8,)),
     },
     draws=("epsilon_labeled", "uniform_labeled"),
+    normal_parts=("z",),
 )
 
 
@@ -750,6 +774,7 @@ BETA_VAE_ENTRY = Entry(
         "decoder": nvae_networks.decoder(small.IMAGE_SHAPE, small.D, filters=(4,), hidden=(8,)),
     },
     draws=("epsilon",),
+    normal_parts=("z",),
 )
 
 

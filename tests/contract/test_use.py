@@ -12,6 +12,8 @@ from contract import asking, small
 from contract.programs import program_of
 from keras import ops
 
+from keras_ssvae import evaluation, plots
+from keras_ssvae.models.capabilities import HasNormalParts
 from keras_ssvae.noise import Stream
 
 
@@ -234,6 +236,31 @@ def test_latent_variables_and_images_have_the_stated_shapes(model):
 
 
 # Noise
+
+
+def test_the_parts_have_the_divergences_of_their_posteriors(entry, model):
+    images, labels = small.images(7), np.array([0, 1, 2, 0, 1, 2, 0])
+    if not entry.normal_parts:
+        with pytest.raises(ValueError, match="without latent variables whose prior is the standard normal"):
+            evaluation.kl_per_dimension(model, images)
+        return
+    assert isinstance(model, HasNormalParts)
+    given = evaluation.kl_per_dimension(model, images, batch_size=3)
+    assert set(given) == {*entry.normal_parts}
+    posterior = asking.to_numpy(model.posterior(images))
+    of_classes = evaluation.kl_per_dimension(model, images, labels)
+    for part, values in given.items():
+        prefix = "" if "mean" in posterior else f"{part}_"
+        mean, logvar = posterior[f"{prefix}mean"], posterior[f"{prefix}logvar"]
+        kl = 0.5 * (mean**2 + np.exp(logvar) - logvar - 1)
+        kl = (posterior["probs"][:, :, None] * kl).sum(axis=1) if kl.ndim == 3 else kl
+        assert values.shape == (model.latents[part],)
+        np.testing.assert_allclose(values, kl.mean(axis=0), rtol=1e-4, atol=1e-6)
+        expected = [kl[k == labels].mean(axis=0) for k in range(3)]
+        np.testing.assert_allclose(of_classes[part], expected, rtol=1e-4, atol=1e-6)
+    figures = plots.kl_per_dimension(given), plots.kl_per_dimension(of_classes, class_names="abc")
+    for figure in figures:
+        assert [ax.get_title("left") for ax in figure.axes if ax.get_title("left")] == list(given)
 
 
 def test_noise_is_a_function_of_the_seed_and_the_step_alone(entry, model):

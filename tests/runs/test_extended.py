@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from keras_ssvae.runs import run
-from keras_ssvae.runs.directory import check_output_dir, finished
+from keras_ssvae.runs.directory import check_output_dir, claim_output_dir, finished
+from keras_ssvae.runs.errors import UserError
 
 DIRECTORY = "runs/tiny_digits_20_beta0.5_seed1"
 
@@ -146,3 +147,11 @@ def test_a_run_that_stopped_early_is_not_extended(finished_run):
     (finished_run / "metrics.json").write_text(json.dumps({"settings": SHORT, "epochs_done": 12}))
     with pytest.raises(Exception, match="stopped early, after 12 of 20 epochs; more --epochs would change nothing"):
         check_output_dir(finished_run, {**SHORT, "epochs": 40}, True, lambda epochs: {"ramp": 10})
+
+
+def test_a_tuple_among_the_settings_is_the_list_that_was_written(tmp_path):
+    settings = {"epochs": 2, "filters": (16, 32)}
+    claim_output_dir(tmp_path / "run", settings)
+    check_output_dir(tmp_path / "run", settings, True, lambda epochs: {})
+    with pytest.raises(UserError, match=r"filters was \[16, 32\] and is \[16, 64\]"):
+        check_output_dir(tmp_path / "run", {**settings, "filters": (16, 64)}, True, lambda epochs: {})

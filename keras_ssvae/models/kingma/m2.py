@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_ssvae.distributions import Tensor
 from keras_ssvae.likelihoods import Likelihood
+from keras_ssvae.models import probes
 from keras_ssvae.models.checks import check_parts, input_shape, parts_of
 from keras_ssvae.models.conditional import ConditionalVAE
 from keras_ssvae.models.kingma.weight_prior import negative_log_prior
@@ -152,6 +153,9 @@ class M2(ConditionalVAE):
 
     def _shapes(self, shape, outputs):
         return {**super()._shapes(shape, outputs), "classifier": (shape, (None, self.labels.width))}
+
+    def _kinds(self):
+        return {**super()._kinds(), "classifier": {0: probes.CLASS_LOGITS}}
 
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`autoencoder` (encoder and decoder) and `classifier`."""
