@@ -34,7 +34,7 @@ from matplotlib.figure import Figure
 from keras_ssvae import data, evaluation, plots
 from keras_ssvae.runs import flags, sweep
 from keras_ssvae.runs.errors import UserError, check_choice
-from keras_ssvae.runs.run import Run
+from keras_ssvae.runs.plan import Run
 from keras_ssvae.runs.sets import AllLabeled
 
 SHARES, SCALES = (0.4, 1.0), (1.0, 1.5, 2.0)

@@ -28,7 +28,8 @@ from keras_ssvae.data import CELEBA_LABELS, CELEBA_PRIORS
 from keras_ssvae.models import PartedVAE
 from keras_ssvae.networks.parted_vae import celeba_decoder, celeba_encoder
 from keras_ssvae.runs.errors import UserError
-from keras_ssvae.runs.run import Run, main
+from keras_ssvae.runs.plan import Run
+from keras_ssvae.runs.run import main
 from keras_ssvae.runs.sets import OnDisk
 
 PAPER = {"epochs": 80, "steps_per_epoch": 2544, **parted.BATCHES, "validation": 1024}

@@ -41,7 +41,8 @@ from keras_ssvae.models import REVAE
 from keras_ssvae.networks import revae
 from keras_ssvae.runs.errors import UserError, check_number
 from keras_ssvae.runs.experiment import Experiment, terms_line
-from keras_ssvae.runs.run import Run, main
+from keras_ssvae.runs.plan import Run
+from keras_ssvae.runs.run import main
 from keras_ssvae.runs.sets import OnDiskRest
 
 IMAGE_SIZE, REST_DIM, FRACTION, WINDOW = (64, 64), 27, 0.004, 16_384

@@ -22,7 +22,8 @@ from keras_ssvae.models import EXoN
 from keras_ssvae.networks import exon as networks
 from keras_ssvae.optimizers import Adam
 from keras_ssvae.runs.errors import UserError, check_number, flags_named
-from keras_ssvae.runs.run import Run, main
+from keras_ssvae.runs.plan import Run
+from keras_ssvae.runs.run import main
 from keras_ssvae.schedules import WarmUpStepDecay
 
 LEARNING_RATE, LAMBDA1 = 1e-3, 5000.0

@@ -34,7 +34,7 @@ from keras_ssvae.models import PartedVAE
 from keras_ssvae.networks.parted_vae import dsprites_decoder, dsprites_encoder
 from keras_ssvae.runs import sweep
 from keras_ssvae.runs.errors import check_number
-from keras_ssvae.runs.run import Run
+from keras_ssvae.runs.plan import Run
 
 PAPER = {"epochs": 30, "steps_per_epoch": 11_520, **parted.BATCHES, "validation": 0}
 GAMMA_BC = 10.0

@@ -35,7 +35,8 @@ from keras_ssvae.optimizers import Adam
 from keras_ssvae.runs import flags
 from keras_ssvae.runs.errors import UserError, check_number
 from keras_ssvae.runs.experiment import Experiment, terms_line
-from keras_ssvae.runs.run import Run, main
+from keras_ssvae.runs.plan import Run
+from keras_ssvae.runs.run import main
 from keras_ssvae.runs.sets import Rest, load_data
 
 C_DIM, REST_DIM, HIDDEN = 4, 10, 600

@@ -51,7 +51,7 @@ from keras_ssvae.priors import LearnedMixture, StandardNormal, VampPrior
 from keras_ssvae.runs import sweep
 from keras_ssvae.runs.directory import write_table
 from keras_ssvae.runs.errors import check_choice, check_number
-from keras_ssvae.runs.run import Run
+from keras_ssvae.runs.plan import Run
 from keras_ssvae.runs.sets import Binary, UnevenBinary, load_data
 from keras_ssvae.schedules import AnnealedTemperature
 

@@ -31,7 +31,8 @@ from keras_ssvae.networks.exon import mnist_classifier
 from keras_ssvae.optimizers import Adam
 from keras_ssvae.runs import flags
 from keras_ssvae.runs.errors import UserError
-from keras_ssvae.runs.run import Run, main
+from keras_ssvae.runs.plan import Run
+from keras_ssvae.runs.run import main
 from keras_ssvae.schedules import LateExponentialDecay
 
 LEARNING_RATE, LAMBDA1 = 3e-3, 6000.0

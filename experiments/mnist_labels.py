@@ -21,7 +21,7 @@ from keras_ssvae import data, evaluation, plots
 from keras_ssvae.networks.exon import mnist_classifier
 from keras_ssvae.runs import flags, sweep
 from keras_ssvae.runs.directory import finished, write_json
-from keras_ssvae.runs.run import Plan
+from keras_ssvae.runs.plan import Plan
 
 
 class ClassifierAlone(keras.Model):

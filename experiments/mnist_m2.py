@@ -31,7 +31,7 @@ from keras_ssvae.optimizers import Adam
 from keras_ssvae.runs import flags, run, sweep
 from keras_ssvae.runs.errors import UserError
 from keras_ssvae.runs.experiment import Experiment
-from keras_ssvae.runs.run import Run
+from keras_ssvae.runs.plan import Run
 from keras_ssvae.runs.sets import InMemory, Rest, load_data
 
 LEARNING_RATE, ALPHA, LABELS = 3e-4, 0.1, 100

@@ -42,7 +42,7 @@ from keras_ssvae.priors import GaussianMixture, StandardNormal
 from keras_ssvae.runs import flags, sweep
 from keras_ssvae.runs.errors import UserError, check_choice, flag_of
 from keras_ssvae.runs.experiment import Experiment, terms_line
-from keras_ssvae.runs.run import Run
+from keras_ssvae.runs.plan import Run
 from keras_ssvae.runs.sets import AllLabeled, InMemory, WithoutLabels, load_data
 
 PAPER = {"epochs": 15, "steps_per_epoch": 469, "batch_size": 128, "validation": 0}

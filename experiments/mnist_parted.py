@@ -18,7 +18,8 @@ import parted
 
 from keras_ssvae.models import PartedVAE
 from keras_ssvae.runs.errors import UserError
-from keras_ssvae.runs.run import Run, main
+from keras_ssvae.runs.plan import Run
+from keras_ssvae.runs.run import main
 from keras_ssvae.runs.sets import load_data
 
 LEARNING_RATE, CAPACITY_STEPS, SLOPE_STEPS = 1.5e-3, 100_000, 35_000

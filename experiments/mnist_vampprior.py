@@ -27,7 +27,8 @@ from keras_ssvae.optimizers import NormalizedAdam
 from keras_ssvae.runs import flags
 from keras_ssvae.runs.errors import UserError, check_number
 from keras_ssvae.runs.experiment import Experiment
-from keras_ssvae.runs.run import Run, main
+from keras_ssvae.runs.plan import Run
+from keras_ssvae.runs.run import main
 from keras_ssvae.runs.sets import Binary
 from keras_ssvae.runs.work import forward_gflop
 from keras_ssvae.schedules import LinearWarmUp

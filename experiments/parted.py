@@ -13,7 +13,7 @@ from keras_ssvae.models import PartedVAE
 from keras_ssvae.optimizers import GroupedOptimizer, PlateauAdam
 from keras_ssvae.runs import flags
 from keras_ssvae.runs.experiment import Experiment
-from keras_ssvae.runs.run import Run
+from keras_ssvae.runs.plan import Run
 from keras_ssvae.runs.work import forward_gflop
 
 # Half of a batch is labelled: each of the two steps of the released code has a batch of 64.

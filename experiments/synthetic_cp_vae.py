@@ -35,7 +35,7 @@ from keras_ssvae import data, evaluation, plots
 from keras_ssvae.likelihoods import DiscretizedLogistic
 from keras_ssvae.models.cp_vae import CPVAE
 from keras_ssvae.runs import sweep
-from keras_ssvae.runs.run import Run
+from keras_ssvae.runs.plan import Run
 from keras_ssvae.runs.sets import WithoutLabels
 
 SIZES = {"train": 60_000, "test": 10_000}  # "train" includes the validation images

@@ -1,11 +1,9 @@
 """A run of an experiment: its plan, made from the flags; its training, which can resume; and its results."""
 
 import argparse
-import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import keras
 from keras_ssvae import callbacks, plots
 from keras_ssvae.export import export_saved_model
 from keras_ssvae.models.labels import ClassifierMixin
-from keras_ssvae.priors import GaussianMixture
 from keras_ssvae.runs import devices, flags, summary
 from keras_ssvae.runs.directory import (
     CHECKPOINT,
@@ -28,85 +25,8 @@ from keras_ssvae.runs.directory import (
 )
 from keras_ssvae.runs.errors import UserError, flags_named
 from keras_ssvae.runs.experiment import Experiment
+from keras_ssvae.runs.plan import Plan, Run
 from keras_ssvae.runs.script import script
-
-
-@dataclasses.dataclass(eq=False)
-class Plan:
-    """A run whose flags are checked and that has not written anything yet.
-
-    Attributes:
-        experiment: The experiment.
-        settings: Everything that the result depends on.
-        options: The values of the experiment's own flags that are not settings.
-        resume: Whether to continue the run in `output_dir`, if there is one.
-        sets: The images, as the experiment's `sets` makes them.
-        prior: The prior, or None.
-        given: Further arguments of `build_model`.
-        devices: The devices that share a batch.
-        scheduled: Maps a number of epochs to the experiment's own settings.
-        output_dir: Directory for the files of the run.
-        export_dir: Directory for the SavedModel.
-    """
-
-    experiment: Experiment
-    settings: dict[str, Any]
-    options: dict[str, Any]
-    resume: bool
-    sets: Any
-    prior: GaussianMixture | None
-    given: tuple[Any, ...]
-    devices: devices.Devices
-    scheduled: Callable[[int], dict[str, Any]]
-    output_dir: Path
-    export_dir: Path
-
-    @property
-    def images(self) -> Any:
-        """The data set."""
-        return self.sets.images
-
-    @property
-    def data_title(self) -> str:
-        names = "" if self.experiment.classes is None else f" ({', '.join(self.images.class_names)})"
-        return f"{self.images.name}{names}"
-
-    @property
-    def title(self) -> str:
-        labels = f", {self.settings['labels']} labels" if "labels" in self.settings else ""
-        return f"{self.experiment.name} on {self.data_title}{labels}"
-
-
-@dataclasses.dataclass(eq=False)
-class Run:
-    """A plan, with the objects that `train` needs. The attributes of the plan are attributes of the run too.
-
-    Attributes:
-        plan: The plan.
-        model: The compiled model, in its state after the last epoch done.
-        batches: The training batches, from the first step not yet done.
-        checkpoint: The callback that writes the checkpoint.
-        early_stopping: The callback that may end the training early, or None.
-        done: Number of epochs done.
-    """
-
-    plan: Plan
-    model: keras.Model
-    batches: Any
-    checkpoint: callbacks.Checkpoint
-    early_stopping: keras.callbacks.Callback | None
-    done: int
-
-    def __getattr__(self, name: str) -> Any:
-        """Finds the attributes of the plan."""
-        if name == "plan":  # `copy` asks before there is one
-            raise AttributeError(name)
-        return getattr(self.plan, name)
-
-    @property
-    def test_images(self) -> Any:
-        """The test images as an array in memory, with pixels in [-1, 1]."""
-        return self.sets.test_images
 
 
 def main(experiment: Experiment) -> None:

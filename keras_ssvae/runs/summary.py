@@ -5,20 +5,18 @@ import statistics
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
 from keras_ssvae import __version__
 from keras_ssvae.runs import devices
-
-if TYPE_CHECKING:
-    from keras_ssvae.runs.run import Run
+from keras_ssvae.runs.plan import Run
 
 _MOST_CLASSES = 10  # that a line of the summary lists
 
 
-def metrics(run: "Run", report: dict[str, Any], own: dict[str, Any], exported: str | None) -> dict[str, Any]:
+def metrics(run: Run, report: dict[str, Any], own: dict[str, Any], exported: str | None) -> dict[str, Any]:
     """Returns the content of `metrics.json`.
 
     Args:
@@ -59,7 +57,7 @@ def metrics(run: "Run", report: dict[str, Any], own: dict[str, Any], exported: s
     }
 
 
-def summarise(run: "Run", metrics: dict[str, Any]) -> None:
+def summarise(run: Run, metrics: dict[str, Any]) -> None:
     """Prints the results of a run and where its files are."""
     lines = {"settings": " ".join(f"{name}={value}" for name, value in run.settings.items())}
     if metrics["epochs_done"] < metrics["epochs"]:

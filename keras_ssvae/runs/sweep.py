@@ -15,7 +15,8 @@ from keras_ssvae.runs.directory import LOG, check_output_dir, check_writable, fi
 from keras_ssvae.runs.errors import UserError, check_number, flag_of
 from keras_ssvae.runs.experiment import Experiment
 from keras_ssvae.runs.launch import Job, Pool, end_with_parent, launch, work_off
-from keras_ssvae.runs.run import Plan, plan, prepare, train
+from keras_ssvae.runs.plan import Plan
+from keras_ssvae.runs.run import plan, prepare, train
 from keras_ssvae.runs.script import script
 from keras_ssvae.runs.tables import Cell, Result, by, filled, markdown, model_file, write_tables
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_ssvae.runs import saved
 from keras_ssvae.runs.directory import write_table, write_text
-from keras_ssvae.runs.run import Plan
+from keras_ssvae.runs.plan import Plan
 
 
 def model_file(plan: Plan) -> Path:
