@@ -152,7 +152,8 @@ class HeteroscedasticGaussian(Likelihood):
 class Laplace(Likelihood):
     """Laplace distributed pixels in [0, 1], around the sigmoid of the decoder's outputs.
 
-    `reconstruction` is PartedVAE's absolute error, without the scale.
+    The method `reconstruction` is PartedVAE's absolute error, without scale and constants. The term `reconstruction`
+    that models log is `-log_prob`, with all constants.
 
     Args:
         scale: Scale of each pixel's distribution, positive.

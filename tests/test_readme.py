@@ -27,7 +27,7 @@ SHAPES = {
     "docs/m2.md": {"probs": (5, 10), "drawn": (2, 28, 28, 1)},
     "docs/nvae.md": {"drawn": (2, 28, 28, 1), "kl": (10, 10)},
     "docs/parted_vae.md": {"styled": (4, 32, 32, 1)},
-    "docs/revae.md": {"seven": (5, 28, 28, 1), "swapped": (4, 28, 28, 1)},
+    "docs/revae.md": {"seven": (5, 28, 28, 1), "swapped": (4, 28, 28, 1), "with_hat": (4, 64, 64, 3)},
     "docs/serving.md": {"images": (2, 28, 28, 1)},
     "docs/vae.md": {"binary": (360, 28, 28, 1)},
 }

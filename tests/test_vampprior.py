@@ -120,6 +120,15 @@ def test_the_encoder_belongs_to_the_model_and_to_one_only(encoder):
         VampPrior(2, D, SHAPE).log_prob(Z)
 
 
+@pytest.mark.parametrize("gives", [lambda h: h, lambda h: [h], lambda h: [h, layers.Dense(3)(h)]])
+@pytest.mark.parametrize("components", [2, 7])
+def test_an_encoder_with_other_outputs_is_refused(gives, components):
+    images = keras.Input((4, 4, 1))
+    encoder = keras.Model(images, gives(layers.Dense(2)(layers.Flatten()(images))))
+    with pytest.raises(ValueError, match=r"The encoder gives .* needs means and log-variances, each \(None, 2\)"):
+        VampPrior(components, 2, (4, 4, 1)).bind(encoder)
+
+
 def test_the_configuration_restores_it(encoder):
     prior = VampPrior(4, D, SHAPE, initial_mean=0.3, initial_stddev=0.2, name="vamp")
     restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(prior))

@@ -50,6 +50,7 @@ class Checkpoint(keras.callbacks.Callback):
         >>> checkpoint = Checkpoint("run/checkpoint.npz")
         >>> checkpoint.set_model(model)
         >>> done = checkpoint.restore() if checkpoint.path.exists() else 0
+        >>> batches = data.semi_supervised(..., steps_per_epoch=468, start_step=done * 468)  # where the run stopped
         >>> model.fit(batches, initial_epoch=done, epochs=100, steps_per_epoch=468, callbacks=[checkpoint])
     """
 

@@ -76,7 +76,8 @@ def augment_with(model: Any, share: float, scale: float = 1.0, seed: int = 0) ->
         seed: An integer of at least 0.
 
     Returns:
-        A function `(images, labels, counter) -> images`.
+        A function `(images, labels, counter) -> images`. `counter` chooses the random numbers;
+        `data.semi_supervised(replace_labeled=...)` gives each step another one.
 
     Raises:
         ValueError: If the model cannot generate images of given labels; if it has no `scale` although one other than 1

@@ -91,10 +91,11 @@ class CPVAE(ClusterMixin, UnlabeledVAE):
     * The paper does not describe initial weights, the ELU after the logits, clipping, and the course of the
       temperature. They are those of the released code.
 
-    `as_released` also takes the other choices of that code: a second sample for z, and a prior that is not trained,
-    with the log-variances `2 log(1 + exp(v / 2))`. Unlike that code, the model generates from the same prior.
+    The class method `CPVAE.as_released(...)` makes a model with all choices of that code, these and others: a second
+    sample for z, and a prior that is not trained, with the log-variances `2 log(1 + exp(v / 2))`. Unlike that code, the
+    model generates from the same prior.
 
-    Clipping of pixels and log-variances, `binarize`, batches and validation are as in `VAE`.
+    Clipping of pixels and log-variances, `binarize`, batches and validation data are as in `VAE`.
 
     Args:
         encoder: Keras model that maps images `(B, H, W, C)` with pixels in [0, 1] to features `(B, F)`. Default: two

@@ -116,6 +116,11 @@ class Labels:
             highest = [size - 1 for size in self.sizes] if self.several else self.sizes[0] - 1
             from_one = given.min() >= 1 and (given <= np.asarray(self.num_classes)).all()
             hint = " They look counted from 1: subtract 1." if from_one else ""
+            if given.min() == -1 and not self.allow_missing:
+                hint = (
+                    " If -1 stands for a missing label: only batches for training may hold it, those of "
+                    "`data.semi_supervised(..., allow_missing=True)`."
+                )
             raise ValueError(
                 f"`{name}` run from {given.min()} to {given.max()}; with {self.num_classes} classes they must be "
                 f"{lowest} to {highest}.{hint}"

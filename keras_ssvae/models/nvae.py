@@ -60,8 +60,8 @@ class NVAE(ClassifierMixin, BaseVAE):
 
         reconstruction + kl_s + beta_c kl_c + cross_entropy
 
-    In training the mask and `c_y` follow the true label, in use the most probable one. `kl_c` includes all classes. So
-    the variables of the masked classes learn to carry no information.
+    In training, the class whose `z_c` is kept, and `c_y`, follow the true label; in use, the most probable one. `kl_c`
+    includes all classes. So the variables of the masked classes learn to carry no information.
 
     | N-VAE's paper                        | code                                                                    |
     |--------------------------------------|-------------------------------------------------------------------------|

@@ -33,11 +33,11 @@ def traversals(
 
     Args:
         model: A `PartedVAE`; or a model with `normal_parts` and the centres of its classes (`HasClassCentres`), such as
-            `NVAE`, `CVAE`, `M2` and `REVAE`; or a model without labels, such as `BetaVAE`.
+            `NVAE`, `CVAE`, `M2`, and `REVAE` with one label; or a model without labels, such as `BetaVAE`.
         labels: The classes to draw; for `PartedVAE` values of the label c_i. None for a model without labels, which has
             one panel with all other coordinates at 0.
-        part: One of `normal_parts`, for example `"z_c"` of `NVAE`, the coordinates of the class, or `"z_s"`. For
-            `PartedVAE` `"z"`, the class-independent coordinates, or `"u"`, those of u_i.
+        part: One of `normal_parts`, for example `"z_c"` of `NVAE`, the coordinates of the class, or `"z_s"`;
+            `"z_rest"` of `REVAE`. For `PartedVAE` `"z"`, the class-independent coordinates, or `"u"`, those of u_i.
         variable: For a `PartedVAE` with several labels: the number i. The other labels have their value 0.
         deviations: Values of the coordinate, in standard deviations; at least 2.
         class_names: Names of the values of c_i. Default: their numbers.

@@ -33,8 +33,9 @@ class Prior(layers.Layer):
     | `log_prob`, `component_log_probs`, `log_prob_given`: densities, all constants    | `draw`, `random`   |
     | `kl_per_component`, `kl`: divergence of a Gaussian posterior from each component | `sample`           |
 
-    The divergence of a posterior from the *mixture* has no closed form. `log_prob` at samples of the posterior gives an
-    estimate. If the posterior also has weights of the components, `kl` gives an upper bound. All sums are float32
+    The divergence of a posterior from the *mixture* has no closed form. At a sample z of the posterior,
+    `distributions.gaussian_log_prob(z, mean, logvar) - prior.log_prob(z)`, `(B,)` in nats, estimates it: add its mean
+    to the loss. If the posterior also has weights of the components, `kl` gives an upper bound. All sums are float32
     under every dtype policy.
 
     Args:

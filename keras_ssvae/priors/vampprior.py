@@ -19,8 +19,9 @@ class VampPrior(ComputedPrior):
     The images `u_k`, called pseudo-inputs, are learned with the model. Their pixels are clipped to [0, 1] before they
     enter the encoder. The gradient of the prior reaches both the pseudo-inputs and the encoder.
 
-    The encoder belongs to the model, which passes it to `bind`. It is no part of the prior's weights or configuration.
-    In the prior it runs in inference mode, without dropout.
+    The encoder maps images `(B, H, W, C)` with pixels in [0, 1] to means and log-variances, each `(B, d)`. It belongs
+    to the model, which passes it to `bind`; in your own model, call `prior.bind(encoder)` once. It is no part of the
+    prior's weights or configuration. In the prior it runs in inference mode, without dropout.
 
     Args:
         num_components: Number of components K.
@@ -34,8 +35,8 @@ class VampPrior(ComputedPrior):
         pseudo_inputs: The pseudo-inputs before clipping, `(K, H, W, C)`.
 
     Raises:
-        ValueError: If the encoder does not fit, if a second encoder is bound, or if components are needed before
-            `bind`.
+        ValueError: If the encoder takes or gives other shapes, if a second encoder is bound, or if components are
+            needed before `bind`.
 
     Example:
         >>> model = VAE(prior=VampPrior(num_components=500))
@@ -85,6 +86,12 @@ class VampPrior(ComputedPrior):
             raise ValueError(
                 f"`{self.name}` has pseudo-inputs of shape {self.image_shape}, but the encoder takes images of shape "
                 f"{tuple(encoder.input_shape[1:])}. Give this shape as the prior's `image_shape`."
+            )
+        outputs = encoder.output_shape
+        if not isinstance(outputs, list) or [tuple(shape)[1:] for shape in outputs] != [(self.latent_dim,)] * 2:
+            raise ValueError(
+                f"The encoder gives {outputs}, but `{self.name}` needs means and log-variances, each "
+                f"{(None, self.latent_dim)}. Give the prior the encoder's `latent_dim`, or pass another encoder."
             )
         # In a function, so that Keras does not track the encoder here: the model saves and trains it.
         self._encoder_of = lambda: encoder
