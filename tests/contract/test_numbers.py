@@ -210,7 +210,7 @@ def wrong_labels(entry):
     one_hot = ops.convert_to_numpy(Labels(entry.sizes if len(entry.sizes) > 1 else entry.sizes[0]).one_hot(labels))
     return {
         "counted from 1": (labels + 1, "run from 1 to 3; with .* They look counted from 1"),
-        "negative": (labels - 1, "run from -1 to"),
+        "negative": (labels - 1, "run from -1 to .* If -1 stands for a missing label: only batches for training"),
         "floats": (labels.astype("float32"), r"They are whole numbers: `\w+.astype\('int64'\)`"),
         "parts of numbers": (labels + 0.5, "it must be .* integer"),
         "one row of zeros": (one_hot * (np.arange(7) != 3)[:, None], "Row 3 of .* must be one-hot, with the sum 1"),
