@@ -103,7 +103,7 @@ def _has_centres(model):
 
 
 def _of_priors(model, labels, part, variable):
-    """The classes; for each the means and standard deviations of its prior and the coordinates of a part; K."""
+    """The classes; for each the means and standard deviations of its prior, and the coordinates of a part; and K."""
     if part not in ("z", "u"):
         raise ValueError(f'`part` is {part!r}; it must be "z" or "u".')
     prior, start = _u_prior(model, variable, "plots.traversals")
