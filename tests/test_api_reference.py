@@ -46,8 +46,8 @@ def test_the_reference_is_built_and_has_every_public_name(tmp_path):
     index = (tmp_path / "keras_ssvae.html").read_text(encoding="utf-8")
     is_object = [(page, name) for page, name in names if not name.isupper() and name != "Tensor"]
     assert [(page, name) for page, name in is_object if f'href="{page}#{name}"' not in index] == []
-    # How to make an EXoN and call it, and what it inherits.
     assert list(broken_links(tmp_path)) == []
+    # How to make an EXoN and call it, and what it inherits.
     systems = text["keras_ssvae/models.html"]
     assert "encoder: keras.Model | None = None, " in signature(systems, "EXoN")
     assert signature(systems, "EXoN.encode").endswith("encode(self, images: Tensor) -> Tensor:")

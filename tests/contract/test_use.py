@@ -235,9 +235,6 @@ def test_latent_variables_and_images_have_the_stated_shapes(model):
     assert len({*model.training_terms}) == len(model.training_terms) > 0
 
 
-# Noise
-
-
 def test_the_parts_have_the_divergences_of_their_posteriors(entry, model):
     images, labels = small.images(7), np.array([0, 1, 2, 0, 1, 2, 0])
     if not entry.normal_parts:
@@ -261,6 +258,9 @@ def test_the_parts_have_the_divergences_of_their_posteriors(entry, model):
     figures = plots.kl_per_dimension(given), plots.kl_per_dimension(of_classes, class_names="abc")
     for figure in figures:
         assert [ax.get_title("left") for ax in figure.axes if ax.get_title("left")] == list(given)
+
+
+# Noise
 
 
 def test_noise_is_a_function_of_the_seed_and_the_step_alone(entry, model):
