@@ -61,8 +61,9 @@ def replay(golden_file):
         return replay_of(golden_file)
 
 
-# On JAX the biases before a normalisation take other steps of rounding than the original's, which shows by 2e-5 later.
-TERM_TOLERANCES = (5e-6, 5e-5, 5e-5) if JAX else (5e-6, 5e-6, 5e-6)
+# On JAX the biases before a normalisation take other steps of rounding than the original's, which shows by 2e-5 later;
+# processors round differently too: 5.1e-6 at the last step on one with AVX2, below 5e-6 on one with AVX-512.
+TERM_TOLERANCES = (5e-6, 5e-5, 5e-5) if JAX else (5e-6, 5e-6, 1e-5)
 
 
 def test_every_term_of_every_step_equals_the_original(replay):
