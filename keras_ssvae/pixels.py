@@ -14,6 +14,7 @@ from keras_ssvae.distributions import Tensor
 
 _ROUNDING = 1e-3  # allowed distance from [-1, 1], by the rounding of half precision and of interpolation
 _AUGMENTED = 3.0  # largest absolute value of augmented pixels; those of `data.augment.mnist`, as in EXoN, reach 1.5
+_DARK = -0.5  # images with a pixel below it are not in [0, 1]
 _NEARLY_BLACK = -0.99  # pixels in [0, 1] end below this value if they are scaled as pixels from 0 to 255
 
 
@@ -171,19 +172,28 @@ def check_values(name: str, images, in_doubt: str = "refuse") -> None:
         warn_caller(sentence)
 
 
-def augmented_in_range(images: Tensor) -> Tensor:
-    """Whether `check_augmented` accepts augmented images: one boolean tensor, symbolic for a symbolic tensor."""
-    return ops.all(ops.abs(images) <= _AUGMENTED)  # False for NaN
+def augmented_fits(images: Tensor, originals: Tensor) -> Tensor:
+    """Whether `check_augmented` accepts augmented images: one boolean tensor, symbolic for symbolic tensors."""
+    low, high = ops.min(images), ops.max(images)
+    in_range = ops.logical_and(low >= -_AUGMENTED, high <= _AUGMENTED)  # False for NaN
+    in_doubt = ops.logical_and(ops.logical_and(low >= 0, low < high), ops.min(originals) < _DARK)
+    return ops.logical_and(in_range, ops.logical_not(in_doubt))
 
 
-def check_augmented(name: str, images) -> None:
-    """Raises a `ValueError` if augmented images are far outside [-1, 1]. Augmentation may leave this range a little."""
-    images = ops.convert_to_numpy(images).astype("float32")
-    if not augmented_in_range(images):
-        raise ValueError(
-            f"`{name}` has pixels from {images.min():g} to {images.max():g}; it must be floats in [-1, 1], or near it. "
-            "`augment` gets images in this range and must return images in this range."
-        )
+def check_augmented(name: str, images, originals) -> None:
+    """Raises a `ValueError` if augmented images are far outside [-1, 1], or if they are in [0, 1] and were not before.
+
+    Augmentation may leave [-1, 1] a little.
+    """
+    images, originals = (ops.convert_to_numpy(each).astype("float32") for each in (images, originals))
+    if not images.size or augmented_fits(images, originals):
+        return
+    low, high = images.min(), images.max()
+    before = f", and from {originals.min():g} before the augmentation" if 0 <= low <= high <= _AUGMENTED else ""
+    raise ValueError(
+        f"`{name}` has pixels from {low:g} to {high:g}{before}; it must be floats in [-1, 1], or near it. `augment` "
+        "gets images in this range and must return images in this range."
+    )
 
 
 _trusted = contextvars.ContextVar("_trusted", default=False)

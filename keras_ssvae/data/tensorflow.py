@@ -13,7 +13,7 @@ from keras_ssvae.data.checks import check_batch
 from keras_ssvae.data.order import Part, epoch_order
 from keras_ssvae.models.checked_data import CHECKED, MISSES_LABELS, checked_dataset, in_flight
 from keras_ssvae.models.labels import Labels
-from keras_ssvae.pixels import augmented_in_range, check_augmented, check_dtype, check_values
+from keras_ssvae.pixels import augmented_fits, check_augmented, check_dtype, check_values
 
 
 def gather(array: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
@@ -181,15 +181,15 @@ def _augmented(augment, device, alternating, images, seed):
     if not images.shape.is_compatible_with(result.shape):
         return result
     with tf.device(device):
-        fits = augmented_in_range(tf.cast(result, tf.float32))
+        fits = augmented_fits(tf.cast(result, tf.float32), images)
 
     @tf.autograph.experimental.do_not_convert
-    def refuse(pixels):
-        in_flight(check_augmented)("augmented images", pixels)
+    def refuse(*pixels):
+        in_flight(check_augmented)("augmented images", *pixels)
         return True
 
     # The numbers are copied to the host only if they are invalid.
-    fits = tf.cond(fits, lambda: True, lambda: tf.numpy_function(refuse, [result], tf.bool))
+    fits = tf.cond(fits, lambda: True, lambda: tf.numpy_function(refuse, [result, images], tf.bool))
     with tf.control_dependencies([fits]):
         return tf.ensure_shape(result, images.shape)
 

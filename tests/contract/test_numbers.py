@@ -155,6 +155,17 @@ def test_fit_finds_pixels_out_of_range_in_a_later_batch(entry):
     assert np.isfinite(ops.convert_to_numpy(model.encode(data.scale(BYTES)))).all()  # the model still works
 
 
+@pytest.mark.parametrize("augment", ["of bytes", "of 0 to 1"])
+def test_fit_finds_an_augmentation_with_other_pixels(entry, augment):
+    part = next((part for part in entry.parts if part.endswith("_augmented")), None)
+    if part is None:
+        pytest.skip("it does not see augmented images")
+    good, bad = batches_of(entry, part, BYTES.astype("float32") if augment == "of bytes" else UNIT)
+    before = "" if augment == "of bytes" else ", and from .* before the augmentation"
+    with pytest.raises(ValueError, match=rf"`x\['{part}'\]` has pixels from 0 to [^,]*{before}; it must be floats"):
+        entry.compiled().fit((batch for batch in (good, bad)), steps_per_epoch=2, shuffle=False, verbose=0)
+
+
 class Batches(keras.utils.PyDataset):
     def __init__(self, batches):
         super().__init__()

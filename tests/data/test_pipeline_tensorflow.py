@@ -170,6 +170,15 @@ def test_images_that_an_augmentation_takes_far_out_of_range_are_refused():
             take(1, augment=wrong)
 
 
+def test_an_augmentation_that_returns_images_from_0_to_1_is_refused():
+    wrong = r"has pixels from 0 to 1, and from -1 before the augmentation; it must be floats in \[-1, 1\]"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=wrong):
+        take(1, augment=lambda images, seed: (images + 1) / 2)
+    blank = np.zeros((1000, 8, 8, 1), np.uint8)
+    [(x, _)] = take(1, unlabeled=blank, augment=lambda images, seed: -images)
+    assert x["unlabeled_augmented"].min() == 1
+
+
 def test_an_augmentation_that_gives_bytes_is_refused_in_a_sentence():
     batches = make(augment=lambda images, seed: keras.ops.cast(127.5 * images + 127.5, "uint8"))
     with pytest.raises(tf.errors.InvalidArgumentError, match="`augmented images` has pixels from 0 to 255; it must be"):

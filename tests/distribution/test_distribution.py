@@ -14,7 +14,9 @@ from contract.registry import ENTRIES
 
 SCRIPT = Path(__file__).with_name("train.py")
 JAX = keras.backend.backend() == "jax"
-VARIANTS_ARE_SLOW = True
+# Two that have little in common. The others are slow tests.
+DEFAULT = ("EXoN", "VampPrior")
+MODELS = [pytest.param(each, marks=[] if each.name in DEFAULT else pytest.mark.slow) for each in ENTRIES]
 
 
 def start(how, file, *args, **environment):
@@ -47,8 +49,7 @@ def folder(tmp_path_factory):
 def on_devices(folder, asked_for):
     """One process trains the models on one device and on two."""
     file = folder / "devices.npz"
-    without = {} if any(entry.variant for entry in asked_for) else {"WITHOUT_VARIANTS": "1"}
-    return finish(start("devices", file, **without), file)
+    return finish(start("devices", file, *(entry.name for entry in asked_for)), file)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def assert_same(run, expected, atol=1e-6):
         np.testing.assert_allclose(value, expected_logs[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", MODELS, ids=lambda entry: entry.name)
 def test_two_devices_end_with_the_weights_and_logs_of_one(on_devices, entry):
     assert_same(on_devices["two", entry.name], on_devices["one", entry.name])
 
@@ -99,10 +100,9 @@ def test_two_workers_end_with_the_weights_and_logs_of_one(folder, on_devices):
             ports.append(free.getsockname()[1])
     cluster = {"worker": [f"localhost:{port}" for port in ports]}
     files = [folder / f"worker_{i}.npz" for i in range(2)]
-    processes = [
-        start(str(i), files[i], TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}}))
-        for i in range(2)
-    ]
+    names = [name for place, name in on_devices if place == "one"]
+    tasks = [json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}}) for i in range(2)]
+    processes = [start(str(i), files[i], *names, TF_CONFIG=tasks[i]) for i in range(2)]
     try:
         for process, file in zip(processes, files, strict=True):
             for (_, name), run in finish(process, file).items():

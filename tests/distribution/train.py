@@ -1,11 +1,11 @@
-"""Trains the models of the registry for five steps and writes their weights: `train.py HOW FILE [norm]`.
+"""Trains models of the registry for five steps and writes their weights: `train.py HOW FILE [norm | NAME ...]`.
 
 HOW is `devices`, on one device and then on two (virtual CPU devices of this process), or the number of a worker, 0 or
 1, with the cluster in TF_CONFIG. Beside the weights it writes the logs, with a report on an odd number of images, and
 on how many devices the rows of a batch lay.
 
-With `norm` there is only the EXoN, its classifier has convolutions and batch normalisation, and nothing is evaluated:
-the moving statistics follow biases whose gradient is rounding.
+Without a name it trains all of them. With `norm` there is only the EXoN, its classifier has convolutions and batch
+normalisation, and nothing is evaluated: the moving statistics follow biases whose gradient is rounding.
 """
 
 import contextlib
@@ -120,7 +120,8 @@ def train(entry, place, strategy):
     logs[f"{place}/{entry.name}"] = {key: float(value) for key, value in named.items() if value is not None}
 
 
-entries = [registry.EXON] if NORM else registry.ENTRIES
+named = [entry for entry in registry.ENTRIES if entry.name in sys.argv[3:]]
+entries = [registry.EXON] if NORM else named or registry.ENTRIES
 for place in ("one", "two") if HOW == "devices" else ("workers",):
     seen = set()
     if place == "two" and JAX:
