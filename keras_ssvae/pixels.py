@@ -172,21 +172,23 @@ def check_values(name: str, images, in_doubt: str = "refuse") -> None:
         warn_caller(sentence)
 
 
-def augmented_fits(images: Tensor, originals: Tensor) -> Tensor:
+def augmented_fits(images: Tensor, originals: Tensor, first: bool | Tensor) -> Tensor:
     """Whether `check_augmented` accepts augmented images: one boolean tensor, symbolic for symbolic tensors."""
     low, high = ops.min(images), ops.max(images)
     in_range = ops.logical_and(low >= -_AUGMENTED, high <= _AUGMENTED)  # False for NaN
-    in_doubt = ops.logical_and(ops.logical_and(low >= 0, low < high), ops.min(originals) < _DARK)
+    bright = ops.logical_and(ops.logical_and(low >= 0, low < high), ops.min(originals) < _DARK)
+    in_doubt = ops.logical_and(ops.logical_and(first, ops.shape(images)[0] > 1), bright)
     return ops.logical_and(in_range, ops.logical_not(in_doubt))
 
 
-def check_augmented(name: str, images, originals) -> None:
+def check_augmented(name: str, images, originals, first: bool) -> None:
     """Raises a `ValueError` if augmented images are far outside [-1, 1], or if they are in [0, 1] and were not before.
 
-    Augmentation may leave [-1, 1] a little.
+    Augmentation may leave [-1, 1] a little. Images in [0, 1] are an error in the first batch only, and only if it has
+    more than one image: later, and of a single image, the crop may have left out all dark pixels.
     """
     images, originals = (ops.convert_to_numpy(each).astype("float32") for each in (images, originals))
-    if not images.size or augmented_fits(images, originals):
+    if not images.size or augmented_fits(images, originals, first):
         return
     low, high = images.min(), images.max()
     before = f", and from {originals.min():g} before the augmentation" if 0 <= low <= high <= _AUGMENTED else ""

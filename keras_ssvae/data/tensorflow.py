@@ -85,7 +85,7 @@ def make_batches(  # noqa: D417 (the others are described by `semi_supervised`)
             batch.first_draw(step),
             kinds=kinds,
             seed=seed,
-            augment=augment and functools.partial(_augmented, augment, device, alternating),
+            augment=augment and functools.partial(_augmented, augment, device, alternating, step == 0),
             replace_labeled=replace_labeled,
         )
 
@@ -167,7 +167,7 @@ def _read(elements, part, epoch, *, steps, seed, buffer, kinds):
     return tf.data.Dataset.choose_from_datasets([tf.data.Dataset.from_tensors(nothing).repeat(), batches], which)
 
 
-def _augmented(augment, device, alternating, images, seed):
+def _augmented(augment, device, alternating, first, images, seed):
     given, rows = images, tf.shape(images)[0]
     if alternating:
         # Some operations fail without images (`tf.pad` with mirroring), so one image of zeros replaces them.
@@ -181,15 +181,15 @@ def _augmented(augment, device, alternating, images, seed):
     if not images.shape.is_compatible_with(result.shape):
         return result
     with tf.device(device):
-        fits = augmented_fits(tf.cast(result, tf.float32), images)
+        fits = augmented_fits(tf.cast(result, tf.float32), images, first)
 
     @tf.autograph.experimental.do_not_convert
-    def refuse(*pixels):
-        in_flight(check_augmented)("augmented images", *pixels)
+    def refuse(*given):
+        in_flight(check_augmented)("augmented images", *given)
         return True
 
     # The numbers are copied to the host only if they are invalid.
-    fits = tf.cond(fits, lambda: True, lambda: tf.numpy_function(refuse, [result, images], tf.bool))
+    fits = tf.cond(fits, lambda: True, lambda: tf.numpy_function(refuse, [result, images, first], tf.bool))
     with tf.control_dependencies([fits]):
         return tf.ensure_shape(result, images.shape)
 

@@ -101,7 +101,7 @@ class ChecksData(keras.Model):
         for name, part in parts.items():
             given = f"x[{name!r}]" if isinstance(images, dict) else "x"
             if name.endswith("_augmented") and dtype_name(part) != "uint8":
-                check_augmented(given, part, parts.get(name.removesuffix("_augmented"), part))
+                check_augmented(given, part, parts.get(name.removesuffix("_augmented"), part), first)
             elif name != WHOLE_BATCH and len(part.shape) == 4:
                 check_values(given, part, "refuse" if first else "ignore")
         if labels is not None and isinstance(self, ClassifierMixin):

@@ -155,15 +155,25 @@ def test_fit_finds_pixels_out_of_range_in_a_later_batch(entry):
     assert np.isfinite(ops.convert_to_numpy(model.encode(data.scale(BYTES)))).all()  # the model still works
 
 
+def part_augmented(entry):
+    part = next((part for part in entry.parts if part.endswith("_augmented")), None)
+    return part or pytest.skip("it does not see augmented images")
+
+
 @pytest.mark.parametrize("augment", ["of bytes", "of 0 to 1"])
 def test_fit_finds_an_augmentation_with_other_pixels(entry, augment):
-    part = next((part for part in entry.parts if part.endswith("_augmented")), None)
-    if part is None:
-        pytest.skip("it does not see augmented images")
+    part = part_augmented(entry)
     good, bad = batches_of(entry, part, BYTES.astype("float32") if augment == "of bytes" else UNIT)
+    batches = (good, bad) if augment == "of bytes" else (bad, good)
     before = "" if augment == "of bytes" else ", and from .* before the augmentation"
     with pytest.raises(ValueError, match=rf"`x\['{part}'\]` has pixels from 0 to [^,]*{before}; it must be floats"):
-        entry.compiled().fit((batch for batch in (good, bad)), steps_per_epoch=2, shuffle=False, verbose=0)
+        entry.compiled().fit((batch for batch in batches), steps_per_epoch=2, shuffle=False, verbose=0)
+
+
+@pytest.mark.one_model
+def test_fit_accepts_a_later_batch_whose_augmentation_left_out_all_dark_pixels(entry):
+    good, bright = batches_of(entry, part_augmented(entry), UNIT)
+    entry.compiled().fit((batch for batch in (good, bright)), steps_per_epoch=2, shuffle=False, verbose=0)
 
 
 class Batches(keras.utils.PyDataset):

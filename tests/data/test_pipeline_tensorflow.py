@@ -179,6 +179,16 @@ def test_an_augmentation_that_returns_images_from_0_to_1_is_refused():
     assert x["unlabeled_augmented"].min() == 1
 
 
+def test_an_augmentation_may_leave_out_all_dark_pixels_of_one_image_and_of_a_later_batch():
+    def bright(images, seed):
+        return (images + 1) / 2
+
+    [(x, _)] = take(1, unlabeled_batch_size=1, labeled_batch_size=1, augment=bright)
+    assert x["unlabeled_augmented"].min() >= 0 > x["unlabeled"].min()
+    [(x, _)] = take(1, start_step=3, augment=bright)
+    assert x["unlabeled_augmented"].min() >= 0 > x["unlabeled"].min()
+
+
 def test_an_augmentation_that_gives_bytes_is_refused_in_a_sentence():
     batches = make(augment=lambda images, seed: keras.ops.cast(127.5 * images + 127.5, "uint8"))
     with pytest.raises(tf.errors.InvalidArgumentError, match="`augmented images` has pixels from 0 to 255; it must be"):
