@@ -1,10 +1,11 @@
 """The files of a run. No run overwrites another's directory, and no file is ever left half written."""
 
+import contextlib
 import csv
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,11 @@ def check_output_dir(output_dir: Path, settings: dict[str, Any], resume: bool, s
 
     Raises:
         UserError: When the directory holds a finished run of as many epochs or more, any run while `resume` is False, a
-            run with other settings, or files that are not a run; or when it cannot be written.
+            run with other settings, or files that are not a run; when another process is training it; or when it
+            cannot be written.
     """
+    with alone(output_dir):
+        pass
     done, started = _finished(output_dir), _started(output_dir)
     if done is not None:
         _check_longer(output_dir, done, settings, resume, scheduled)
@@ -155,6 +159,33 @@ def claim_output_dir(output_dir: Path, settings: dict[str, Any]) -> None:
             write_json(output_dir / "config.json", settings)
     except OSError as error:
         raise _cannot_be_written(output_dir, error) from error
+
+
+@contextlib.contextmanager
+def alone(output_dir: Path) -> Iterator[None]:
+    """A context in which no other process trains the run of a directory: two would overwrite each other's files.
+
+    The lock ends with the process, whatever ends it. Nothing is locked on Windows and on file systems without locks.
+
+    Raises:
+        UserError: When another process trains the run.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, FileNotFoundError):
+            import fcntl  # not on Windows
+
+            descriptor = os.open(output_dir, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"Another process is training the run in {output_dir}. Wait until it ends, or stop it; or choose "
+                    "another directory."
+                ) from error
+            except OSError:
+                pass  # a file system without locks
+        yield
 
 
 def _cannot_be_written(output_dir, error):

@@ -38,7 +38,7 @@ class Lost(Exception):
 
 def launch(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Runs a process to its end and returns its exit status. The user sees its output, and Ctrl-C reaches it."""
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)  # closes when this process ends
     try:
         return process.wait()
     except KeyboardInterrupt:  # the terminal sent it to the process too

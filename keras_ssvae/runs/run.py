@@ -15,6 +15,7 @@ from keras_ssvae.models.labels import ClassifierMixin
 from keras_ssvae.runs import devices, flags, summary
 from keras_ssvae.runs.directory import (
     CHECKPOINT,
+    alone,
     check_epochs,
     check_output_dir,
     check_writable,
@@ -135,8 +136,9 @@ class EpochLog(keras.callbacks.Callback):
 
 def train(run: Run) -> dict[str, Any]:
     """Trains or resumes, saves, evaluates, draws and exports; returns the content of `metrics.json`."""
-    fit(run)
-    return finish(run, run.sets.report(run.model))
+    with alone(run.output_dir):
+        fit(run)
+        return finish(run, run.sets.report(run.model))
 
 
 def epoch_figures(run: Run) -> list[keras.callbacks.Callback]:

@@ -145,11 +145,11 @@ def _make_runs(sweep, plans, done, args, environment):
         title = f"Run {i + 1} of {len(plans)}"
         named = {axis.name: value for axis, value in zip(sweep.axes, values, strict=True) if value is not None}
         varied = ", ".join(f"{name} {_short(value)}" for name, value in named.items())
-        command = (sys.executable, *sys.argv, "--only", str(i))
+        command = (sys.executable, *sys.argv, "--only", str(i), "--started-by-table")
         if done[i]:
             print(f"{'' if at_a_time else chr(10)}{title}: {varied}\nFinished before: {each.output_dir}", flush=True)
         elif at_a_time:
-            jobs.append(Job(title, varied, (*command, "--started-by-table"), each.output_dir / LOG))
+            jobs.append(Job(title, varied, command, each.output_dir / LOG))
         else:
             print(f"\n{title}: {varied}", flush=True)
             status = launch(list(command), environment)

@@ -276,6 +276,7 @@ class TableCall:
 
             if not in_earnest:
                 self.patch.setattr(table, "launch", launch)
+                self.patch.setattr(table, "end_with_parent", lambda: None)  # there is no other process
                 self.patch.setattr(table, "train", self.pretend)
             result = self.in_process(lambda: table.main(modules.script.SWEEP), *argv)
         result.trained = self.trained

@@ -56,6 +56,7 @@ def table(modules, untrained, in_process, monkeypatch):
             return 0
 
         monkeypatch.setattr(sweep, "launch", launch)
+        monkeypatch.setattr(sweep, "end_with_parent", lambda: None)  # there is no other process
         result = in_process(lambda: sweep.main(modules.script.SWEEP), *argv)
         result.trained = trained
         return result

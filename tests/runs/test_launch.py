@@ -96,8 +96,11 @@ from pathlib import Path
 launch = runpy.run_path({launch.__file__!r})
 child = f"import os, runpy, time; runpy.run_path({launch.__file__!r})['end_with_parent']();" \\
     "print(os.getpid(), flush=True); time.sleep(60)"
-jobs = [launch["Job"](str(i), "", (sys.executable, "-c", child), Path(f"run{{i}}/output.log")) for i in range(2)]
+command = (sys.executable, "-c", child)
+jobs = [launch["Job"](str(i), "", command, Path(f"run{{i}}/output.log")) for i in range(2)]
 try:
+    if sys.argv[1:] == ["one at a time"]:
+        launch["launch"](command, os.environ)
     launch["work_off"](jobs, launch["Pool"](2, os.environ))
 except KeyboardInterrupt:
     sys.exit(130)
@@ -131,6 +134,18 @@ def test_the_runs_end_with_the_table(tmp_path, sent):
         assert process.wait(30) == (130 if sent == signal.SIGINT else -sent)
         pids = [int(log.read_text().split()[0]) for log in logs]
         assert wait_for(lambda: all(map(gone, pids)))
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_has_the_terminal_ends_with_the_table_too(sent):
+    process = subprocess.Popen([sys.executable, "-c", PARENT, "one at a time"], stdout=subprocess.PIPE)
+    try:
+        pid = int(process.stdout.readline())
+        process.send_signal(sent)
+        assert process.wait(30) == -sent
+        assert wait_for(lambda: gone(pid))
     finally:
         process.kill()
 

@@ -4,6 +4,8 @@ import argparse
 import csv
 import dataclasses
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import keras
@@ -42,6 +44,27 @@ def test_a_run_that_stops_early_is_finished(call, arrays, metrics, tmp_path):
         np.testing.assert_array_equal(one, other)
     longer = call("--epochs", 9, "--resume", early_stopping=early_stopping)
     assert "stopped early, after 2 of 5 epochs" in longer.err
+
+
+def test_a_run_that_another_process_trains_is_left_alone(call, metrics, tmp_path):
+    folder = tmp_path / DIRECTORY
+    assert call("--epochs", 1).code == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    other = f"""
+from pathlib import Path
+from keras_ssvae.runs.directory import alone
+with alone(Path({str(folder)!r})):
+    print("has it", flush=True)
+    input()
+"""
+    process = subprocess.Popen([sys.executable, "-c", other], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "has it\n"
+    refused = call("--epochs", 2, "--resume")
+    assert "Another process is training the run in" in refused.err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    process.communicate("\n")
+    assert call("--epochs", 2, "--resume").code == 0
+    assert metrics(folder)["epochs_done"] == 2
 
 
 def test_an_experiment_without_labels_has_no_flags_of_them(experiment):
