@@ -9,8 +9,9 @@ seed is a run. Finished runs are kept; the same command makes or resumes the oth
 The distribution of x of a model is computed: it is the mean of p(x | z, c) over 2,000 draws of z and c from the prior.
 The figures show it over the distribution of the data. The table has the divergence KL(data || model) in nats, which is
 0 if the model has learned that distribution. No negative bound can be below the entropy of the data in these bins,
-4.6617 nats. Categories are drawn from q(c), as in the paper's Figure 3, and for Figure 5 also with 1/K each. `--epochs
-20 --steps-per-epoch 100` gives a first look, while the weight of the KL is still rising.
+4.6617 nats; the figure with a relaxed category is no bound and can. Categories are drawn from q(c), as in the paper's
+Figure 3, and for Figure 5 also with 1/K each. `--epochs 20 --steps-per-epoch 100` gives a first look, while the weight
+of the KL is still rising.
 """
 
 import dataclasses
@@ -129,7 +130,12 @@ def metrics(run: Run) -> dict[str, Any]:
 
 
 def summary(model: keras.Model, metrics: dict[str, Any]) -> dict[str, str]:
-    lines = {"bound": f"{metrics['bound']:.4f} nats, negative; no model can be below 4.6617"}
+    lines, limit = {}, "; it cannot be below 4.6617, the entropy of the data"
+    if "discrete_loss" in metrics:  # with a relaxed category it is no bound
+        lines["bound"] = f"{metrics['discrete_loss']:.4f} nats, negative, with a drawn category{limit}"
+        lines["relaxed"] = f"{metrics['bound']:.4f} nats, the same with a relaxed category, as in the released code"
+    else:
+        lines["bound"] = f"{metrics['bound']:.4f} nats, negative{limit}"
     lines["structure"] = f"KL(data || model) {metrics['kl_of_data']:.4f} nats"
     if "categories_in_use" in metrics:
         use = metrics["categories_in_use"], metrics["category_perplexity"]
