@@ -9,6 +9,8 @@ from keras_ssvae.networks.layers import ConvBlock, mixture_heads
 IMAGE_SHAPE = (8, 8, 3)
 K, D = 3, 2
 NUM_LABELED, NUM_UNLABELED = 4, 6
+SEVERAL_NAMES = [["cat", "dog", "truck"], ["by day", "by night"]]  # of the values of two labels
+UNEVEN = [0.5, 0.3, 0.2]  # probabilities of the classes
 
 
 def encoder(num_classes=K, latent_dim=D, image_shape=IMAGE_SHAPE):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from contract import registry
+from contract import registry, small
 from keras import layers, ops
 from scipy import stats
 
@@ -62,7 +62,7 @@ def test_the_mutual_information_is_the_entropy_of_the_mean_less_the_mean_of_the_
 
 
 def test_a_model_of_this_library_is_judged_whatever_the_batches_are():
-    model, classifier = registry.revae(), registry.small.classifier()
+    model, classifier = registry.revae(), small.classifier()
     first, second = (conditional_generation(model, [classifier], n=30, batch_size=size) for size in (7, 30))
     assert first == second
     other = conditional_generation(model, [keras.Sequential([classifier, layers.Softmax()])], n=30)

@@ -63,7 +63,7 @@ def test_its_terms_are_those_of_m2_with_a_gaussian_of_two_heads():
     outputs = ops.convert_to_numpy(model.decoder(np.concatenate([z, given["labels"]], axis=1)))
     log_p = stats.norm.logpdf(x, outputs[:, :3], np.exp(0.5 * outputs[:, 3:])).sum(axis=1)
     np.testing.assert_allclose(terms["reconstruction"][:4], -log_p, rtol=1e-4)
-    np.testing.assert_allclose(terms["kl_y"][:4], -np.log(given["labels"] @ registry.UNEVEN), rtol=1e-5)
+    np.testing.assert_allclose(terms["kl_y"][:4], -np.log(given["labels"] @ small.UNEVEN), rtol=1e-5)
 
 
 def test_training_leaves_m1_as_it_is_to_the_bit_and_moves_all_else():
@@ -155,7 +155,7 @@ def test_importance_weights_of_images_estimate_their_probability_and_the_bound()
         "decoder": small.label_decoder(1 + small.K, shape=(2,)),
         "classifier": small.label_classifier(shape=(1,)),
     }
-    model = M1M2(m1, **networks, active=[1], num_classes=small.K, z_dim=1, class_priors=[registry.UNEVEN])
+    model = M1M2(m1, **networks, active=[1], num_classes=small.K, z_dim=1, class_priors=[small.UNEVEN])
     for weight in model.weights:
         if weight.name in ("kernel", "bias"):
             weight.assign(rng.normal(scale=0.35, size=weight.shape))
@@ -169,7 +169,7 @@ def test_importance_weights_of_images_estimate_their_probability_and_the_bound()
     nodes, weights = np.polynomial.hermite_e.hermegauss(24)
     weights = weights / weights.sum()
     total = 0.0
-    for k, p_of_label in enumerate(registry.UNEVEN):
+    for k, p_of_label in enumerate(small.UNEVEN):
         # Over z_2, then the active dimension given it, then the other one.
         outputs = ops.convert_to_numpy(model.decoder(np.c_[nodes, np.eye(3)[np.full(24, k)]]))
         z_1 = outputs[:, :1] + np.exp(0.5 * outputs[:, 1:]) * nodes
