@@ -5,11 +5,7 @@ import dataclasses
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -19,11 +15,8 @@ import numpy as np
 
 from keras_ssvae.checks import check_whole_number
 from keras_ssvae.data import files
+from keras_ssvae.data.download import download
 
-# A download stops after this time without a new byte, so that a closed network is reported within 20 seconds.
-_PATIENCE_SECONDS = 18.0
-# Once data have come, tensorflow_datasets sorts them in memory for some time before it writes them.
-_BYTES_OF_DATA, _PATIENCE_WITH_DATA_SECONDS = 2**20, 900.0
 _TFDS_VERSIONS = {"mnist": "3.0.1", "fashion_mnist": "3.0.1", "cifar10": "3.0.2"}
 _TFDS_VERSIONS |= {"dsprites": "2.0.0", "celeb_a": "2.1.0"}
 _TFDS_SIZES = {"mnist": (60_000, 10_000), "fashion_mnist": (60_000, 10_000), "cifar10": (50_000, 10_000)}
@@ -362,7 +355,7 @@ def prepare(name: str, prepared: Path, besides: str = "") -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{name}-download-", dir=root))
-        reason = _download(name, work)
+        reason = download(f"{name}:{_TFDS_VERSIONS[name]}", work)
         made = work / name / _TFDS_VERSIONS[name]
         if reason is None and (made / "dataset_info.json").is_file():
             prepared.parent.mkdir(exist_ok=True)
@@ -380,49 +373,3 @@ def prepare(name: str, prepared: Path, besides: str = "") -> None:
     raise DataUnavailableError(
         f"{name} is not prepared in {root} and could not be downloaded ({reason}){besides}: {remedy(name)}."
     )
-
-
-def _download(name, work):
-    """Runs the download in a child process; returns None, or the reason why it failed."""
-    code = (
-        "import sys, tensorflow_datasets as tfds; tfds.disable_progress_bar(); "
-        "tfds.builder(sys.argv[1], data_dir=sys.argv[2]).download_and_prepare()"
-    )
-    # Without these TensorFlow looks for Google's metadata server, which hangs in a closed network.
-    environment = {**os.environ, "NO_GCE_CHECK": "true", "GCE_METADATA_IP": "127.0.0.1:1", "CUDA_VISIBLE_DEVICES": "-1"}
-    command = [sys.executable, "-c", code, f"{name}:{_TFDS_VERSIONS[name]}", str(work)]
-    nowhere = subprocess.DEVNULL
-    child = subprocess.Popen(
-        command, env=environment, start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere
-    )
-    try:
-        size, since = _bytes_under(work), time.monotonic()
-        while child.poll() is None:
-            time.sleep(0.2)
-            if _bytes_under(work) != size:
-                size, since = _bytes_under(work), time.monotonic()
-                continue
-            patience = _PATIENCE_SECONDS if size < _BYTES_OF_DATA else _PATIENCE_WITH_DATA_SECONDS
-            if time.monotonic() - since > patience:
-                return f"no progress for {patience:.0f} seconds"
-        return None if child.returncode == 0 else "the download failed"
-    finally:
-        _end_tree(child)
-
-
-def _end_tree(child):
-    """Ends the leader of a session with all its child processes: tensorflow_datasets starts processes of its own."""
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-    elif child.poll() is None:  # Windows has neither process groups nor this signal
-        subprocess.run(["taskkill", "/F", "/T", "/PID", str(child.pid)], check=False, capture_output=True)
-    child.wait()
-
-
-def _bytes_under(folder):
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # temporary files may disappear
-            total += path.stat().st_size
-    return total

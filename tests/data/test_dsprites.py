@@ -84,7 +84,7 @@ def test_on_jax_it_says_that_it_needs_tensorflow(monkeypatch):
 
 @on_tensorflow
 def test_a_download_that_fails_ends_in_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_download", lambda name, work: f"no progress with {name}")
+    monkeypatch.setattr(sources, "download", lambda builder, work: f"no progress with {builder}")
     with pytest.raises(data.DataUnavailableError) as caught:
         data.load_dsprites(tmp_path / "new")
     message = str(caught.value)
@@ -95,11 +95,12 @@ def test_a_download_that_fails_ends_in_a_sentence_and_leaves_nothing(tmp_path, m
 
 
 def test_a_complete_download_is_moved_into_place(dsprites_directory, tmp_path, monkeypatch):
-    def download(name, work):
+    def link(builder, work):
+        name, version = builder.split(":")
         (work / name).mkdir()
-        (work / name / "2.0.0").symlink_to(dsprites_directory / name / "2.0.0")
+        (work / name / version).symlink_to(dsprites_directory / name / version)
 
-    monkeypatch.setattr(sources, "_download", download)
+    monkeypatch.setattr(sources, "download", link)
     assert len(data.load_dsprites(tmp_path).train_images) == 432
     assert [path.name for path in tmp_path.iterdir()] == ["dsprites"]
 

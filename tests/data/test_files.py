@@ -22,7 +22,7 @@ BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 def nothing_elsewhere(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    monkeypatch.setattr("keras_ssvae.data.sources._download", lambda name, work: "the network is closed")
+    monkeypatch.setattr("keras_ssvae.data.sources.download", lambda builder, work: "the network is closed")
 
 
 def write_npz(folder, name="mnist.npz", **changed):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_ssvae import data
-from keras_ssvae.data import sources
+from keras_ssvae.data import download, sources
 
 REPOSITORY = Path(__file__).parents[2]
 LABELLED = REPOSITORY.parent / "shared" / "reference" / "official_mnist_labelled.csv"
@@ -130,7 +130,7 @@ def test_on_jax_the_command_that_fetches_the_files_says_so_to_keras(tmp_path, mo
 
 @on_tensorflow
 def test_a_download_that_makes_no_progress_ends_in_a_sentence_and_leaves_nothing(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(sources, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(download, "_PATIENCE_SECONDS", 0.5)
     # A proxy that answers nothing: the test must not depend on the network, nor load it.
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -148,7 +148,7 @@ def test_a_download_that_makes_no_progress_ends_in_a_sentence_and_leaves_nothing
 
 
 def test_patience_is_below_the_promised_20_seconds():
-    assert sources._PATIENCE_SECONDS < 20
+    assert download._PATIENCE_SECONDS < 20
 
 
 @on_tensorflow
@@ -161,10 +161,11 @@ def test_a_directory_that_cannot_be_written_is_data_that_is_not_available(tmp_pa
 def test_a_complete_download_is_moved_into_place(tmp_path, monkeypatch):
     folder = prepared("mnist")
 
-    def download(name, work):
-        shutil.copytree(folder, work / name / "3.0.1", copy_function=os.symlink)
+    def copy(builder, work):
+        assert builder == "mnist:3.0.1"
+        shutil.copytree(folder, work / "mnist" / "3.0.1", copy_function=os.symlink)
 
-    monkeypatch.setattr(sources, "_download", download)
+    monkeypatch.setattr(sources, "download", copy)
     assert len(data.load("mnist", data_dir=tmp_path).train_images) == 60000
     assert [path.name for path in tmp_path.iterdir()] == ["mnist"]
 
@@ -223,7 +224,7 @@ def test_a_download_that_hangs_is_ended_with_its_children(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     while not marker.exists():
         time.sleep(0.05)
-    sources._end_tree(child)
+    download._end_tree(child)
     assert child.returncode is not None
     marker.unlink(missing_ok=True)
     time.sleep(0.5)
@@ -232,7 +233,7 @@ def test_a_download_that_hangs_is_ended_with_its_children(tmp_path):
 
 def test_without_process_groups_windows_way_is_taken(monkeypatch):
     monkeypatch.delattr(os, "killpg", raising=False)
-    monkeypatch.delattr(sources.signal, "SIGKILL", raising=False)
+    monkeypatch.delattr(download.signal, "SIGKILL", raising=False)
     commands = []
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 
@@ -240,8 +241,8 @@ def test_without_process_groups_windows_way_is_taken(monkeypatch):
         commands.append(command)
         os.kill(child.pid, 9)
 
-    monkeypatch.setattr(sources.subprocess, "run", run)
-    sources._end_tree(child)
+    monkeypatch.setattr(download.subprocess, "run", run)
+    download._end_tree(child)
     assert commands == [["taskkill", "/F", "/T", "/PID", str(child.pid)]]
 
 

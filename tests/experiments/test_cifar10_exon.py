@@ -241,7 +241,7 @@ def test_a_classifier_that_cannot_score_is_found_before_the_training(refused, ar
 
 
 def test_without_the_data_the_sentence_says_where_it_looked(refused, monkeypatch, tmp_path):
-    monkeypatch.setattr("keras_ssvae.data.sources._download", lambda name, work: "the network is closed")
+    monkeypatch.setattr("keras_ssvae.data.sources.download", lambda builder, work: "the network is closed")
     refused("--data-dir", tmp_path / "empty", match="cifar10 is not .*cifar-10-batches-bin")
 
 

@@ -165,7 +165,7 @@ def test_a_mistake_is_a_sentence(refused, dsprites, args, match):
 
 
 def test_where_there_is_no_data_a_sentence_says_how_to_get_it(refused, modules, monkeypatch):
-    monkeypatch.setattr("keras_ssvae.data.sources._download", lambda name, work: "the download failed")
+    monkeypatch.setattr("keras_ssvae.data.sources.download", lambda builder, work: "the download failed")
     if keras.backend.backend() == "tensorflow":
         match = "dsprites is not prepared in .*/nowhere and could not be downloaded.*--data-dir"
     else:

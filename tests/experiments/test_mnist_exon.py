@@ -167,7 +167,7 @@ def test_a_finished_run_is_never_touched_again(small, finished, refused):
 
 @pytest.fixture
 def offline(monkeypatch):
-    monkeypatch.setattr("keras_ssvae.data.sources._download", lambda name, work: "the network is closed")
+    monkeypatch.setattr("keras_ssvae.data.sources.download", lambda builder, work: "the network is closed")
 
 
 def test_auto_warns_and_takes_the_digits_where_mnist_cannot_be_had(small, call, offline, tmp_path, contents):
