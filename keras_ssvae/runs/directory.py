@@ -1,11 +1,10 @@
 """The files of a run. No run overwrites another's directory, and no file is ever left half written."""
 
-import contextlib
 import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,10 @@ def check_output_dir(output_dir: Path, settings: dict[str, Any], resume: bool, s
             run with other settings, or files that are not a run; when another process is training it; or when it
             cannot be written.
     """
-    with alone(output_dir):
-        pass
+    mine = output_dir.resolve() in _held
+    hold(output_dir)
+    if not mine:
+        release(output_dir)
     done, started = _finished(output_dir), _started(output_dir)
     if done is not None:
         _check_longer(output_dir, done, settings, resume, scheduled)
@@ -150,10 +151,17 @@ def _compare(output_dir, started, settings, scheduled):
     )
 
 
-def claim_output_dir(output_dir: Path, settings: dict[str, Any]) -> None:
-    """Makes a run directory and writes the settings if they are new. Call `check_output_dir` first."""
+def make_output_dir(output_dir: Path) -> None:
+    """Makes a run directory. Call `check_output_dir` first, and again when this process holds the directory."""
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_be_written(output_dir, error) from error
+
+
+def claim_output_dir(output_dir: Path, settings: dict[str, Any]) -> None:
+    """Writes the settings of a run if they are new. Call `check_output_dir` first."""
+    try:
         started = _started(output_dir)
         if started is None or started.get("epochs") != settings["epochs"]:
             write_json(output_dir / "config.json", settings)
@@ -161,31 +169,49 @@ def claim_output_dir(output_dir: Path, settings: dict[str, Any]) -> None:
         raise _cannot_be_written(output_dir, error) from error
 
 
-@contextlib.contextmanager
-def alone(output_dir: Path) -> Iterator[None]:
-    """A context in which no other process trains the run of a directory: two would overwrite each other's files.
+# Run directory -> the open descriptor that holds its lock, as long as this process trains the run.
+_held: dict[Path, int] = {}
 
-    The lock ends with the process, whatever ends it. Nothing is locked on Windows and on file systems without locks.
+
+def hold(output_dir: Path) -> None:
+    """Keeps other processes from training the run of a directory: two would overwrite each other's files.
+
+    The lock lasts until `release` or the end of this process, whatever ends it. There is none where the directory does
+    not exist, on Windows, and on file systems without locks.
 
     Raises:
-        UserError: When another process trains the run.
+        UserError: When another process trains the run, or the directory cannot be read.
     """
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(ImportError, FileNotFoundError):
-            import fcntl  # not on Windows
+    directory = output_dir.resolve()
+    if directory in _held or not directory.is_dir():
+        return
+    try:
+        import fcntl
+    except ImportError:  # on Windows
+        return
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise _cannot_be_written(output_dir, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UserError(
+            f"Another process is training the run in {output_dir}. Wait until it ends, or stop it; or choose another "
+            "directory."
+        ) from error
+    except OSError:  # a file system without locks
+        os.close(descriptor)
+    else:
+        _held[directory] = descriptor
 
-            descriptor = os.open(output_dir, os.O_RDONLY)
-            stack.callback(os.close, descriptor)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(
-                    f"Another process is training the run in {output_dir}. Wait until it ends, or stop it; or choose "
-                    "another directory."
-                ) from error
-            except OSError:
-                pass  # a file system without locks
-        yield
+
+def release(output_dir: Path) -> None:
+    """Lets other processes train the run of a directory again."""
+    descriptor = _held.pop(output_dir.resolve(), None)
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 def _cannot_be_written(output_dir, error):

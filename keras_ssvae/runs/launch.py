@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _SECONDS_TO_END = 20  # for a run to end after Ctrl-C, before it is killed
+_SECONDS_UNTIL_SENT = 2  # for a terminal to send Ctrl-C to the run too; another program interrupts the table alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +38,30 @@ class Lost(Exception):
 
 
 def launch(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Runs a process to its end and returns its exit status. The user sees its output, and Ctrl-C reaches it."""
+    """Runs a process to its end and returns its exit status. The user sees its output, and Ctrl-C ends it."""
     process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)  # closes when this process ends
     try:
         return process.wait()
-    except KeyboardInterrupt:  # the terminal sent it to the process too
-        process.wait()
+    except KeyboardInterrupt:
+        try:
+            process.wait(_SECONDS_UNTIL_SENT)
+        except subprocess.TimeoutExpired:
+            _end([process])
         raise
+
+
+def _end(processes):
+    """Interrupts processes as Ctrl-C does, and kills those that do not end."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            # Windows cannot interrupt a process that has its own console. Terminating is safe: a run can resume.
+            process.terminate() if os.name == "nt" else process.send_signal(signal.SIGINT)
+    until = time.monotonic() + _SECONDS_TO_END
+    for process in processes:
+        try:
+            process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def end_with_parent() -> None:
@@ -75,16 +93,7 @@ class Pool:
         return self
 
     def __exit__(self, *error) -> None:
-        for process in self._processes.values():
-            with contextlib.suppress(ProcessLookupError):
-                # Windows cannot interrupt a process that has its own console. Terminating is safe: a run can resume.
-                process.terminate() if os.name == "nt" else process.send_signal(signal.SIGINT)
-        until = time.monotonic() + _SECONDS_TO_END
-        for process in self._processes.values():
-            try:
-                process.wait(max(0.0, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
+        _end(self._processes.values())
 
     @property
     def free(self) -> bool:

@@ -15,11 +15,13 @@ from keras_ssvae.models.labels import ClassifierMixin
 from keras_ssvae.runs import devices, flags, summary
 from keras_ssvae.runs.directory import (
     CHECKPOINT,
-    alone,
     check_epochs,
     check_output_dir,
     check_writable,
     claim_output_dir,
+    hold,
+    make_output_dir,
+    release,
     write_history,
     write_json,
     write_table,
@@ -93,6 +95,9 @@ def prepare(plan: Plan) -> Run:
     stopping = None if experiment.early_stopping is None else experiment.early_stopping(settings)
     checkpoint = callbacks.Checkpoint(output_dir / CHECKPOINT, callbacks=[] if stopping is None else [stopping])
     checkpoint.set_model(model)
+    make_output_dir(output_dir)
+    hold(output_dir)
+    check_output_dir(output_dir, settings, plan.resume, plan.scheduled)  # another process may have claimed it meanwhile
     done = checkpoint.restore() if plan.resume and checkpoint.path.exists() else 0
     check_epochs(output_dir, done, settings["epochs"])
     with flags_named():
@@ -136,9 +141,11 @@ class EpochLog(keras.callbacks.Callback):
 
 def train(run: Run) -> dict[str, Any]:
     """Trains or resumes, saves, evaluates, draws and exports; returns the content of `metrics.json`."""
-    with alone(run.output_dir):
+    try:
         fit(run)
         return finish(run, run.sets.report(run.model))
+    finally:
+        release(run.output_dir)
 
 
 def epoch_figures(run: Run) -> list[keras.callbacks.Callback]:

@@ -138,13 +138,15 @@ def test_the_runs_end_with_the_table(tmp_path, sent):
         process.kill()
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_has_the_terminal_ends_with_the_table_too(sent):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process inherits
     process = subprocess.Popen([sys.executable, "-c", PARENT, "one at a time"], stdout=subprocess.PIPE)
     try:
         pid = int(process.stdout.readline())
         process.send_signal(sent)
-        assert process.wait(30) == -sent
+        assert process.wait(30) == (130 if sent == signal.SIGINT else -sent)
         assert wait_for(lambda: gone(pid))
     finally:
         process.kill()

@@ -52,19 +52,34 @@ def test_a_run_that_another_process_trains_is_left_alone(call, metrics, tmp_path
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     other = f"""
 from pathlib import Path
-from keras_ssvae.runs.directory import alone
-with alone(Path({str(folder)!r})):
-    print("has it", flush=True)
-    input()
+from keras_ssvae.runs.directory import hold
+hold(Path({str(folder)!r}))
+print("has it", flush=True)
+input()
 """
     process = subprocess.Popen([sys.executable, "-c", other], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "has it\n"
     refused = call("--epochs", 2, "--resume")
     assert "Another process is training the run in" in refused.err
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    process.communicate("\n")
+    process.communicate("\n")  # it ends, and so does its lock
     assert call("--epochs", 2, "--resume").code == 0
     assert metrics(folder)["epochs_done"] == 2
+
+
+def test_a_directory_that_another_process_claims_meanwhile_is_left_alone(call, tmp_path, monkeypatch):
+    folder = tmp_path / DIRECTORY
+
+    def make(output_dir):
+        assert call("--epochs", 3).code == 0  # as another process, between the check and the claim
+        before.update({path: path.read_bytes() for path in folder.rglob("*") if path.is_file()})
+
+    before = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "make_output_dir", lambda output_dir: (patch.undo(), make(output_dir)))
+        refused = call("--epochs", 1)
+    assert "holds a finished run" in refused.err
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_an_experiment_without_labels_has_no_flags_of_them(experiment):
