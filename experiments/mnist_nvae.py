@@ -35,6 +35,7 @@ from keras import ops
 from matplotlib.figure import Figure
 
 from keras_ssvae import data, evaluation, plots
+from keras_ssvae.checks import is_finite_number
 from keras_ssvae.models import CVAE, NVAE, BetaVAE
 from keras_ssvae.networks import nvae
 from keras_ssvae.optimizers import Adam
@@ -95,6 +96,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     check_choice("model", args.model, MODELS)
     vars(args).update(depends_on({axis.name: getattr(args, axis.name) for axis in AXES}))
+    if args.beta_c is not None and not is_finite_number(args.beta_c):
+        raise UserError(f"--beta-c is {args.beta_c}; it must be a finite number, 0 or more.")
     check_dims({"class_dims": args.class_dims, "shared_dims": args.shared_dims})
     for name in SIZES:
         if min(getattr(args, name) or [1]) < 1:

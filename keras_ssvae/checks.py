@@ -1,6 +1,7 @@
 """Checks of integer arguments, and warnings that point to the caller's line."""
 
 import inspect
+import math
 import numbers
 import warnings
 from typing import TypeGuard
@@ -18,6 +19,19 @@ def check_whole_number(name: str, value: object, minimum: int) -> int:
     if not is_integer(value) or value < minimum:
         raise ValueError(f"`{name}` is {value!r}. It must be an integer of at least {minimum}.")
     return int(value)
+
+
+def check_switch(name: str, value: object) -> bool:
+    """Returns an argument that must be True or False; a `ValueError` for anything else."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"`{name}` is {value!r}; it must be True or False.")
+    return bool(value)
+
+
+def is_finite_number(value: object, minimum: float = 0.0) -> bool:
+    """Whether a value is a finite number of at least `minimum`. Booleans are no numbers."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and minimum <= value < math.inf  # type: ignore[operator]
 
 
 def generator(seed: object) -> np.random.Generator:

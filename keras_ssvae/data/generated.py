@@ -7,12 +7,16 @@ import numbers
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ssvae.checks import check_whole_number
 from keras_ssvae.distributions import Tensor
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.noise import Stream
+from keras_ssvae.pixels import as_images, to_float
+
+_GENERATED = "model.generate(labels, seed)"
 
 
 class GeneratedImages:
@@ -28,14 +32,25 @@ class GeneratedImages:
     def __init__(self, model: Any, share: float, scale: float, seed: int):
         self.model, self.share, self.scale, self.seed = copy.deepcopy(model), share, scale, seed
 
-    def check_classes(self, labels: Labels) -> None:
-        """Raises a `ValueError` unless the model generates images of these classes, if it says which."""
+    def check(self, labels: Labels) -> None:
+        """Checks what the model generates, by a few images, since the values of a batch cannot be checked in a graph.
+
+        Raises:
+            ValueError: If it generates other classes than these, and says so; or if the result is not one image for
+                each label, uint8 or floats in [-1, 1].
+        """
         own = getattr(self.model, "num_classes", None)
         if own is not None and Labels(own).sizes != labels.sizes:
             raise ValueError(
                 f"`replace_labeled` generates images of {own} classes, but `num_classes` is {labels.num_classes}. They "
                 "must be the same, for a generated image has the class of the image that it replaces."
             )
+
+        n = 8  # a single image may look like one in [0, 1]
+        zeros = np.zeros((n, len(labels.sizes)) if labels.several else (n,), "int32")
+        made = as_images(_GENERATED, self._generate(ops.convert_to_tensor(zeros), self.seed))
+        if len(made) != n:
+            raise ValueError(f"{_GENERATED} gives {len(made)} images for {n} labels; it must give one for each label.")
 
     def __call__(self, images: Tensor, labels: Tensor, counter: int | Tensor) -> Tensor:
         """Returns the images of a step, float32 in [-1, 1], some of them replaced. Images without a label are kept.
@@ -49,14 +64,20 @@ class GeneratedImages:
         seed = keras.random.randint((), 0, 2**31 - 1, dtype="int32", seed=stream)
         known = labels >= 0
         chosen &= known if len(labels.shape) == 1 else ops.all(known, axis=-1)
-        scale = {} if self.scale == 1 else {"scale": self.scale}
-        generated = ops.cast(self.model.generate(ops.maximum(labels, 0), seed, **scale), "float32")
+        generated = to_float(ops.convert_to_tensor(self._generate(ops.maximum(labels, 0), seed)))
         if tuple(generated.shape[1:]) != tuple(images.shape[1:]):
             raise ValueError(
                 f"`model` generates images of shape {tuple(generated.shape[1:])}, but the labelled ones have shape "
                 f"{tuple(images.shape[1:])}. They must be the same."
             )
+        images = to_float(images)
+        # Reshaped, since a single image would be broadcast.
+        generated = ops.reshape(generated, ops.shape(images))
         return ops.where(ops.reshape(chosen, (-1, 1, 1, 1)), generated, images)
+
+    def _generate(self, labels, seed):
+        scale = {} if self.scale == 1 else {"scale": self.scale}
+        return self.model.generate(labels, seed, **scale)
 
 
 def augment_with(model: Any, share: float, scale: float = 1.0, seed: int = 0) -> GeneratedImages:

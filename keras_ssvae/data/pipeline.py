@@ -159,13 +159,18 @@ def semi_supervised(
             f"`steps_per_epoch` is {steps_per_epoch}, and with `rhythm` = {turns} none of these steps is unlabelled. "
             "Make it larger, or leave `unlabeled` out."
         )
+    if isinstance(replace_labeled, keras.Layer):
+        raise ValueError(
+            f"`replace_labeled` is the model {replace_labeled.name!r}. It must be what `data.augment_with` makes of "
+            "it: `data.augment_with(model, share=0.4)`."
+        )
     if replace_labeled is not None and (not callable(replace_labeled) or labeled is None or turns is not None):
         raise ValueError(
             f"`replace_labeled` is {replace_labeled!r}. It must be what `data.augment_with` makes, for batches with "
             "labelled images in each step."
         )
     if kinds is not None and isinstance(replace_labeled, GeneratedImages):
-        replace_labeled.check_classes(kinds)
+        replace_labeled.check(kinds)
     batches = make_batches(
         sources,
         parts,

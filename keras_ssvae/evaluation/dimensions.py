@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from keras_ssvae.distributions import gaussian_kl
 from keras_ssvae.evaluation.inputs import image_batches
-from keras_ssvae.models.capabilities import HasNormalParts
+from keras_ssvae.models.capabilities import HasLabels, HasNormalParts
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.pixels import trusted
 
@@ -64,7 +64,11 @@ def kl_per_dimension(
     of_images = {part: np.concatenate(values) for part, values in rows.items()}
     if labels is None:
         return {part: values.mean(axis=0) for part, values in of_images.items()}
-    classes, count = _checked_classes(labels, len(next(iter(of_images.values()))))
+    num_images = len(next(iter(of_images.values())))
+    if isinstance(model, HasLabels) and not model.labels.several:
+        classes, count = model.labels.check("labels", labels, num_images), model.labels.width
+    else:
+        classes, count = _checked_classes(labels, num_images)
     missing = np.setdiff1d(np.arange(count), classes)
     if len(missing):
         raise ValueError(f"`labels` hold no image of the classes {missing.tolist()}; each must have one.")

@@ -40,7 +40,8 @@ def conditional_generation(
     Args:
         model: A model with one label that generates images of given classes.
         classifiers: Keras models that map images in [-1, 1] to class probabilities, trained without the model.
-        n: Number of images over all classes; each class gets the same number.
+        n: Number of images over all classes. Each class gets the same number, n divided by the classes and rounded
+            down, and at least one.
         seed: Seed of the images.
         batch_size: Number of images in a batch.
 
@@ -48,7 +49,8 @@ def conditional_generation(
         A `Generation`.
 
     Raises:
-        ValueError: If the model has no labels or several labels, or `classifiers` is empty.
+        ValueError: If the model has no labels or several labels, if `classifiers` is empty, or if a classifier does not
+            give the probabilities of the model's classes.
 
     Example:
 
@@ -61,8 +63,11 @@ def conditional_generation(
     """
     if not isinstance(model, HasLabels) or model.labels.several:
         raise ValueError(f"`conditional_generation` needs a model with one label; `model` is a {type(model).__name__}.")
+    if isinstance(classifiers, keras.Model) or not all(isinstance(each, keras.Model) for each in classifiers):
+        raise ValueError(f"`classifiers` is {classifiers!r}; it must be a list of Keras models.")
     if not len(classifiers):
         raise ValueError("`classifiers` is empty; it must hold at least one Keras model.")
+    seed, batch_size = check_whole_number("seed", seed, 0), check_whole_number("batch_size", batch_size, 1)
     (num_classes,) = model.labels.sizes
     labels = np.repeat(np.arange(num_classes), max(1, check_whole_number("n", n, 1) // num_classes)).astype("int32")
     # Each image has its own seed, so that the images do not depend on `batch_size`.
@@ -73,12 +78,22 @@ def conditional_generation(
         rows = slice(start, start + batch_size)
         seeds = ops.convert_to_tensor(np.arange(start, start + len(labels[rows])) + seed * len(labels))
         images = generate(ops.convert_to_tensor(labels[rows]), seeds)
-        probs.append(np.stack([as_float32(each(images)) for each in predict]))
+        probs.append(np.stack([_checked_probs(i, as_float32(f(images)), num_classes) for i, f in enumerate(predict)]))
     given = np.concatenate(probs, axis=1)  # (classifiers, n, K)
     mean = given.mean(axis=0)
     right = 100.0 * (mean.argmax(axis=1) == labels).reshape(num_classes, -1).mean(axis=1)
     information = float(np.mean(_entropy(mean) - _entropy(given).mean(axis=0))) if len(given) > 1 else None
     return Generation(float(right.mean()), right.tolist(), information)
+
+
+def _checked_probs(i, probs, num_classes):
+    if probs.shape[1:] != (num_classes,) or not (probs >= 0).all() or np.abs(probs.sum(axis=1) - 1).max() > 1e-2:
+        raise ValueError(
+            f"`classifiers[{i}]` gives an array of shape {(None, *probs.shape[1:])} with rows whose sum is not 1, or "
+            f"with another width than {num_classes}; it must give the probabilities of the {num_classes} classes. If "
+            "it gives logits, add a `keras.layers.Softmax()`."
+        )
+    return probs
 
 
 def _entropy(probs):

@@ -273,7 +273,8 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
         """
         z, numbers = self.encode(images), self.check_label_numbers("label", label)
         values = self._check_values(numbers, value, z, of_list=np.ndim(label) > 0)
-        drawn = self.draw_c({i: ops.maximum(value_i, 0) for i, value_i in values.items()}, -1 if seed is None else seed)
+        seed = -1 if seed is None else _checked_seed(seed)
+        drawn = self.draw_c({i: ops.maximum(value_i, 0) for i, value_i in values.items()}, seed)
         kept = self.split_c(z)
         replaced = {i: ops.where(value_i[:, None] < 0, kept[i], drawn[i]) for i, value_i in values.items()}
         return self.decode(self.with_c(z, replaced))
@@ -335,3 +336,13 @@ class CharacteristicVAE(ClassifierMixin, BaseVAE):
             "class_names": self.class_names,
             **super().get_config(),
         }
+
+
+def _checked_seed(seed):
+    """One integer, or an array of one for each image, whose length is checked later. Symbolic seeds are not checked."""
+    if is_symbolic(seed):
+        return seed
+    given = np.asarray(ops.convert_to_numpy(seed))
+    if given.dtype.kind not in "iu" or given.ndim > 1:
+        raise ValueError(f"`seed` is {seed!r}; it must be one integer, or one for each image.")
+    return given if given.ndim else int(given)

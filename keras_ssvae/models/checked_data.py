@@ -56,6 +56,8 @@ class ChecksData(keras.Model):
                 f"`validation_split` is {given['validation_split']}, but `x` is a dictionary of training images; leave "
                 "it out, and give `validation_data=(images, labels)`."
             )
+        if given.get("x") is None:
+            raise ValueError("`x` is None; it must be training data: batches of `data.semi_supervised`, or images.")
         given |= self._checked(self._check_training, given.get("x"), given.get("y"))
         if given.get("validation_data") is not None:
             given["validation_data"] = self._checked_validation(given["validation_data"], given.get("validation_steps"))
@@ -68,6 +70,8 @@ class ChecksData(keras.Model):
             return evaluate(*args, **kwargs)
         given = inspect.signature(evaluate).bind(*args, **kwargs).arguments
         given |= given.pop("kwargs", {})
+        if given.get("sample_weight") is not None and given.get("y") is None:
+            raise ValueError("`sample_weight` is given; here each image counts once. Leave it out.")
         check = functools.partial(self._check_evaluation, "x", "y")
         given |= self._checked(check, given.get("x"), given.get("y"))
         return self._in_sentences(evaluate, **given)

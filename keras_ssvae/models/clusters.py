@@ -34,7 +34,7 @@ class ClusterMixin:
     @cluster_names.setter
     def cluster_names(self, names: Sequence[str] | None) -> None:
         if names is not None:
-            given = () if isinstance(names, str) else tuple(names)
+            given = tuple(names) if np.iterable(names) and not isinstance(names, str) else ()
             if len(given) != self.num_categories or not all(isinstance(name, str) for name in given):
                 raise ValueError(
                     f"`cluster_names` is {names!r}; it must be a name for each category, {self.num_categories} of them."
@@ -87,13 +87,19 @@ class ClusterMixin:
         return ops.cast(ops.convert_to_tensor(categories), drawn.dtype)
 
 
-def _log_probs(probs, k):
+def check_probs(probs: ArrayLike, k: int) -> np.ndarray:
+    """Returns the probabilities of k categories as float64; raises ValueError for anything else."""
     try:
-        given = np.full(k, 1 / k) if probs is None else np.asarray(ops.convert_to_numpy(probs), "float64")
+        given = np.asarray(ops.convert_to_numpy(probs), "float64")
     except (TypeError, ValueError):
         given = np.empty(0)
     if given.shape != (k,) or not (given >= 0).all() or abs(given.sum() - 1) > 1e-3:
         raise ValueError(f"`probs` is {probs!r}; it must be {k} probabilities, whose sum is 1.")
+    return given
+
+
+def _log_probs(probs, k):
+    given = np.full(k, 1 / k) if probs is None else check_probs(probs, k)
     return ops.convert_to_tensor(np.log(np.maximum(given, 1e-30)), keras.config.floatx())
 
 

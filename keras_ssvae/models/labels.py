@@ -133,9 +133,9 @@ class Labels:
         Raises:
             ValueError: Unless each class has a name and no two classes of a label have the same.
         """
-        of_labels = tuple(names) if self.several and not isinstance(names, str) else (names,)
+        of_labels = tuple(names) if self.several and _is_listed(names) else (names,)
         fits = len(of_labels) == len(self.sizes) and all(
-            not isinstance(each, str) and len(each) == len({*each}) == size and all(isinstance(n, str) for n in each)
+            _is_listed(each) and len(each) == len({*each}) == size and all(isinstance(n, str) for n in each)
             for each, size in zip(of_labels, self.sizes, strict=True)
         )
         if not fits:
@@ -153,7 +153,12 @@ class Labels:
         Raises:
             ValueError: Unless those of each label are positive and have the sum 1.
         """
-        given = [np.full(k, 1 / k) for k in self.sizes] if probs is None else [np.asarray(p, "float64") for p in probs]
+        try:
+            given = (
+                [np.full(k, 1 / k) for k in self.sizes] if probs is None else [np.asarray(p, "float64") for p in probs]
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`{name}` is {probs!r}; it must be one list of probabilities for each label.") from error
         # The probabilities in PartedVAE's paper are rounded to two digits and add up to 0.99.
         fits = all((each > 0).all() and abs(each.sum() - 1) < 0.02 for each in given)
         if tuple(each.size for each in given) != self.sizes or not fits:
@@ -372,3 +377,7 @@ class ClassifierMixin:
             logits = [np.log(probs)[None].astype("float32") for probs in self.label_probs]
             drawn = [keras.random.categorical(each, n, dtype="int32", seed=stream)[0] for each in logits]
         return ops.stack(drawn, axis=-1) if self.labels.several else drawn[0]
+
+
+def _is_listed(names):
+    return np.iterable(names) and not isinstance(names, str)

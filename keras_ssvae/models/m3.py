@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ssvae.checks import check_whole_number
+from keras_ssvae.checks import check_whole_number, is_finite_number
 from keras_ssvae.distributions import Tensor, gaussian_kl, sample_gaussian
 from keras_ssvae.likelihoods import Likelihood, to_unit
 from keras_ssvae.models.characteristic import CharacteristicVAE
@@ -100,7 +100,7 @@ class M3(CharacteristicVAE):
         sizes = num_classes, c_dims, rest_dim
         super().__init__(*networks, *sizes, likelihood, classifier_samples, seed, name, class_names)
         self.alpha = alpha
-        if not 0 <= confidence < 1:
+        if not is_finite_number(confidence) or confidence >= 1:
             raise ValueError(f"`confidence` is {confidence!r}; it must be a probability of at least 0 and below 1.")
         self.confidence, self.attempts = float(confidence), check_whole_number("attempts", attempts, 1)
         self.build((None, *self.image_shape))

@@ -33,7 +33,7 @@ def obeyed(model: keras.Model, store: Mapping) -> dict[str, np.ndarray]:
     """
     names = set(store.keys())
     given, own = {name for name in names if name.startswith(_PRIOR)}, _of_priors(model)
-    if given and not (given == set(own) and all(np.array_equal(store[name], own[name]) for name in own)):
+    if given and not (given == set(own) and all(_agree(np.asarray(store[name]), own[name]) for name in own)):
         raise ValueError(
             f"These weights were trained with another prior than that of {model.name!r}; make the model with their "
             "`prior`, or load the whole model from its `.keras` file."
@@ -46,12 +46,17 @@ def obeyed(model: keras.Model, store: Mapping) -> dict[str, np.ndarray]:
     return {name: store[name] for name in names - given - {_QUANTIZED}}
 
 
+def _agree(mark, own):
+    # Earlier files have a 1 for each prior with weights, and nothing of its arguments.
+    return np.array_equal(mark, own) or (own.ndim == 1 and np.array_equal(mark, np.ones(1)))
+
+
 def _of_priors(model):
-    """Means and variances of each prior without weights; a flag for each prior with weights."""
+    """Means and variances of each prior without weights; a 1 and the `meanings` of each prior with weights."""
     result = {}
     for i, prior in enumerate(layer for layer in flatten_layers(model) if isinstance(layer, Prior)):
         if prior.weights:
-            result[f"{_PRIOR}{i}_learned"] = np.ones(1, "float32")
+            result[f"{_PRIOR}{i}_learned"] = np.array([1.0, *prior.meanings], "float32")
         else:
             means, variances, _ = map(ops.convert_to_numpy, prior.components())
             result |= {f"{_PRIOR}{i}_means": means, f"{_PRIOR}{i}_variances": variances}

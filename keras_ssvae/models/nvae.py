@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_ssvae.backend import argmax
-from keras_ssvae.checks import check_whole_number
+from keras_ssvae.checks import check_switch, check_whole_number
 from keras_ssvae.distributions import (
     Tensor,
     blocks,
@@ -167,8 +167,7 @@ class NVAE(ClassifierMixin, BaseVAE):
     ):
         super().__init__(seed=seed, name=name)
         for argument, value in zip(_SWITCHES, (class_bias, unlabeled_term), strict=True):
-            if not isinstance(value, bool):
-                raise ValueError(f"`{argument}` is {value!r}; it must be True or False.")
+            check_switch(argument, value)
         self.class_bias, self.unlabeled_term = class_bias, unlabeled_term
         if unlabeled_term:
             self.add_training_term("kl_y")

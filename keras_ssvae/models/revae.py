@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ssvae.checks import check_whole_number
+from keras_ssvae.checks import check_whole_number, is_finite_number
 from keras_ssvae.distributions import Tensor, as_floatx, gaussian_kl, gaussian_log_prob, sample_gaussian
 from keras_ssvae.likelihoods import Likelihood, to_unit
 from keras_ssvae.models.characteristic import CharacteristicVAE
@@ -422,6 +422,8 @@ class REVAE(CharacteristicVAE):
             raise ValueError(f"`labels` is {labels!r}; it must be the number of one label, or of two.")
         if check_whole_number("n", n, 1) < 2:
             raise ValueError(f"`n` is {n}; a line has two ends, so it must be at least 2.")
+        if not is_finite_number(reach):
+            raise ValueError(f"`reach` is {reach!r}; it must be a finite number, 0 or more.")
         z, lines = self.encode(images), [self._line(i, n, values, reach) for i in numbers]
         rows, points = ops.shape(z)[0], np.indices([n] * len(lines)).reshape(len(lines), -1)
         pairs = zip(numbers, lines, points, strict=True)

@@ -1,5 +1,6 @@
 """Binary images that a model draws from grey ones, anew at each training step."""
 
+from keras_ssvae.checks import check_switch
 from keras_ssvae.distributions import Tensor, as_floatx
 from keras_ssvae.likelihoods import Bernoulli, Likelihood, from_unit, to_unit
 
@@ -8,6 +9,7 @@ def check_likelihood(likelihood: Likelihood, binarize: bool) -> None:
     """Raises ValueError unless it is a likelihood, and a Bernoulli one if images are binarized."""
     if not isinstance(likelihood, Likelihood):
         raise ValueError(f"`likelihood` is {likelihood!r}; it must be one of `keras_ssvae.likelihoods`.")
+    check_switch("binarize", binarize)
     if binarize and not isinstance(likelihood, Bernoulli):
         raise ValueError(
             f"`binarize` is {binarize!r} with a {type(likelihood).__name__} likelihood; binary images are for a "

@@ -12,6 +12,7 @@ from keras_ssvae.checks import check_whole_number
 from keras_ssvae.evaluation.categories import above_uniform
 from keras_ssvae.models.batched import as_float32
 from keras_ssvae.models.capabilities import require_clusters
+from keras_ssvae.models.clusters import check_probs
 from keras_ssvae.pixels import as_images
 from keras_ssvae.plots import _drawing
 from keras_ssvae.plots._figure import Figure
@@ -99,15 +100,13 @@ def categories(
     """
     finds = require_clusters(model, "plots.categories")
     at_most, n = check_whole_number("at_most", at_most, 1), check_whole_number("n", n, 1)
-    probs = np.asarray(probs)
     size = finds.num_categories
-    if probs.shape != (size,):
-        raise ValueError(f"`probs` has shape {probs.shape}; it must be the probabilities of the {size} categories.")
+    probs = check_probs(probs, size)
     order = np.argsort(-probs, kind="stable")
     shown = order[above_uniform(probs)[order]][:at_most] if size > 1 else order
     if not len(shown):
         raise ValueError(f"`probs` has no number above 1/{size}: the model prefers no category.")
-    drawn = {f"{k}: {100 * probs[k]:.2g} %": finds.generate(n, seed, categories=int(k)) for k in shown}
+    drawn = {f"{k}: {100 * probs[k]:.3g} %": finds.generate(n, seed, categories=int(k)) for k in shown}
     return panels(drawn, columns, across, title="Images from p(z | c), and q(c), of the categories above 1/K")
 
 

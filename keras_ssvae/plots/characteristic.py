@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from keras_ssvae.checks import check_whole_number
+from keras_ssvae.checks import check_whole_number, is_integer
 from keras_ssvae.evaluation.inputs import image_batches
 from keras_ssvae.models.capabilities import Intervenes
 from keras_ssvae.pixels import trusted
@@ -47,6 +47,8 @@ def interventions(
     sizes = model.labels.sizes
     pairs = [(i, size - 1) for i, size in enumerate(sizes)] if model.labels.several else [(0, k) for k in range(*sizes)]
     names = _drawing.names_of_classes(class_names, len(pairs))
+    if len({*names}) < len(names):
+        raise ValueError(f"`class_names` is {class_names!r}; each name must be different.")
     columns = {name: (*pair, seed) for name, pair in zip(names, pairs, strict=True)}
     return _beside(model, images, columns, "Image, reconstruction, and with each label")
 
@@ -75,8 +77,10 @@ def diversity(
     _require(model, "plots.diversity")
     check_whole_number("n", n, 1)
     (label,) = model.check_label_numbers("label", label)
-    number = label if model.labels.several else value
     sizes = model.labels.sizes
+    if not is_integer(value) or not 0 <= value < sizes[label]:
+        raise ValueError(f"`value` is {value!r}; it must be an integer from 0 to {sizes[label] - 1}.")
+    number = label if model.labels.several else value
     name = _drawing.names_of_classes(class_names, len(sizes) if model.labels.several else sizes[0])[number]
     columns = {str(seed): (label, value, seed) for seed in range(1, n + 1)}
     return _beside(model, images, columns, f"Image, reconstruction, and draws of {name}")

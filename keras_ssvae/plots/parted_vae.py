@@ -57,8 +57,9 @@ def traversals(
 
     Reference: PartedVAE, Figures 4 and 9.
     """
-    if len(deviations) < 2:
-        raise ValueError(f"`deviations` has {len(deviations)} values; it must have at least 2.")
+    values = np.asarray(deviations)
+    if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise ValueError(f"`deviations` is {deviations!r}; it must be at least 2 finite numbers.")
     if labels is None:
         places = _of_origin(model, part)
         titles = [""]
@@ -132,6 +133,11 @@ def _of_origin(model, part):
     if isinstance(model, HasLabelPriors) or _has_centres(model):
         raise ValueError(f"`labels` is None, but {type(model).__name__} has classes. Give the classes to draw.")
     parts = model.normal_parts if isinstance(model, HasNormalParts) else ()
+    if not parts:
+        raise ValueError(
+            f"`plots.traversals` draws latent variables whose prior is the standard normal, and this "
+            f"{type(model).__name__} has none. Draw images of `generate` with `plots.images`."
+        )
     if part not in parts:
         raise ValueError(f"`part` is {part!r}; it must be one whose prior is the standard normal, of {list(parts)}.")
     names = list(model.latents)

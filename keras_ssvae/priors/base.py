@@ -10,6 +10,7 @@ from keras import config, layers, ops
 from keras_ssvae.checks import check_whole_number, generator, is_integer
 from keras_ssvae.distributions import (
     Tensor,
+    as_floatx,
     categorical_kl_from_uniform,
     gaussian_kl,
     gaussian_log_prob,
@@ -71,6 +72,11 @@ class Prior(layers.Layer):
         kind = f"{type(self).__name__} {self.name}"
         return f"<{kind}: {self.num_components} {components} in {self.latent_dim} {dimensions}>"
 
+    @property
+    def meanings(self) -> tuple[bool, ...]:
+        """The arguments that give the prior's own weights another meaning. A file of weights notes them."""
+        return ()
+
     def bind(self, encoder: keras.Model) -> None:
         """Receives the encoder of the model, for priors whose components the encoder computes. Others ignore it."""
 
@@ -111,6 +117,7 @@ class Prior(layers.Layer):
 
     def component_log_probs(self, z: Tensor) -> Tensor:
         """`log N(z; m_k, s_k^2)` of each component, without its weight: `(..., d)` -> `(..., K)`, in nats."""
+        z = self._checked("z", z)
         means, _, logvars = self.components()
         return gaussian_log_prob(z[..., None, :], means, logvars)
 
@@ -129,6 +136,7 @@ class Prior(layers.Layer):
         Returns:
             `(B, K)`, in nats.
         """
+        mean, logvar = self._checked("mean", mean), self._checked("logvar", logvar)
         if len(mean.shape) == 2:
             mean, logvar = mean[:, None], logvar[:, None]
         means, variances, _ = self.components()
@@ -147,6 +155,12 @@ class Prior(layers.Layer):
         Returns:
             `(B,)`, in nats.
         """
+        probs = as_floatx(probs)
+        if self.num_components > 1 and probs.shape[-1] != self.num_components:  # one component may be that of all
+            raise ValueError(
+                f"`probs` has shape {tuple(probs.shape)}; it must hold the probabilities of the {self.num_components} "
+                f"components of {self.name!r} along its last axis."
+            )
         return ops.sum(probs * self.kl_per_component(mean, logvar), axis=-1)
 
     def draw(self, components: Tensor, epsilon: Tensor) -> Tensor:
@@ -160,7 +174,7 @@ class Prior(layers.Layer):
             `(..., d)`.
         """
         mean, logvar = self._of(components)
-        return sample_gaussian(mean, logvar, epsilon)
+        return sample_gaussian(mean, logvar, self._checked("epsilon", epsilon))
 
     def log_prob_given(self, z: Tensor, components: Tensor) -> Tensor:
         """The log density of each point under a given component, `log N(z; m_k, s_k^2)`.
@@ -172,7 +186,17 @@ class Prior(layers.Layer):
         Returns:
             `(...)`, in nats.
         """
-        return gaussian_log_prob(z, *self._of(components))
+        return gaussian_log_prob(self._checked("z", z), *self._of(components))
+
+    def _checked(self, name, values):
+        """Values for each dimension, in the precision of all sums; broadcasting would hide a wrong number of them."""
+        values = as_floatx(values)
+        if not len(values.shape) or values.shape[-1] != self.latent_dim:
+            raise ValueError(
+                f"`{name}` has shape {tuple(values.shape)}; its last axis must have {self.latent_dim} entries, the "
+                f"dimensions of {self.name!r}."
+            )
+        return values
 
     def _of(self, components):
         """The means and log-variances of given components."""

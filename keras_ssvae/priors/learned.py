@@ -5,6 +5,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
+from keras_ssvae.checks import check_switch
 from keras_ssvae.distributions import Tensor, as_floatx, bhattacharyya_coefficients
 from keras_ssvae.priors.base import Prior
 
@@ -51,12 +52,17 @@ class LearnedMixture(Prior):
         super().__init__(num_components, latent_dim, **kwargs)
         if bounded and above_one:
             raise ValueError("`bounded` and `above_one` are both True. With `above_one` set `bounded=False`.")
-        self.bounded, self.above_one, self.mean_of_logs = bounded, above_one, mean_of_logs
+        self.bounded, self.above_one = check_switch("bounded", bounded), check_switch("above_one", above_one)
+        self.mean_of_logs = check_switch("mean_of_logs", mean_of_logs)
         start = keras.initializers.RandomNormal(stddev=1.0) if bounded else keras.initializers.RandomUniform(0.0, 1.0)
         shape = (num_components, latent_dim)
         self.free_means = self.add_weight(name="free_means", shape=shape, initializer=start)
         self.free_logvars = self.add_weight(name="free_logvars", shape=shape, initializer=start.clone())
         self.trainable = kwargs.get("trainable", True)  # again, since new weights are always trainable
+
+    @property
+    def meanings(self) -> tuple[bool, ...]:
+        return self.bounded, self.above_one, self.mean_of_logs
 
     @property
     def means(self) -> Tensor:

@@ -96,7 +96,10 @@ class GaussianMixture(Prior):
 
 
 def _probabilities(weights, num_components):
-    weights = np.asarray(weights, "float64")
+    try:
+        weights = np.asarray(weights, "float64")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`weights` is {weights!r}; it must be an array of numbers.") from error
     if weights.shape != (num_components,) or not (weights > 0).all() or abs(weights.sum() - 1) > 1e-3:
         raise ValueError(
             f"`weights` is {weights.tolist()}; it must be {num_components} positive probabilities, whose sum is 1."

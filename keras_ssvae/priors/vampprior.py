@@ -1,11 +1,13 @@
 """A prior that is a mixture of posteriors: VampPrior (Tomczak and Welling)."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import keras
 from keras import ops
 
+from keras_ssvae.checks import is_finite_number, is_integer
 from keras_ssvae.distributions import Tensor, as_floatx
 from keras_ssvae.likelihoods import to_unit
 from keras_ssvae.pixels import as_images
@@ -56,7 +58,14 @@ class VampPrior(ComputedPrior):
         **kwargs,
     ):
         super().__init__(num_components, latent_dim, **kwargs)
-        self.image_shape = tuple(image_shape)
+        self.image_shape = tuple(image_shape) if isinstance(image_shape, Iterable) else (image_shape,)
+        if len(self.image_shape) != 3 or not all(is_integer(size) and size > 0 for size in self.image_shape):
+            raise ValueError(f"`image_shape` is {image_shape!r}; it must be three integers (H, W, C) of at least 1.")
+        if not is_finite_number(initial_mean, -math.inf) or not is_finite_number(initial_stddev):
+            raise ValueError(
+                f"`initial_mean` is {initial_mean!r} and `initial_stddev` {initial_stddev!r}; they must be finite "
+                "numbers, the second one 0 or more."
+            )
         self.initial_mean, self.initial_stddev = initial_mean, initial_stddev
         self.pseudo_inputs = self.add_weight(
             name="pseudo_inputs",

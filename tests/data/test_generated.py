@@ -18,13 +18,13 @@ LABELED = (IMAGES, LABELS)
 
 
 class Coded:
-    """Pixel 0 tells the class, pixel 1 the scale, and pixel 2 is drawn."""
+    """Pixel 0 tells the class, pixel 1 the scale, pixel 2 is drawn, and pixel 3 is dark."""
 
     def generate(self, labels, seed, scale=1.0):
         labels = ops.cast(labels, "float32")
         drawn = keras.random.uniform(ops.shape(labels), seed=Stream(seed, 0))
         pixels = ops.stack([labels / 10, ops.full_like(labels, scale / 10), drawn], axis=-1)
-        return ops.reshape(ops.concatenate([pixels, ops.zeros_like(pixels[:, :1])] * 4, axis=-1), (-1, *SHAPE))
+        return ops.reshape(ops.concatenate([pixels, ops.full_like(pixels[:, :1], -0.5)] * 4, axis=-1), (-1, *SHAPE))
 
 
 class Plain:

@@ -62,11 +62,16 @@ def test_the_mutual_information_is_the_entropy_of_the_mean_less_the_mean_of_the_
 
 
 def test_a_model_of_this_library_is_judged_whatever_the_batches_are():
-    model, classifier = registry.revae(), small.classifier()
+    model, logits = registry.revae(), small.classifier()
+    classifier = keras.Sequential([logits, layers.Softmax()])
     first, second = (conditional_generation(model, [classifier], n=30, batch_size=size) for size in (7, 30))
     assert first == second
-    other = conditional_generation(model, [keras.Sequential([classifier, layers.Softmax()])], n=30)
-    assert other.right_percent_per_class == first.right_percent_per_class
+    with pytest.raises(
+        ValueError, match=r"`classifiers\[1\]` gives .* it must give the probabilities of the 3 classes"
+    ):
+        conditional_generation(model, [classifier, logits], n=30)
+    with pytest.raises(ValueError, match="another width than 3"):
+        conditional_generation(model, [keras.Sequential([small.classifier(2), layers.Softmax()])], n=30)
 
 
 def test_what_cannot_be_judged_is_a_sentence():

@@ -66,7 +66,7 @@ def test_distributions_are_drawn_over_that_of_the_data():
     ("call", "match"),
     [
         (lambda: plots.categories(object(), [0.5, 0.5]), "`plots.categories` needs a model that finds categories"),
-        (lambda: plots.categories(Shades(), [0.5, 0.5]), "the probabilities of the 4 categories"),
+        (lambda: plots.categories(Shades(), [0.5, 0.5]), "it must be 4 probabilities, whose sum is 1"),
         (lambda: plots.categories(Shades(), [0.25] * 4), "no number above 1/4"),
         (lambda: plots.panels({}), "`images` has no panel"),
         (lambda: plots.panels({"none": np.zeros((0, 4, 4, 1))}), "a panel without an image"),

@@ -100,7 +100,10 @@ def test_a_learned_prior_is_drawn_with_its_densities_and_images_of_the_densest_c
         (lambda: plots.traversals(Coded(), [0], part="c"), "`part` is 'c'"),
         (lambda: plots.traversals(Coded(), [3]), "`labels` run from 3 to 3; with 3 classes"),
         (lambda: plots.traversals(Coded(), [0], variable=2), "`variable` is 2; the model has 2 labels"),
-        (lambda: plots.traversals(Coded(), [0], deviations=[1.0]), "`deviations` has 1 values"),
+        (
+            lambda: plots.traversals(Coded(), [0], deviations=[1.0]),
+            r"`deviations` is \[1.0\]; it must be at least 2 finite numbers",
+        ),
         (lambda: plots.learned_prior(Coded(), coordinate=2), "`coordinate` is 2"),
         (lambda: plots.learned_prior(Coded(), variable=-1), "`variable` is -1"),
         (

@@ -118,7 +118,7 @@ class M1M2(M2):
         dimensions = self.m1.latent_dim
         if active is None:
             return tuple(range(dimensions))
-        chosen = tuple(active)
+        chosen = tuple(active) if np.iterable(active) else (None,)
         if (
             not all(is_integer(each) and 0 <= each < dimensions for each in chosen)
             or not chosen
