@@ -276,3 +276,28 @@ def test_weights_of_a_mixture_are_in_its_densities_divergences_samples_and_file(
 def test_weights_that_are_no_probabilities_are_refused(weights):
     with pytest.raises(ValueError, match=r"`weights` is .*; it must be 3 positive probabilities, whose sum is 1"):
         GaussianMixture(MEANS, VARIANCES, weights)
+
+
+def test_points_of_other_dimensions_are_refused_where_broadcasting_would_hide_them(prior):
+    z, mean = np.zeros((5, 1), "float32"), np.zeros((5, D), "float32")
+    wrong = r"has shape \(5, 1\); its last axis must have 2 entries, the dimensions of"
+    for given in (
+        lambda: prior.log_prob(z),
+        lambda: prior.component_log_probs(z),
+        lambda: prior.log_prob_given(z, np.zeros(5, "int32")),
+        lambda: prior.draw(np.zeros(5, "int32"), z),
+        lambda: prior.kl_per_component(z, mean),
+        lambda: prior.kl(np.full((5, prior.num_components), 1 / prior.num_components, "float32"), mean, z),
+    ):
+        with pytest.raises(ValueError, match=wrong):
+            given()
+    if prior.num_components > 1:
+        with pytest.raises(ValueError, match=r"`probs` has shape \(5, 1\); it must hold the probabilities of the"):
+            prior.kl(np.ones((5, 1), "float32"), mean, mean)
+
+
+def test_points_of_any_precision_and_lists_are_points(prior):
+    z = np.float32([[0.5, -1.0], [2.0, 1.0]])
+    expected = ops.convert_to_numpy(prior.log_prob(z))
+    for given in (z.astype("float64"), z.tolist(), ops.convert_to_tensor(z)):
+        np.testing.assert_allclose(ops.convert_to_numpy(prior.log_prob(given)), expected, rtol=1e-6)

@@ -7,10 +7,10 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from contract import asking, small
-from contract.registry import OTHER_PRIOR
+from contract import asking, registry, small
 from keras import ops
 
+from keras_ssvae import priors
 from keras_ssvae.export import export_saved_model
 
 JAX = keras.backend.backend() == "jax"
@@ -53,12 +53,24 @@ def test_weights_alone_bring_the_answers(entry, images, outputs, tmp_path):
 def test_weights_of_another_prior_are_refused(entry, tmp_path):
     if "prior" not in entry.arguments:
         pytest.skip("its prior is no choice")
-    models = [entry.build(), entry.build(prior=OTHER_PRIOR)]
+    models = [entry.build(), entry.build(prior=registry.OTHER_PRIOR)]
     for saved, other in (models, models[::-1]):
         saved.save_weights(tmp_path / "model.weights.h5")
         with pytest.raises(
             ValueError, match=r"were trained with another prior than that of '\w+'; make the model with"
         ):
+            other.load_weights(tmp_path / "model.weights.h5")
+
+
+@pytest.mark.one_model
+def test_weights_of_a_learned_prior_of_other_meaning_are_refused(entry, tmp_path):
+    del entry  # once is enough
+    kinds = [{"bounded": False}, {}, {"bounded": False, "above_one": True}, {"bounded": False, "mean_of_logs": True}]
+    models = [registry.vae(prior=priors.LearnedMixture(3, small.D, **kind)) for kind in kinds]
+    models[0].save_weights(tmp_path / "model.weights.h5")
+    models[0].load_weights(tmp_path / "model.weights.h5")
+    for other in models[1:]:
+        with pytest.raises(ValueError, match="were trained with another prior than that of"):
             other.load_weights(tmp_path / "model.weights.h5")
 
 

@@ -133,9 +133,17 @@ def test_sample_weights_are_refused(entry, compiled, images):
     batches = ((batch, batch.pop("labels", None), np.ones(4)) for _ in range(1))
     with pytest.raises(ValueError, match="sample weights"):
         compiled().fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
-    labels = np.zeros(7) if labels is None else labels  # without labels Keras ignores the weights
+    labels = np.zeros(7) if labels is None else labels
     with pytest.raises(ValueError, match="sample weights"):
         compiled().evaluate(images, labels, sample_weight=np.ones(7), verbose=0)
+    if not entry.must_have_labels:
+        with pytest.raises(ValueError, match="`sample_weight` is given; here each image counts once"):
+            compiled().evaluate(images, sample_weight=np.ones(7), verbose=0)
+
+
+def test_fit_without_data_is_a_sentence(compiled):
+    with pytest.raises(ValueError, match="`x` is None; it must be training data"):
+        compiled().fit()
 
 
 # Validation

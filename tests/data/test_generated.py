@@ -151,3 +151,41 @@ def test_images_of_another_shape_and_batches_without_labels_are_refused():
         data.semi_supervised(
             LABELED, IMAGES, num_classes=4, steps_per_epoch=4, seed=1, rhythm=(1, 1), replace_labeled=replace
         )
+
+
+class Gives:
+    """Generates what it is told to."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def generate(self, labels, seed):
+        return self.images(ops.shape(labels)[0])
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (
+            lambda n: 255.0 * keras.random.uniform((n, *SHAPE), seed=1),
+            "look like pixels from 0 to 255",
+        ),
+        (lambda n: keras.random.uniform((n, *SHAPE), seed=1), r"looks like images in \[0, 1\]"),
+        (lambda n: ops.full((n, *SHAPE), np.nan), "holds NaN"),
+        (lambda n: ops.zeros((1, *SHAPE)), "gives 1 images for 8 labels; it must give one for each label"),
+        (lambda n: ops.zeros((n, 4, 4)), r"it must be images of shape \(N, H, W, C\)"),
+    ],
+)
+def test_generated_images_that_are_none_are_refused_before_the_training(images, sentence):
+    with pytest.raises(ValueError, match=rf"`model\.generate\(labels, seed\)`.*{sentence}|{sentence}"):
+        take(1, data.augment_with(Gives(images), 0.5))
+
+
+def test_generated_bytes_are_scaled():
+    [(x, _)] = take(1, data.augment_with(Gives(lambda n: ops.full((n, *SHAPE), 255, "uint8")), 1.0))
+    assert (x["labeled"] == 1).all()
+
+
+def test_a_model_in_place_of_what_augment_with_makes_of_it_is_a_sentence():
+    with pytest.raises(ValueError, match=r"`replace_labeled` is the model .*data.augment_with\(model, share=0.4\)"):
+        take(1, registry.nvae())

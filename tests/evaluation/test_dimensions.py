@@ -23,6 +23,11 @@ def test_a_class_without_an_image_and_a_prior_of_another_kind_are_sentences():
     model = registry.vae()
     with pytest.raises(ValueError, match=r"`labels` hold no image of the classes \[1\]"):
         evaluation.kl_per_dimension(model, IMAGES, 2 * (LABELS > 0))
+    of_labels = registry.nvae()
+    with pytest.raises(ValueError, match=r"`labels` hold no image of the classes \[2\]"):
+        evaluation.kl_per_dimension(of_labels, IMAGES, LABELS % 2)
+    with pytest.raises(ValueError, match="`labels` run from 1 to 3; with 3 classes they must be 0 to 2"):
+        evaluation.kl_per_dimension(of_labels, IMAGES, LABELS + 1)
     mixture = registry.vae(prior=GaussianMixture([[-1.0, 0.0], [1.0, 0.0]], 1.0))
     with pytest.raises(ValueError, match="`model` is a VAE without latent variables whose prior"):
         evaluation.kl_per_dimension(mixture, IMAGES)
@@ -100,6 +105,14 @@ def test_a_traversal_without_labels_moves_one_coordinate_from_the_origin():
         plots.traversals(registry.nvae(), None)
     with pytest.raises(ValueError, match=r"`part` is 'u'; it must be one .* of \['z'\]"):
         plots.traversals(Watched(), None, "u")
+
+
+def test_a_model_without_a_standard_normal_prior_has_no_traversals():
+    with pytest.raises(ValueError, match=r"`plots.traversals` draws .* standard normal, and this HVAE has none"):
+        plots.traversals(registry.hvae(), None)
+    for deviations in ([0.0, np.nan], ["a", "b"], 3):
+        with pytest.raises(ValueError, match=r"`deviations` is .*; it must be at least 2 finite numbers"):
+            plots.traversals(registry.beta_vae(), None, deviations=deviations)
 
 
 def test_panels_of_a_traversal_stand_in_rows():

@@ -388,6 +388,8 @@ def test_categories_that_are_none_are_refused(arguments, sentence):
         ({"prior": VampPrior(K, D, small.IMAGE_SHAPE)}, "the encoder of CPVAE gives features"),
         ({"cluster_names": ["one", "two"]}, "`cluster_names` is .* it must be a name for each category, 3 of them"),
         ({"cluster_names": "abc"}, "`cluster_names` is 'abc'; it must be a name for each category, 3 of them"),
+        ({"cluster_names": 5}, "`cluster_names` is 5; it must be a name for each category, 3 of them"),
+        ({"binarize": "no"}, "`binarize` is 'no'; it must be True or False"),
         ({"z_heads": "all"}, "`z_heads` is 'all'; it must be one of"),
         ({"posteriors": "all"}, "`posteriors` is 'all'; it must be one of"),
         ({"factorised_prior": "no"}, "`factorised_prior` is 'no'; it must be one of"),

@@ -77,3 +77,14 @@ def test_distributions_are_drawn_over_that_of_the_data():
 def test_mistakes_are_named(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_a_category_that_has_all_images_has_100_percent():
+    assert titles(plots.categories(Shades(), [1.0, 0.0, 0.0, 0.0])) == ["0: 100 %"]
+    assert titles(plots.categories(Shades(), [0.996, 0.004, 0.0, 0.0])) == ["0: 99.6 %"]
+
+
+@pytest.mark.parametrize("probs", [[40, 30, 20, 10], [np.nan, 0.5, 0.3, 0.2], [-1.0, 1.0, 0.5, 0.5], list("abcd")])
+def test_what_are_no_probabilities_is_not_drawn(probs):
+    with pytest.raises(ValueError, match=r"`probs` is .*; it must be 4 probabilities, whose sum is 1"):
+        plots.categories(Shades(), probs)

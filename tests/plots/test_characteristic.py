@@ -132,3 +132,25 @@ def test_a_surface_is_of_one_label_and_a_walk_of_two_of_several(model):
 def test_each_class_needs_a_name(model, draw):
     with pytest.raises(ValueError, match="`class_names` has 2 names; it must have 3"):
         draw(model, small.images(1), ["cat", "dog"])
+
+
+def test_what_would_be_drawn_wrongly_is_refused(model):
+    x = small.images(2)
+    for value in (3, -1, 1.0, [1]):
+        with pytest.raises(ValueError, match=r"`value` is .*; it must be an integer from 0 to 2"):
+            plots.diversity(model, x, 0, value)
+    with pytest.raises(ValueError, match=r"`class_names` is .*; each name must be different"):
+        plots.interventions(model, x, ["top", "dog", "top"])
+
+
+def test_seeds_may_be_a_list_and_the_reach_is_a_number(model):
+    x = small.images(2)
+    for seeds in ([-1, -1], [3, 4]):
+        listed, array = (ops.convert_to_numpy(model.intervene(x, 0, 1, kind(seeds))) for kind in (list, np.array))
+        np.testing.assert_array_equal(listed, array)
+    for seeds in (np.array([1.5, 2.9]), np.array([[1], [2]]), "a"):
+        with pytest.raises(ValueError, match=r"(?s)`seed` is .*; it must be one integer, or one for each image"):
+            model.intervene(x, 0, 1, seeds)
+    for reach in (float("nan"), -1.0, "a", None):
+        with pytest.raises(ValueError, match=r"`reach` is .*; it must be a finite number, 0 or more"):
+            model.traverse(x, 0, values=(0, 1), reach=reach)
