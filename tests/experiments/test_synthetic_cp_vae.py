@@ -63,7 +63,8 @@ def test_a_run_has_the_figures_and_the_distance_from_the_data(call, fewer, witho
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["kl_of_data"] > 0
     assert 0 < sum(metrics["x_probs"]) <= 1.0001  # the mass beyond [0, 1] is in no bin
-    assert metrics["bound"] > 4.6
+    assert metrics["nll_bound"] >= metrics["nll"] > ENTROPY
+    assert f"bound        {metrics['nll_bound']:.4f} nats, negative; it cannot be below 4.6617" in result.out
     drawn = {path.stem for path in (folder / "figures").glob("*.png")}
     assert drawn == {"x", "categories", "category_probs", "curves"}
 
