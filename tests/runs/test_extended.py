@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_ssvae.runs import run
-from keras_ssvae.runs.directory import check_output_dir, claim_output_dir, finished
+from keras_ssvae.runs.directory import check_output_dir, claim_output_dir, finished, make_output_dir
 from keras_ssvae.runs.errors import UserError
 
 DIRECTORY = "runs/tiny_digits_20_beta0.5_seed1"
@@ -151,6 +151,7 @@ def test_a_run_that_stopped_early_is_not_extended(finished_run):
 
 def test_a_tuple_among_the_settings_is_the_list_that_was_written(tmp_path):
     settings = {"epochs": 2, "filters": (16, 32)}
+    make_output_dir(tmp_path / "run")
     claim_output_dir(tmp_path / "run", settings)
     check_output_dir(tmp_path / "run", settings, True, lambda epochs: {})
     with pytest.raises(UserError, match=r"filters was \[16, 32\] and is \[16, 64\]"):
