@@ -35,13 +35,12 @@ from keras import ops
 from matplotlib.figure import Figure
 
 from keras_ssvae import data, evaluation, plots
-from keras_ssvae.checks import is_finite_number
 from keras_ssvae.models import CVAE, NVAE, BetaVAE
 from keras_ssvae.networks import nvae
 from keras_ssvae.optimizers import Adam
 from keras_ssvae.priors import GaussianMixture, StandardNormal
 from keras_ssvae.runs import flags, sweep
-from keras_ssvae.runs.errors import UserError, check_choice, flag_of
+from keras_ssvae.runs.errors import UserError, check_choice, check_number, flag_of
 from keras_ssvae.runs.experiment import Experiment, terms_line
 from keras_ssvae.runs.plan import Run
 from keras_ssvae.runs.sets import AllLabeled, InMemory, WithoutLabels, load_data
@@ -96,8 +95,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def check_flags(args: argparse.Namespace) -> argparse.Namespace:
     check_choice("model", args.model, MODELS)
     vars(args).update(depends_on({axis.name: getattr(args, axis.name) for axis in AXES}))
-    if args.beta_c is not None and not is_finite_number(args.beta_c):
-        raise UserError(f"--beta-c is {args.beta_c}; it must be a finite number, 0 or more.")
+    check_number("beta_c", args.beta_c)
     check_dims({"class_dims": args.class_dims, "shared_dims": args.shared_dims})
     for name in SIZES:
         if min(getattr(args, name) or [1]) < 1:

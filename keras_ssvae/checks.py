@@ -1,10 +1,10 @@
-"""Checks of integer arguments, and warnings that point to the caller's line."""
+"""Checks of numbers, switches and lists among the arguments, and warnings that point to the caller's line."""
 
 import inspect
 import math
 import numbers
 import warnings
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -21,11 +21,15 @@ def check_whole_number(name: str, value: object, minimum: int) -> int:
     return int(value)
 
 
-def check_switch(name: str, value: object) -> bool:
-    """Returns an argument that must be True or False; a `ValueError` for anything else."""
-    if not isinstance(value, bool | np.bool_):
+def check_switch(name: str, value: object) -> None:
+    """Raises a `ValueError` unless an argument is True or False."""
+    if not isinstance(value, bool):
         raise ValueError(f"`{name}` is {value!r}; it must be True or False.")
-    return bool(value)
+
+
+def is_listed(names: Any) -> bool:
+    """Whether names are given as a list or the like, not as one string."""
+    return np.iterable(names) and not isinstance(names, str)
 
 
 def is_finite_number(value: object, minimum: float = 0.0) -> bool:

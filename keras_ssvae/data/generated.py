@@ -3,14 +3,13 @@
 import copy
 import inspect
 import math
-import numbers
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_ssvae.checks import check_whole_number
+from keras_ssvae.checks import check_whole_number, is_finite_number
 from keras_ssvae.distributions import Tensor
 from keras_ssvae.models.labels import Labels
 from keras_ssvae.noise import Stream
@@ -119,8 +118,7 @@ def augment_with(model: Any, share: float, scale: float = 1.0, seed: int = 0) ->
             "labels, as `NVAE`, `CVAE`, `EXoN`, `PartedVAE` and `REVAE` do."
         )
     for name, value, highest in (("share", share, 1.0), ("scale", scale, math.inf)):
-        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not is_number or not 0 <= value <= highest or value == math.inf:
+        if not is_finite_number(value) or value > highest:
             what = "a probability, from 0 to 1" if name == "share" else "a finite number, 0 or more"
             raise ValueError(f"`{name}` is {value!r}; it must be {what}.")
     if scale != 1 and "scale" not in parameters:

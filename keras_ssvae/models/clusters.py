@@ -8,7 +8,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae.backend import is_symbolic
-from keras_ssvae.checks import is_integer
+from keras_ssvae.checks import is_integer, is_listed
 from keras_ssvae.distributions import Tensor
 from keras_ssvae.noise import Stream, categorical
 
@@ -34,7 +34,7 @@ class ClusterMixin:
     @cluster_names.setter
     def cluster_names(self, names: Sequence[str] | None) -> None:
         if names is not None:
-            given = tuple(names) if np.iterable(names) and not isinstance(names, str) else ()
+            given = tuple(names) if is_listed(names) else ()
             if len(given) != self.num_categories or not all(isinstance(name, str) for name in given):
                 raise ValueError(
                     f"`cluster_names` is {names!r}; it must be a name for each category, {self.num_categories} of them."

@@ -12,7 +12,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_ssvae.backend import is_symbolic
-from keras_ssvae.checks import is_integer
+from keras_ssvae.checks import is_integer, is_listed
 from keras_ssvae.distributions import Tensor, blocks
 from keras_ssvae.noise import Stream
 
@@ -133,9 +133,9 @@ class Labels:
         Raises:
             ValueError: Unless each class has a name and no two classes of a label have the same.
         """
-        of_labels = tuple(names) if self.several and _is_listed(names) else (names,)
+        of_labels = tuple(names) if self.several and is_listed(names) else (names,)
         fits = len(of_labels) == len(self.sizes) and all(
-            _is_listed(each) and len(each) == len({*each}) == size and all(isinstance(n, str) for n in each)
+            is_listed(each) and len(each) == len({*each}) == size and all(isinstance(n, str) for n in each)
             for each, size in zip(of_labels, self.sizes, strict=True)
         )
         if not fits:
@@ -377,7 +377,3 @@ class ClassifierMixin:
             logits = [np.log(probs)[None].astype("float32") for probs in self.label_probs]
             drawn = [keras.random.categorical(each, n, dtype="int32", seed=stream)[0] for each in logits]
         return ops.stack(drawn, axis=-1) if self.labels.several else drawn[0]
-
-
-def _is_listed(names):
-    return np.iterable(names) and not isinstance(names, str)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ssvae.checks import check_whole_number, is_finite_number
+from keras_ssvae.checks import check_switch, check_whole_number, is_finite_number
 from keras_ssvae.distributions import Tensor, as_floatx, gaussian_kl, gaussian_log_prob, sample_gaussian
 from keras_ssvae.likelihoods import Likelihood, to_unit
 from keras_ssvae.models.characteristic import CharacteristicVAE
@@ -169,8 +169,7 @@ class REVAE(CharacteristicVAE):
             raise ValueError(f'`kl` is {kl!r}; it must be "closed_form" or "sampled".')
         if weight_constant not in CONSTANT:
             raise ValueError(f"`weight_constant` is {weight_constant!r}; it must be one of {CONSTANT}.")
-        if not isinstance(bounded_weight, bool):
-            raise ValueError(f"`bounded_weight` is {bounded_weight!r}; it must be True or False.")
+        check_switch("bounded_weight", bounded_weight)
         self.unlabeled_term, self.kl, self.weight_constant = unlabeled_term, kl, weight_constant
         self.bounded_weight = bounded_weight
         self._add_class_priors(class_priors)

@@ -52,8 +52,9 @@ class LearnedMixture(Prior):
         super().__init__(num_components, latent_dim, **kwargs)
         if bounded and above_one:
             raise ValueError("`bounded` and `above_one` are both True. With `above_one` set `bounded=False`.")
-        self.bounded, self.above_one = check_switch("bounded", bounded), check_switch("above_one", above_one)
-        self.mean_of_logs = check_switch("mean_of_logs", mean_of_logs)
+        for name, value in (("bounded", bounded), ("above_one", above_one), ("mean_of_logs", mean_of_logs)):
+            check_switch(name, value)
+        self.bounded, self.above_one, self.mean_of_logs = bounded, above_one, mean_of_logs
         start = keras.initializers.RandomNormal(stddev=1.0) if bounded else keras.initializers.RandomUniform(0.0, 1.0)
         shape = (num_components, latent_dim)
         self.free_means = self.add_weight(name="free_means", shape=shape, initializer=start)
