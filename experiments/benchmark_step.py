@@ -10,11 +10,12 @@ It also reports the most memory that all of this took.
 
 `--peer pythae` also measures, in the same turns, the step of pythae's VAE or VAMP; it needs `--experiment
 mnist_vampprior`. The layers, the size of the batch and the images are the same, but pythae takes grey images, while our
-model draws binary ones anew at each step. Adam, data loader and trainer are pythae's. If pythae is not installed, the
-peer is skipped.
+model draws binary ones anew at each step. Adam, data loader and trainer are pythae's, and it runs in a process of its
+own. If pythae is not installed, the peer is skipped.
 """
 
 import argparse
+import functools
 import importlib
 import itertools
 import json
@@ -33,6 +34,7 @@ from keras import ops
 
 from keras_ssvae import data
 from keras_ssvae.models import VAE
+from keras_ssvae.priors import StandardNormal, VampPrior
 from keras_ssvae.runs import devices, flags
 from keras_ssvae.runs.errors import UserError, flag_of
 from keras_ssvae.runs.experiment import Experiment
@@ -131,15 +133,25 @@ def arguments(experiment: Experiment, argv: list[str]) -> argparse.Namespace:
     return argparse.Namespace(**args)
 
 
-def peer_steps(name: str, model: keras.Model, images: np.ndarray, batch_size: int) -> dict[str, Callable[[], None]]:
-    """The steps of the same model in another library; none if it is not installed."""
+def peer_of(name: str, model: keras.Model, num_images: int, batch_size: int) -> peers.Peer | None:
+    """The same model in another library, in a process of its own; None if the library is not installed."""
     if not isinstance(model, VAE):
         raise UserError(f"--peer {name} has no {type(model).__name__}. Use --experiment mnist_vampprior.")
+    if not isinstance(model.prior, StandardNormal | VampPrior):
+        raise UserError(f"--peer {name} has no mixture of Gaussians as prior. Use --prior normal or vampprior.")
     try:
-        return getattr(peers, name)(model, images, batch_size)
+        return peers.Peer(
+            name,
+            image_shape=model.image_shape,
+            num_images=num_images,
+            batch_size=batch_size,
+            hidden=model.encoder.get_layer("gated_0").units,
+            latent_dim=model.latent_dim,
+            components=model.prior.num_components if isinstance(model.prior, VampPrior) else None,
+        )
     except ImportError as error:
         print(f"--peer {name} is skipped: {error}. Install it with `pip install {name}`.", file=sys.stderr)
-        return {}
+        return None
 
 
 def against_peer(rounds: list[dict[str, float]]) -> dict[str, float]:
@@ -204,23 +216,23 @@ def benchmark() -> None:
         keras.random.normal((matrix_size, matrix_size), seed=0), keras.config.dtype_policy().compute_dtype
     )
     product = compiled(lambda a: ops.matmul(a, a))
-    # Function, calls in a turn, and steps in a call.
+    peer = peer_of(args.peer, model, num_images, settings["batch_size"]) if args.peer else None
+    # Function from a number of calls to the mean time of one, calls in a turn, and steps in a call.
     measured = {
-        "step_ms": (lambda: train(at_hand), args.steps, steps),
-        "step_with_pipeline_ms": (lambda: train(pipeline), args.steps, steps),
-        "pipeline_ms": (lambda: [next(pipeline) for _ in range(steps)], args.steps, steps),
-        "matmul_ms": (lambda: product(matrix), 4, 1),
+        "step_ms": (functools.partial(timed, lambda: train(at_hand)), args.steps, steps),
+        "step_with_pipeline_ms": (functools.partial(timed, lambda: train(pipeline)), args.steps, steps),
+        "pipeline_ms": (functools.partial(timed, lambda: [next(pipeline) for _ in range(steps)]), args.steps, steps),
+        "matmul_ms": (functools.partial(timed, lambda: product(matrix)), 4, 1),
     }
-    if args.peer:
-        steps_of_peer = peer_steps(args.peer, model, images, settings["batch_size"])
-        measured |= {name: (function, args.steps, 1) for name, function in steps_of_peer.items()}
-    for function, *_ in measured.values():
-        for _ in range(3):
-            wait(function())
+    if peer:
+        measured |= {name: (functools.partial(peer.timed, name), args.steps * steps, 1) for name in peer.steps}
+    for time_of, *_ in measured.values():
+        time_of(3)
     rounds = [
-        {name: timed(function, calls) / each for name, (function, calls, each) in measured.items()}
-        for _ in range(args.rounds)
+        {name: time_of(calls) / each for name, (time_of, calls, each) in measured.items()} for _ in range(args.rounds)
     ]
+    if peer:
+        peer.close()
 
     gflop = experiment.step_gflop(model, labeled, unlabeled)
     # The share is taken within a round, during which the speed of the machine hardly drifts.

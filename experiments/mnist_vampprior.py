@@ -187,6 +187,7 @@ EXPERIMENT = Experiment(
     own_settings=own_settings,
     build_model=build_model,
     step_gflop=step_gflop,
+    steps_per_execution=5,
     early_stopping=early_stopping,
     figures=figures,
     metrics=metrics,

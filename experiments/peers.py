@@ -1,25 +1,75 @@
-"""The VAE and VampPrior of other libraries, with layers as wide as ours, for benchmark_step.py."""
+"""The VAE and VampPrior of other libraries, with layers as wide as ours, for benchmark_step.py.
+
+They run in a process of their own. PyTorch's compiler can crash a process in which TensorFlow runs, and its threads
+would change our times. The process is this file. The first line that it reads is its settings, as JSON; each further
+line is the name of a step and how often to take it. It answers each line with one line of JSON.
+"""
 
 import itertools
+import json
+import logging
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-
-from keras_ssvae.models import VAE
-from keras_ssvae.priors import StandardNormal, VampPrior
-from keras_ssvae.runs.errors import UserError
 
 LEARNING_RATE = 5e-4
 
 
-def pythae(model: VAE, images: np.ndarray, batch_size: int) -> dict[str, Callable[[], None]]:
+class Peer:
+    """Another library in a process of its own.
+
+    Args:
+        name: Name of a function of this file that makes the steps.
+        **settings: The arguments of that function.
+
+    Raises:
+        ImportError: When the library is not installed.
+        RuntimeError: When the process ends.
+    """
+
+    def __init__(self, name: str, **settings: Any):
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.steps = self._ask(json.dumps({"name": name, **settings}))
+        if isinstance(self.steps, str):
+            self.close()
+            raise ImportError(self.steps)
+
+    def timed(self, step: str, repeats: int) -> float:
+        """The mean time of a step in milliseconds."""
+        return self._ask(f"{step} {repeats}")
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+
+    def _ask(self, line):
+        stdin, stdout = self._process.stdin, self._process.stdout
+        try:
+            print(line, file=stdin, flush=True)
+            return json.loads(stdout.readline())
+        except (BrokenPipeError, json.JSONDecodeError) as error:
+            raise RuntimeError(f"The process of the peer has ended with status {self._process.wait()}.") from error
+
+
+def pythae(
+    image_shape: list[int], num_images: int, batch_size: int, hidden: int, latent_dim: int, components: int | None
+) -> dict[str, Callable[[], None]]:
     """The training step of pythae's model, as in its `BaseTrainer`.
 
     Args:
-        model: Our model, with its default networks.
-        images: uint8 of shape `(N, H, W, C)`.
+        image_shape: `(H, W, C)`.
+        num_images: Number of random images to train on.
         batch_size: Number of images in a batch.
+        hidden: Outputs of each gated layer.
+        latent_dim: Number of latent dimensions.
+        components: Number of components of VampPrior; None for the standard normal prior.
 
     Returns:
         `peer_step_ms`, a step on a batch in memory, and `peer_step_with_pipeline_ms`, a step with the next batch of
@@ -27,8 +77,8 @@ def pythae(model: VAE, images: np.ndarray, batch_size: int) -> dict[str, Callabl
 
     Raises:
         ImportError: When pythae is not installed.
-        UserError: When pythae does not have the prior of the model.
     """
+    import pythae  # noqa: F401 (first, for the error where it is not installed)
     import torch
     from pythae.data.datasets import BaseDataset
     from pythae.models import VAE as PythaeVAE
@@ -37,8 +87,8 @@ def pythae(model: VAE, images: np.ndarray, batch_size: int) -> dict[str, Callabl
     from pythae.models.nn import BaseDecoder, BaseEncoder
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
-    hidden, latent_dim = model.encoder.get_layer("gated_0").units, model.latent_dim
-    shape = (images.shape[-1], *images.shape[1:-1])
+    height, width, colours = image_shape
+    shape = colours, height, width
     pixels = int(np.prod(shape))
 
     class Gated(torch.nn.Module):
@@ -69,14 +119,12 @@ def pythae(model: VAE, images: np.ndarray, batch_size: int) -> dict[str, Callabl
             return ModelOutput(reconstruction=self.layers(z).reshape(-1, *shape))
 
     config = {"input_dim": shape, "latent_dim": latent_dim, "reconstruction_loss": "bce"}
-    if isinstance(model.prior, VampPrior):
-        config |= {"number_components": model.prior.num_components, "linear_scheduling_steps": 100}
-        peer = VAMP(VAMPConfig(**config), Encoder(), Decoder())
-    elif isinstance(model.prior, StandardNormal):
+    if components is None:
         peer = PythaeVAE(VAEConfig(**config), Encoder(), Decoder())
     else:
-        raise UserError("--peer pythae has no mixture of Gaussians as prior. Use --prior normal or vampprior.")
-    dataset = BaseDataset(torch.tensor(np.moveaxis(images, -1, 1) / 255, dtype=torch.float32), torch.zeros(len(images)))
+        config |= {"number_components": components, "linear_scheduling_steps": 100}
+        peer = VAMP(VAMPConfig(**config), Encoder(), Decoder())
+    dataset = BaseDataset(torch.rand((num_images, *shape)), torch.zeros(num_images))
     training = {"optimizer_cls": "Adam", "learning_rate": LEARNING_RATE, "no_cuda": True}
     with tempfile.TemporaryDirectory() as folder:  # else pythae makes one where it is started
         config = BaseTrainerConfig(output_dir=folder, per_device_train_batch_size=batch_size, **training)
@@ -95,3 +143,26 @@ def pythae(model: VAE, images: np.ndarray, batch_size: int) -> dict[str, Callabl
         "peer_step_ms": lambda: step(at_hand),
         "peer_step_with_pipeline_ms": lambda: step(next(batches)),
     }
+
+
+def answer() -> None:
+    """Makes the steps that the first line of the input asks for, and times those that the next lines name."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
+    logging.disable(logging.INFO)
+    settings = json.loads(input())
+    try:
+        steps = globals()[settings.pop("name")](**settings)
+    except ImportError as error:
+        print(json.dumps(str(error)), file=answers, flush=True)
+        return
+    print(json.dumps(list(steps)), file=answers, flush=True)
+    for line in sys.stdin:
+        name, repeats = line.split()
+        began = time.perf_counter()
+        for _ in range(int(repeats)):
+            steps[name]()
+        print(1e3 * (time.perf_counter() - began) / int(repeats), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    answer()

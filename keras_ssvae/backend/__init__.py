@@ -38,6 +38,7 @@ gradient_step = _backend.gradient_step
 inference = _backend.inference
 is_symbolic = _backend.is_symbolic
 keeps_values = _backend.keeps_values
+norm = _backend.norm
 normal_rows = _backend.normal_rows
 normalize_pool_activate = _backend.normalize_pool_activate
 own_rows = _backend.own_rows
@@ -61,6 +62,7 @@ __all__ = [
     "inference",
     "is_symbolic",
     "keeps_values",
+    "norm",
     "normal_rows",
     "normalize_pool_activate",
     "own_rows",

@@ -257,6 +257,11 @@ def categorical_rows(log_weights: jax.Array, seeds: jax.Array) -> jax.Array:
     )
 
 
+def norm(x: jax.Array) -> jax.Array:
+    """See `backend.tensorflow.norm`."""
+    return jnp.sqrt(jnp.sum(jnp.square(x)))
+
+
 def argmax(values: jax.Array) -> jax.Array:
     """The index of the largest value along the last axis, int32."""
     return jnp.argmax(values, axis=-1).astype("int32")

@@ -1,8 +1,8 @@
 """Adam on normalised gradients."""
 
 import keras
-from keras import ops
 
+from keras_ssvae.backend import norm
 from keras_ssvae.optimizers.adam import Adam
 
 _TINY = 1e-7
@@ -23,5 +23,4 @@ class NormalizedAdam(Adam):
     """
 
     def update_step(self, gradient, variable, learning_rate) -> None:
-        norm = ops.sqrt(ops.sum(ops.square(gradient)))
-        super().update_step(gradient / (norm + _TINY), variable, learning_rate)
+        super().update_step(gradient / (norm(gradient) + _TINY), variable, learning_rate)

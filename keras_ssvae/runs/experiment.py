@@ -55,6 +55,8 @@ class Experiment:
         early_stopping: Settings -> a `callbacks.EarlyStopping`. None: the training never stops early.
         step_gflop: (model, labelled images, unlabelled images) -> multiplications and additions of a training step, in
             1e9; `work.forward_gflop` counts those of a network. None: they have not been counted.
+        steps_per_execution: Without an accelerator, the default of --steps-per-execution is the largest divisor of
+            --steps-per-epoch up to this. More than 1 takes longer to compile, and is faster where a step is short.
         classes: The classes of the data set that are used; the first one becomes class 0. By default all.
         run_suffix: Flags -> the end of the names of the run's directories.
         options: Names of the experiment's own flags that are not settings; `Run.options` has their values.
@@ -82,6 +84,7 @@ class Experiment:
     units: Mapping[str, str] | None = None
     early_stopping: Callable[[dict[str, Any]], keras.callbacks.Callback] | None = None
     step_gflop: Callable[[keras.Model, int, int], float] | None = None
+    steps_per_execution: int = 1
     classes: tuple[int, ...] | None = None
     run_suffix: Callable[[argparse.Namespace], str] = lambda args: ""
     options: tuple[str, ...] = ()

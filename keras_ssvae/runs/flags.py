@@ -119,8 +119,8 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
         "--steps-per-execution",
         type=int,
         help="training steps that are launched at once, which saves time of the host and does not change the result. "
-        "It must divide --steps-per-epoch (default: with JAX on an accelerator the largest divisor of "
-        f"--steps-per-epoch up to {_STEPS_PER_EXECUTION}, else 1)",
+        "It must divide --steps-per-epoch (default: the largest divisor of --steps-per-epoch up to "
+        f"{experiment.steps_per_execution}; with JAX on an accelerator, up to {_STEPS_PER_EXECUTION})",
     )
     add(
         "--data-parallel",
@@ -201,7 +201,9 @@ def settings_of(
         "mixed_precision": args.mixed_precision,
         "data_parallel": args.data_parallel,
         "replicas": replicas,
-        "steps_per_execution": _steps_per_execution(args.steps_per_execution, settings["steps_per_epoch"]),
+        "steps_per_execution": _steps_per_execution(
+            args.steps_per_execution, settings["steps_per_epoch"], experiment.steps_per_execution
+        ),
     }
     own = experiment.own_settings(args, dataset, settings["epochs"])
     return {**settings, **own, **({"labeled_indices": file} if with_labels else {}), **how}
@@ -216,11 +218,11 @@ def _number_of_labels(experiment, args, indices):
     return labels
 
 
-def _steps_per_execution(given, steps_per_epoch):
+def _steps_per_execution(given, steps_per_epoch, default):
     """The number of steps per execution. It divides an epoch: else an execution would use batches of the next epoch."""
     if given is None:
         accelerated = keras.backend.backend() == "jax" and devices.device_name() != "cpu"
-        most = min(_STEPS_PER_EXECUTION, steps_per_epoch) if accelerated else 1
+        most = min(_STEPS_PER_EXECUTION if accelerated else default, steps_per_epoch)
         return next(number for number in range(most, 0, -1) if steps_per_epoch % number == 0)
     if given < 1 or steps_per_epoch % given:
         raise UserError(

@@ -87,65 +87,93 @@ def test_four_steps_at_a_time_give_the_weights_and_the_logs_of_one_at_a_time():
         np.testing.assert_allclose(values, expected_history[name], rtol=1e-6)
 
 
-# The program on JAX
+# The programs
 
 
 class Counter:
     """As much of a model as is needed; its state depends on the order of the batches."""
 
-    steps_per_execution, jit_compile, run_eagerly = 4, True, False
+    steps_per_execution, jit_compile, run_eagerly = 4, JAX, False
 
     def __init__(self, **attributes):
         self.__dict__.update(attributes)
-        self.traces = 0
+        self.traces, self.state = 0, keras.Variable(0.0)
 
-    def train_step(self, state, batch):
+    def train_step(self, *args):
         self.traces += 1
-        state = 2.0 * state + ops.sum(batch["x"])
-        return {"state": state, "sum": ops.sum(batch["x"])}, state
-
-
-on_jax = pytest.mark.skipif(not JAX, reason="Keras makes one program of the steps on TensorFlow")
+        *before, batch = args
+        state = 2.0 * (before[0] if before else self.state) + ops.sum(batch["x"])
+        logs = {"state": state, "sum": ops.sum(batch["x"])}
+        if before:
+            return logs, state
+        self.state.assign(state)
+        return logs
 
 
 def batches(sizes):
-    return iter([{"x": np.full(size, i + 1, "float32")} for i, size in enumerate(sizes)])
+    items = [{"x": np.full(size, i + 1, "float32")} for i, size in enumerate(sizes)]
+    if JAX:
+        return iter(items)
+    import tensorflow as tf
+
+    return iter(tf.data.Dataset.from_generator(lambda: items, output_signature={"x": tf.TensorSpec((None,))}))
 
 
 def run(model, sizes):
+    """The logs of each launch, and the state after it."""
     launch, iterator, state, history = several_steps(model, None), batches(sizes), ops.zeros(()), []
-    for _ in range(0, len(sizes), 4):
-        logs, state = launch(state, iterator)
+    for _ in range(0, len(sizes), model.steps_per_execution):
+        logs, state = launch(state, iterator) if JAX else (launch(iterator), model.state)
         history.append(types.SimpleNamespace(sum=float(logs["sum"]), state=float(logs["state"]), kept=float(state)))
     with pytest.raises(StopIteration):
-        launch(state, iterator)
+        launch(*([state] if JAX else []), iterator)
     return history
 
 
-@on_jax
-@pytest.mark.parametrize("sizes", [[2] * 10, [2, 2, 3, 2, 2, 3, 2, 2, 3, 2], [1, 2, 3, 4, 5, 6]])
-def test_a_launch_takes_the_steps_in_order_and_gives_the_last_ones_logs(sizes):
+@pytest.mark.parametrize("at_once", [4, 7, 20])
+@pytest.mark.parametrize("sizes", [[2] * 10, [2, 2, 3, 2, 2, 3, 2, 2, 3, 2], [1, 2, 3, 4, 5, 6], [3] * 8])
+def test_a_launch_takes_the_steps_in_order_and_gives_the_last_ones_logs(sizes, at_once):
     states = [0.0]
     for i, size in enumerate(sizes):
         states.append(2.0 * states[-1] + size * (i + 1))
-    ends = [min(end, len(sizes)) for end in range(4, len(sizes) + 4, 4)]
-    history = run(Counter(), sizes)
+    ends = [min(end, len(sizes)) for end in range(at_once, len(sizes) + at_once, at_once)]
+    history = run(Counter(steps_per_execution=at_once), sizes)
     assert [launch.kept for launch in history] == [launch.state for launch in history] == [states[end] for end in ends]
     assert [launch.sum for launch in history] == [sizes[end - 1] * end for end in ends]
 
 
-@on_jax
-def test_equal_batches_share_one_program():
-    model = Counter()
-    run(model, [2] * 40)
-    assert model.traces == 1
+@pytest.mark.parametrize(("at_once", "traces"), [(4, 1 if JAX else 4), (12, 1 if JAX else 4)])
+def test_equal_batches_share_one_program(at_once, traces):
+    """On TensorFlow it holds the steps one after the other, at most 5 of them."""
+    model = Counter(steps_per_execution=at_once)
+    run(model, [2] * 48)
+    assert model.traces == traces
 
 
-@on_jax
+def given(*args):
+    raise LookupError("Keras' own function")
+
+
+@pytest.mark.skipif(not JAX, reason="On TensorFlow the iterator decides")
 @pytest.mark.parametrize("setting", [{"steps_per_execution": 1}, {"jit_compile": False}, {"run_eagerly": True}])
 def test_keras_own_function_stays_where_there_is_nothing_to_join(setting):
-    def given(state, iterator):
-        raise AssertionError("it is not called")
-
     assert several_steps(Counter(**setting), given) is given
     assert several_steps(Counter(), given) is not given
+
+
+@pytest.mark.skipif(JAX, reason="On JAX Keras has no strategies")
+@pytest.mark.parametrize("setting", [{"steps_per_execution": 1}, {"jit_compile": True}, {"run_eagerly": True}])
+def test_keras_own_function_takes_the_batches_where_there_is_nothing_to_join(setting):
+    with pytest.raises(LookupError):
+        several_steps(Counter(**setting), given)(batches([2] * 4))
+
+
+@pytest.mark.skipif(JAX, reason="On JAX Keras has no strategies")
+def test_keras_own_function_takes_the_batches_of_a_strategy():
+    import tensorflow as tf
+
+    strategy = tf.distribute.OneDeviceStrategy("cpu:0")
+    model = Counter(distribute_strategy=strategy)
+    dataset = tf.data.Dataset.from_tensors({"x": np.ones(4, "float32")}).repeat(8)
+    with pytest.raises(LookupError):
+        several_steps(model, given)(iter(strategy.experimental_distribute_dataset(dataset)))

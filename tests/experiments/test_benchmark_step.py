@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
 
 from keras_ssvae import priors
@@ -75,26 +75,62 @@ def test_an_experiment_whose_step_nobody_counted_is_a_sentence(modules, monkeypa
         modules.script.main()
 
 
-def test_a_peer_that_is_not_installed_is_skipped(modules, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "pythae", None)
-    assert modules.script.peer_steps("pythae", VAE(), np.zeros((4, 28, 28, 1), np.uint8), 2) == {}
-    assert "--peer pythae is skipped: " in capsys.readouterr().err
+def test_a_peer_that_is_not_installed_is_skipped(modules, monkeypatch, capsys, tmp_path):
+    (tmp_path / "pythae.py").write_text("raise ImportError('not here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert modules.script.peer_of("pythae", VAE(), 4, 2) is None
+    assert "--peer pythae is skipped: not here. Install it with `pip install pythae`." in capsys.readouterr().err
     assert modules.script.against_peer([{"step_ms": 1.0, "step_with_pipeline_ms": 2.0}]) == {}
 
 
 def test_a_peer_without_the_model_is_a_sentence(modules):
     with pytest.raises(UserError, match="--peer pythae has no M2"):
-        modules.script.peer_steps("pythae", M2(), np.zeros((4, 28, 28, 1), np.uint8), 2)
+        modules.script.peer_of("pythae", M2(), 4, 2)
+    mixture = VAE(prior=priors.LearnedMixture(3, 40, bounded=False))
+    with pytest.raises(UserError, match="--peer pythae has no mixture of Gaussians"):
+        modules.script.peer_of("pythae", mixture, 4, 2)
+
+
+STUB = """
+def stub(sleep):
+    print("no answer")
+    if sleep is None:
+        raise ImportError("no stub")
+    return {"peer_step_ms": lambda: time.sleep(sleep) if sleep else sys.exit(7)}
+"""
+
+
+@pytest.fixture
+def stub(modules, monkeypatch, tmp_path):
+    """`Peer` with one more library, whose step sleeps."""
+    code = Path(modules.script.peers.__file__).read_text()
+    (tmp_path / "peers.py").write_text(code.replace("def answer()", f"{STUB}\n\ndef answer()"))
+    monkeypatch.setattr(modules.script.peers, "__file__", str(tmp_path / "peers.py"))
+    return modules.script.peers.Peer
+
+
+def test_a_peer_in_its_own_process_says_how_long_its_steps_take(stub):
+    peer = stub("stub", sleep=0.02)
+    assert peer.steps == ["peer_step_ms"]
+    assert 20.0 <= peer.timed("peer_step_ms", 3) < 2000.0
+    peer.close()
+
+
+def test_a_peer_that_lacks_its_library_or_ends_is_an_error(stub):
+    with pytest.raises(ImportError, match="no stub"):
+        stub("stub", sleep=None)
+    peer = stub("stub", sleep=0.0)
+    with pytest.raises(RuntimeError, match="ended with status 7"):
+        peer.timed("peer_step_ms", 1)
 
 
 @pytest.mark.parametrize("prior", [lambda: None, lambda: priors.VampPrior(3, 40)])
 def test_the_peer_takes_its_steps(modules, prior):
     pytest.importorskip("pythae")
-    images = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1), dtype=np.uint8)
-    steps = modules.script.peers.pythae(VAE(prior=prior()), images, 4)
-    assert list(steps) == ["peer_step_ms", "peer_step_with_pipeline_ms"]
-    for step in steps.values():
-        step()
+    peer = modules.script.peer_of("pythae", VAE(prior=prior()), 8, 4)
+    assert peer.steps == ["peer_step_ms", "peer_step_with_pipeline_ms"]
+    assert all(peer.timed(step, 2) > 0 for step in peer.steps)
+    peer.close()
 
 
 def test_the_ratio_to_a_peer_is_the_median_of_those_within_a_round(modules):
