@@ -3,8 +3,11 @@
 They sum over pixels and classes, not over the batch.
 """
 
+import math
+
 from keras import ops
 
+from keras_ssvae.backend import clipped_cross_entropy
 from keras_ssvae.distributions import Tensor, log_probs
 
 
@@ -36,9 +39,7 @@ def binary_cross_entropy(images: Tensor, logits: Tensor, floor: float = 0.0) -> 
     """
     if not floor:
         return _sum_over_pixels(ops.softplus(logits) - images * logits)
-    # Clips probabilities, not logits: near 1 this rounds as VampPrior's code does.
-    p = ops.clip(ops.sigmoid(logits), floor, 1.0 - floor)
-    return -_sum_over_pixels(images * ops.log(p) + (1.0 - images) * ops.log(1.0 - p))
+    return _sum_over_pixels(clipped_cross_entropy(images, logits, math.log(1.0 / floor - 1.0)))
 
 
 def absolute_error(images: Tensor, reconstructed: Tensor) -> Tensor:

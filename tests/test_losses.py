@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import scipy.special
@@ -66,6 +67,40 @@ def test_binary_cross_entropy_of_certain_pixels_is_exact_and_its_gradient_finite
     value, (_, gradient) = differentiate(binary_cross_entropy, [images, logits])
     np.testing.assert_allclose(value, [1.5e4], rtol=1e-6)
     np.testing.assert_allclose(gradient, (logit > 0) - images, atol=1e-6)
+
+
+def test_with_a_floor_probabilities_are_clipped_and_their_gradient_is_zero_there(differentiate):
+    rng, floor = np.random.default_rng(0), 1e-5
+    logits = np.concatenate([rng.normal(scale=6.0, size=(2, 5, 5, 1)), np.full((2, 1, 5, 1), 40.0)], axis=1)
+    logits[1] *= -1.0
+    images = rng.choice([0.0, 1.0, 0.3], size=logits.shape)
+    p = scipy.special.expit(logits)
+    clipped = p.clip(floor, 1.0 - floor)
+    by_pixel = images * np.log(clipped) + (1.0 - images) * np.log1p(-clipped)
+    given = [images.astype("float32"), logits.astype("float32")]
+    upstream = np.float32([1.0, -2.0])
+    value, gradients = differentiate(lambda *args: binary_cross_entropy(*args, floor), given, upstream=upstream)
+    np.testing.assert_allclose(value, -by_pixel.sum(axis=(1, 2, 3)), rtol=1e-6)
+    scale = upstream[:, None, None, None]
+    np.testing.assert_allclose(gradients[0], -scale * scipy.special.logit(clipped), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradients[1], scale * (clipped == p) * (p - images), rtol=0, atol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends derive the gradient themselves")
+def test_with_a_floor_the_gradient_has_a_derivative_too():
+    import tensorflow as tf
+
+    logits = tf.constant([[0.3, -2.0, 5.0, 14.0, -14.0]])
+    images = tf.constant([[0.0, 1.0, 0.3, 1.0, 0.0]])
+    with tf.GradientTape() as outer:
+        outer.watch(logits)
+        with tf.GradientTape() as inner:
+            inner.watch(logits)
+            value = binary_cross_entropy(images, logits, 1e-5)
+        gradient = inner.gradient(value, logits)
+    p = scipy.special.expit(logits.numpy().astype("float64"))
+    expected = p * (1.0 - p) * (np.abs(logits) < 11.5)
+    np.testing.assert_allclose(outer.gradient(gradient, logits), expected, rtol=1e-4)
 
 
 def test_absolute_error_is_summed_over_all_pixels():

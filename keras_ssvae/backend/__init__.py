@@ -33,6 +33,7 @@ argmax = _backend.argmax
 batch_mean = _backend.batch_mean
 batch_normalize = _backend.batch_normalize
 categorical_rows = _backend.categorical_rows
+clipped_cross_entropy = _backend.clipped_cross_entropy
 compiled = _backend.compiled
 gradient_step = _backend.gradient_step
 inference = _backend.inference
@@ -57,6 +58,7 @@ __all__ = [
     "batch_mean",
     "batch_normalize",
     "categorical_rows",
+    "clipped_cross_entropy",
     "compiled",
     "gradient_step",
     "inference",

@@ -262,6 +262,12 @@ def norm(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.sum(jnp.square(x)))
 
 
+def clipped_cross_entropy(x: jax.Array, logits: jax.Array, limit: float) -> jax.Array:
+    """See `backend.tensorflow.clipped_cross_entropy`."""
+    clipped = jnp.clip(logits, -limit, limit)
+    return jax.nn.softplus(clipped) - x * clipped
+
+
 def argmax(values: jax.Array) -> jax.Array:
     """The index of the largest value along the last axis, int32."""
     return jnp.argmax(values, axis=-1).astype("int32")

@@ -106,6 +106,27 @@ def norm(x: tf.Tensor) -> tf.Tensor:
     return tf.sqrt(2.0 * tf.nn.l2_loss(x))
 
 
+def clipped_cross_entropy(x: tf.Tensor, logits: tf.Tensor, limit: float) -> tf.Tensor:
+    """`softplus(l) - x l` for logits l clipped to `[-limit, limit]`: the cross entropy of each pixel, in nats.
+
+    Its gradient `sigmoid(l) - x`, 0 where l was clipped, is written down: TensorFlow would derive three times as many
+    operations, which took 5% of a training step of VAE.
+    """
+
+    @tf.custom_gradient
+    def compute(x, logits):
+        clipped = tf.clip_by_value(logits, -limit, limit)
+        one_minus_p = tf.sigmoid(-clipped)
+
+        def gradient(upstream):
+            by_logits = tf.where(tf.equal(clipped, logits), 1.0 - one_minus_p - x, 0.0)
+            return -upstream * clipped, upstream * by_logits
+
+        return -tf.math.log(one_minus_p) - x * clipped, gradient
+
+    return compute(x, logits)
+
+
 def argmax(values: tf.Tensor) -> tf.Tensor:
     """The index of the largest value along the last axis, int32.
 
