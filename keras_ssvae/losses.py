@@ -5,6 +5,7 @@ They sum over pixels and classes, not over the batch.
 
 import math
 
+import numpy as np
 from keras import ops
 
 from keras_ssvae.backend import clipped_cross_entropy
@@ -39,7 +40,11 @@ def binary_cross_entropy(images: Tensor, logits: Tensor, floor: float = 0.0) -> 
     """
     if not floor:
         return _sum_over_pixels(ops.softplus(logits) - images * logits)
-    return _sum_over_pixels(clipped_cross_entropy(images, logits, math.log(1.0 / floor - 1.0)))
+    low = math.log(floor / (1.0 - floor))
+    # VampPrior's code clips float32 probabilities, and float32 rounds 1 - 1e-5.
+    highest = float(np.float32(1.0 - floor))
+    high = math.log(highest / (1.0 - highest)) if highest < 1.0 else -low
+    return _sum_over_pixels(clipped_cross_entropy(images, logits, low, high))
 
 
 def absolute_error(images: Tensor, reconstructed: Tensor) -> Tensor:

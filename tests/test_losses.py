@@ -75,7 +75,7 @@ def test_with_a_floor_probabilities_are_clipped_and_their_gradient_is_zero_there
     logits[1] *= -1.0
     images = rng.choice([0.0, 1.0, 0.3], size=logits.shape)
     p = scipy.special.expit(logits)
-    clipped = p.clip(floor, 1.0 - floor)
+    clipped = p.clip(floor, float(np.float32(1.0 - floor)))
     by_pixel = images * np.log(clipped) + (1.0 - images) * np.log1p(-clipped)
     given = [images.astype("float32"), logits.astype("float32")]
     upstream = np.float32([1.0, -2.0])
@@ -84,6 +84,11 @@ def test_with_a_floor_probabilities_are_clipped_and_their_gradient_is_zero_there
     scale = upstream[:, None, None, None]
     np.testing.assert_allclose(gradients[0], -scale * scipy.special.logit(clipped), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(gradients[1], scale * (clipped == p) * (p - images), rtol=0, atol=1e-6)
+
+
+def test_a_floor_that_float32_cannot_take_from_1_clips_too():
+    images, logits = np.zeros((1, 1), "float32"), np.full((1, 1), 50.0, "float32")
+    np.testing.assert_allclose(binary_cross_entropy(images, logits, 1e-9), [-np.log(1e-9)], rtol=1e-6)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends derive the gradient themselves")

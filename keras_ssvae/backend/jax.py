@@ -262,9 +262,9 @@ def norm(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.sum(jnp.square(x)))
 
 
-def clipped_cross_entropy(x: jax.Array, logits: jax.Array, limit: float) -> jax.Array:
+def clipped_cross_entropy(x: jax.Array, logits: jax.Array, low: float, high: float) -> jax.Array:
     """See `backend.tensorflow.clipped_cross_entropy`."""
-    clipped = jnp.clip(logits, -limit, limit)
+    clipped = jnp.clip(logits, low, high)
     return jax.nn.softplus(clipped) - x * clipped
 
 
