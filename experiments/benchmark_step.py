@@ -9,9 +9,9 @@ and an addition are 2 operations, and a forward and a backward pass count as 3 f
 It also reports the most memory that all of this took.
 
 `--peer pythae` also measures, in the same turns, the step of pythae's VAE or VAMP; it needs `--experiment
-mnist_vampprior`. The layers, the size of the batch and the images are the same, but pythae takes grey images, while our
-model draws binary ones anew at each step. Adam, data loader and trainer are pythae's, and it runs in a process of its
-own. If pythae is not installed, the peer is skipped.
+mnist_vampprior`. Layers, batch size, and number and shape of the images are the same, but pythae takes grey images,
+while our model draws binary ones anew at each step. Adam, data loader and trainer are pythae's, and it runs in a
+process of its own. If pythae is not installed, the peer is skipped.
 """
 
 import argparse

@@ -86,6 +86,15 @@ def test_with_a_floor_probabilities_are_clipped_and_their_gradient_is_zero_there
     np.testing.assert_allclose(gradients[1], scale * (clipped == p) * (p - images), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "int32"])
+def test_with_a_floor_images_of_any_dtype_are_taken_also_in_a_program(compiled, differentiate, dtype):
+    images, logits = np.array([[0, 1, 1]], dtype), np.float32([[0.5, -1.0, 20.0]])
+    expected = binary_cross_entropy(images.astype("float32"), logits, 1e-5)
+    np.testing.assert_allclose(compiled(lambda x: binary_cross_entropy(images, x, 1e-5))(logits), expected)
+    _, (gradient,) = differentiate(lambda x: binary_cross_entropy(images, x, 1e-5), [logits])
+    np.testing.assert_allclose(gradient, [[scipy.special.expit(0.5), scipy.special.expit(-1.0) - 1.0, 0.0]], rtol=1e-6)
+
+
 def test_a_floor_that_float32_cannot_take_from_1_clips_too():
     images, logits = np.zeros((1, 1), "float32"), np.full((1, 1), 50.0, "float32")
     np.testing.assert_allclose(binary_cross_entropy(images, logits, 1e-9), [-np.log(1e-9)], rtol=1e-6)

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import weakref
 from collections.abc import Callable
 from typing import Any, cast
@@ -73,12 +74,11 @@ def several_steps(model: keras.Model, train_function: Callable) -> Callable:
         logs = None
         for size in sizes:
             batches = next_batches(iterator, size)
-            if batches[-1].has_value():
-                logs = program(batches)
-                continue
-            for batch in batches:
-                logs = program([batch]) if batch.has_value() else logs
-            break
+            if not batches[-1].has_value():
+                for batch in itertools.takewhile(lambda batch: batch.has_value(), batches):
+                    logs = program([batch])
+                break
+            logs = program(batches)
         if logs is None:
             raise StopIteration
         return logs
@@ -124,7 +124,8 @@ def clipped_cross_entropy(x: tf.Tensor, logits: tf.Tensor, low: float, high: flo
 
         return -tf.math.log(one_minus_p) - x * clipped, gradient
 
-    return compute(x, logits)
+    logits = tf.convert_to_tensor(logits)
+    return compute(tf.cast(x, logits.dtype), logits)
 
 
 def argmax(values: tf.Tensor) -> tf.Tensor:

@@ -40,6 +40,9 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
         differing = (f"; {each} {settings[each][name]}" for each in others if settings[each] is not settings[first])
         return f"(default {settings[first][name]}{''.join(differing)})"
 
+    def divisor_up_to(most):
+        return "1" if most == 1 else f"the largest divisor of --steps-per-epoch up to {most}"
+
     if "digits" in others:
         add(
             "--dataset",
@@ -119,8 +122,9 @@ def parser(experiment: Experiment) -> argparse.ArgumentParser:
         "--steps-per-execution",
         type=int,
         help="training steps that are launched at once, which saves time of the host and does not change the result. "
-        "It must divide --steps-per-epoch (default: the largest divisor of --steps-per-epoch up to "
-        f"{experiment.steps_per_execution}; with JAX on an accelerator, up to {_STEPS_PER_EXECUTION})",
+        "It must divide --steps-per-epoch "
+        f"(default: {divisor_up_to(experiment.steps_per_execution)}; with JAX on an accelerator, "
+        f"{divisor_up_to(_STEPS_PER_EXECUTION)})",
     )
     add(
         "--data-parallel",
